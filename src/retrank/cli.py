@@ -1,0 +1,124 @@
+"""The `retrank` command: one word per act, Hydra overrides behind it.
+
+    retrank ingest data=online_retail
+    retrank train experiment=online_retail_sasrec
+    retrank evaluate run=runs/online_retail_sasrec/2026-01-31_12-00-00
+    retrank compare RUN RUN
+    retrank export run=RUN
+    retrank serve bundle=bundles/online_retail_sasrec
+    retrank recommend bundle=bundles/online_retail_sasrec user_id=17850 k=5
+
+Only the command that runs is imported, so `retrank serve` never loads torch.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from retrank import __version__
+from retrank.contract.errors import ConfigError, RetrankError
+
+
+class _Command(NamedTuple):
+    target: str
+    summary: str
+
+
+_COMMANDS = {
+    "ingest": _Command("retrank.data.ingest:run", "turn a table of events into a columnar store"),
+    "train": _Command("retrank.training.fit:run", "train, evaluate and report (--multirun sweeps)"),
+    "evaluate": _Command("retrank.training.evaluate:run", "evaluate a run or the baselines"),
+    "export": _Command("retrank.export.assemble:run", "seal a trained run as a bundle"),
+    "serve": _Command("retrank.serving.launch:run", "serve a bundle over HTTP with Ray Serve"),
+    "recommend": _Command("retrank.serving.ask:run", "answer one request in this process, without a server"),
+}
+_COMPARE = "retrank.training.compare:main"
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
+    if name in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if name in ("-V", "--version"):
+        print(__version__)
+        return 0
+    try:
+        return _dispatch(name, rest)
+    except RetrankError as error:
+        print(f"retrank {name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"retrank {name}: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _dispatch(name: str, rest: list[str]) -> int:
+    if name == "compare":
+        _load(_COMPARE)(rest)
+        return 0
+    if name not in _COMMANDS:
+        raise ConfigError(f"unknown command; expected one of {', '.join([*_COMMANDS, 'compare'])}")
+    if "--multirun" in rest or "-m" in rest:
+        return _sweep(name, [argument for argument in rest if argument not in ("--multirun", "-m")])
+    _run_once(name, rest)
+    return 0
+
+
+def _run_once(name: str, overrides: list[str]) -> None:
+    from retrank.config import compose, resolve  # noqa: PLC0415  (Hydra is loaded for the command that needs it)
+
+    if any(flag in overrides for flag in ("-h", "--help")):
+        from omegaconf import OmegaConf  # noqa: PLC0415
+
+        print(f"retrank {name} KEY=VALUE ...: {_COMMANDS[name].summary}. The settings and their defaults:\n")
+        print(OmegaConf.to_yaml(compose(name)))
+        return
+    _load(_COMMANDS[name].target)(resolve(compose(name, overrides)))
+
+
+def _sweep(name: str, overrides: list[str]) -> int:
+    """Run every combination of comma-separated values, each in a folder of its own under the sweep's folder."""
+    import hydra  # noqa: PLC0415
+    from omegaconf import DictConfig  # noqa: PLC0415
+
+    from retrank.config import configs_dir, resolve  # noqa: PLC0415
+
+    if name != "train":
+        raise ConfigError(f"--multirun works with train, not with {name}")
+
+    def job(config: DictConfig) -> None:
+        _load(_COMMANDS[name].target)(resolve(config))
+
+    sys.argv = [f"retrank-{name}", "--multirun", *overrides, "run_dir=${hydra:runtime.output_dir}"]
+    hydra.main(version_base="1.3", config_path=str(configs_dir()), config_name=name)(job)()
+    return 0
+
+
+def _load(target: str) -> Callable[..., object]:
+    module, _, attribute = target.partition(":")
+    function: Callable[..., object] = getattr(import_module(module), attribute)
+    return function
+
+
+def _usage() -> str:
+    rows = [f"  {name:<10} {command.summary}" for name, command in _COMMANDS.items()]
+    rows.append(f"  {'compare':<10} compare two runs with a paired bootstrap")
+    return "\n".join(
+        [
+            f"retrank {__version__}: train, prove and serve recommenders",
+            "",
+            "usage: retrank COMMAND [KEY=VALUE ...]",
+            "",
+            *rows,
+            "",
+            "`retrank COMMAND --help` prints every setting of a command with its default.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

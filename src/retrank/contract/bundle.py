@@ -1,0 +1,152 @@
+"""The bundle on disk: sealed once by export, verified and opened by serving. The only contract between the halves.
+
+    <root>/current            pointer to the active bundle
+    <root>/<bundle_id>/       bundle_id = first 16 hex digits of the SHA-256 of manifest.json
+        manifest.json         sizes, hashes, provenance, measured quality
+        query_encoder.onnx    item_rows [B, L] int64 -> query [B, D] float32
+        items.faiss           index over item vectors; ids are item rows
+        item_vectors.npy      [N + 1, D] float32, row 0 is zero
+        items.parquet         row i describes item row i + 1: item_id, then display attributes
+        users.parquet         row i is user row i + 1: user_id
+        history_items.npy     [E] int32 item rows of all known users, oldest first
+        history_offsets.npy   [U + 1] int64
+        popular_items.npy     [N] int32 item rows, most popular first
+        popular_scores.npy    [N] float32, non-increasing
+        covisit_items.npy     [N + 1, K] int32, strongest successor first, 0 = none
+        covisit_weights.npy   [N + 1, K] float32
+        features.json         the history encoding the model was trained with
+        golden.jsonl          requests with the answers they must get
+        reference_histograms.npz   score and history-length histograms of the training data
+
+Nothing here is pickled, and nothing is parsed before its hash was checked: FAISS and ONNX files are hostile until then.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from retrank.contract.errors import BundleError, ChecksumError, FormatError
+from retrank.contract.files import current, publish, sha256_of
+from retrank.contract.manifest import FORMAT_VERSION, Manifest, SealedFile
+
+MANIFEST = "manifest.json"
+QUERY_ENCODER = "query_encoder.onnx"
+INDEX = "items.faiss"
+ITEM_VECTORS = "item_vectors.npy"
+ITEMS = "items.parquet"
+USERS = "users.parquet"
+HISTORY_ITEMS = "history_items.npy"
+HISTORY_OFFSETS = "history_offsets.npy"
+POPULAR_ITEMS = "popular_items.npy"
+POPULAR_SCORES = "popular_scores.npy"
+COVISIT_ITEMS = "covisit_items.npy"
+COVISIT_WEIGHTS = "covisit_weights.npy"
+FEATURES = "features.json"
+GOLDEN = "golden.jsonl"
+REFERENCE_HISTOGRAMS = "reference_histograms.npz"
+FILES = (
+    QUERY_ENCODER, INDEX, ITEM_VECTORS, ITEMS, USERS, HISTORY_ITEMS, HISTORY_OFFSETS, POPULAR_ITEMS, POPULAR_SCORES,
+    COVISIT_ITEMS, COVISIT_WEIGHTS, FEATURES, GOLDEN, REFERENCE_HISTOGRAMS,
+)  # fmt: skip
+_ID_LENGTH = 16
+
+
+class VerifiedBundle(NamedTuple):
+    """A bundle whose every file was checked."""
+
+    bundle_id: str
+    directory: Path
+    manifest: Manifest
+
+    def path(self, name: str) -> Path:
+        """Return the path of one sealed file."""
+        return self.directory / name
+
+
+def seal_files(directory: Path) -> dict[str, SealedFile]:
+    """Return size and hash of every file a bundle must hold.
+
+    Raises:
+        BundleError: one of them is missing.
+    """
+    missing = [name for name in FILES if not (directory / name).is_file()]
+    if missing:
+        raise BundleError(f"{directory}: bundle is incomplete, missing {missing}; write every file before sealing")
+    return {
+        name: SealedFile(size=(directory / name).stat().st_size, sha256=sha256_of(directory / name)) for name in FILES
+    }
+
+
+def seal(staged: Path, manifest: Manifest, root: Path) -> VerifiedBundle:
+    """Write the manifest into a staged directory and publish it under its content hash as the current bundle."""
+    text = manifest.model_dump_json(indent=2) + "\n"
+    (staged / MANIFEST).write_text(text)
+    bundle_id = _bundle_id(text.encode())
+    return VerifiedBundle(bundle_id, publish(staged, root, bundle_id), manifest)
+
+
+def verify(path: Path) -> VerifiedBundle:
+    """Check a bundle before anything in it is parsed.
+
+    Args:
+        path: a bundle directory, or a root whose `current` points at one.
+
+    Raises:
+        BundleError: no readable manifest, or a file is missing.
+        ChecksumError: a file differs from what was sealed, the manifest included.
+        FormatError: another major format version.
+    """
+    directory = current(path.resolve())
+    raw = _read_manifest(directory)
+    bundle_id = _bundle_id(raw)
+    if directory.name != bundle_id:
+        raise ChecksumError(
+            f"{directory / MANIFEST}: its hash is {bundle_id} but the bundle is called {directory.name}; "
+            "the manifest was changed after sealing or the folder was renamed, export the bundle again"
+        )
+    manifest = _parse_manifest(raw, directory / MANIFEST)
+    _verify_files(directory, manifest.files)
+    return VerifiedBundle(bundle_id, directory, manifest)
+
+
+def _bundle_id(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()[:_ID_LENGTH]
+
+
+def _read_manifest(directory: Path) -> bytes:
+    try:
+        return (directory / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{directory}: no readable {MANIFEST} ({error.strerror}); is this a bundle?") from error
+
+
+def _parse_manifest(raw: bytes, path: Path) -> Manifest:
+    try:
+        manifest = Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise FormatError(f"{path}: field {where!r}: {first['msg']}; was it written by another version?") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise FormatError(
+            f"{path}: bundle format {manifest.format_version}, this version reads {FORMAT_VERSION}; export it again"
+        )
+    return manifest
+
+
+def _verify_files(directory: Path, files: Mapping[str, SealedFile]) -> None:
+    if set(files) != set(FILES):
+        raise FormatError(f"{directory}: the manifest lists {sorted(files)}, expected {sorted(FILES)}")
+    for name, sealed in files.items():
+        path = directory / name
+        if not path.is_file():
+            raise BundleError(f"{path}: missing; copy the whole bundle again")
+        size = path.stat().st_size
+        if size != sealed.size:
+            raise ChecksumError(f"{path}: {size} bytes, sealed with {sealed.size}; copy the bundle again")
+        digest = sha256_of(path)
+        if digest != sealed.sha256:
+            raise ChecksumError(f"{path}: SHA-256 {digest}, sealed as {sealed.sha256}; copy the bundle again")

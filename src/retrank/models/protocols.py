@@ -1,0 +1,50 @@
+"""What the rest of retrank may rely on in a model."""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retrank.contract.sequences import Sequences
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Anything that scores the whole catalogue for a batch of histories; all baselines and trained models do."""
+
+    def score(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return `[B, N + 1]` float32 scores for B histories; higher is better, column = item row, column 0 unused.
+
+        Scores are finite; -inf marks an item the scorer cannot recommend at all.
+        """
+        ...
+
+
+@runtime_checkable
+class Fittable(Scorer, Protocol):
+    """A baseline: counts or solves once, no gradient."""
+
+    def fit(self, histories: Sequences, num_items: int) -> None:
+        """Learn from U histories over item rows 1..num_items."""
+        ...
+
+
+class QueryEncoder(Protocol):
+    """A trainable sequence model; plain tensors in and out so that the exported graph is the trained one."""
+
+    num_items: int
+    max_length: int
+    width: int
+
+    def encode_all(self, item_rows: torch.Tensor) -> torch.Tensor:
+        """Map `[B, L]` int64 item rows (left-padded with 0) to `[B, L, D]` float32, one query per position."""
+        ...
+
+    def forward(self, item_rows: torch.Tensor) -> torch.Tensor:
+        """Map `[B, L]` int64 item rows (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
+        ...
+
+    def item_vectors(self) -> torch.Tensor:
+        """Return `[N + 1, D]` float32 item vectors; row 0 is zero. score = query . item vector."""
+        ...

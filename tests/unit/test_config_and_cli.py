@@ -1,0 +1,93 @@
+"""Composing a configuration and running a command: what a person sees when a key is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from retrank.cli import main
+from retrank.config import compose, configs_dir, instantiate, resolve
+from retrank.contract.errors import ConfigError, DataError
+
+ROOTS = sorted(path.stem for path in configs_dir().glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (configs_dir() / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_every_root_composes(root: str) -> None:
+    assert compose(root)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_resolves(experiment: str) -> None:
+    assert resolve(compose("train", [f"experiment={experiment}"]))
+
+
+@pytest.mark.parametrize("group", ["data", "split", "model", "loss", "optim", "trainer", "logger"])
+def test_every_choice_of_a_training_group_composes(group: str) -> None:
+    choices = sorted(path.stem for path in (configs_dir() / group).glob("*.yaml"))
+    assert choices
+    for choice in choices:
+        assert compose("train", [f"{group}={choice}"])
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_an_unknown_key_is_refused_by_name(root: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main([root, "no_such_key=1"])
+    said = capsys.readouterr().err
+    assert status == 2
+    assert "no_such_key" in said
+    assert f"configs/{root}.yaml" in said
+    assert "Traceback" not in said
+
+
+def test_an_unknown_choice_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="online_retail"):
+        compose("ingest", ["data=nothing_like_this"])
+
+
+def test_an_unknown_class_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no_such_class"):
+        instantiate({"_target_": "retrank.no_such_class"})
+
+
+def test_a_refusing_constructor_names_the_argument() -> None:
+    with pytest.raises(ConfigError, match="no_such_argument"):
+        instantiate({"_target_": "pathlib.PurePath", "no_such_argument": 1})
+
+
+def test_an_error_of_ours_passes_through_instantiation_unchanged() -> None:
+    node = {"_target_": "retrank.contract.sequences.Sequences.from_lists", "lists": [[1, 2]], "times": [[1]]}
+    with pytest.raises(DataError, match="one per event"):
+        instantiate(node)
+
+
+def test_a_missing_interpolation_is_refused() -> None:
+    config = compose("ingest", ["+broken=${nowhere.at_all}"])
+    with pytest.raises(ConfigError, match="nowhere"):
+        resolve(config)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_lists_the_commands(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([flag]) == 0
+    assert "retrank COMMAND" in capsys.readouterr().out
+
+
+def test_help_of_a_command_prints_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ingest", "--help"]) == 0
+    assert "out:" in capsys.readouterr().out
+
+
+def test_an_unknown_command_exits_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ingets"]) == 2
+    assert "expected one of ingest" in capsys.readouterr().err
+
+
+def test_a_missing_source_exits_with_two_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "store"
+    status = main(["ingest", "data=csv", f"data.reader.path={tmp_path / 'none.csv'}", f"out={out}"])
+    assert status == 2
+    assert "none.csv" in capsys.readouterr().err
+    assert not out.exists()
