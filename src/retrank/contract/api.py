@@ -1,4 +1,4 @@
-"""Requests and answers of the service, the same over HTTP and in process. Unknown fields and wrong types are refused."""
+"""Requests and answers of the service, the same over HTTP and in process. Unknown fields and types are refused."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -8,12 +8,24 @@ from pydantic import BaseModel, ConfigDict, Field
 MAX_K = 200
 MAX_RECENT = 200
 MAX_EXCLUDED = 1_000
-MAX_ID_BYTES = 256
+MAX_ID_LENGTH = 256
+"""Characters, not bytes."""
 MAX_BODY_BYTES = 1 << 20
 
-RawId = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES)]
+RawId = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
 ReasonCode = Literal["similar_to", "follows", "popular"]
-Source = Literal["sequence", "covisit", "popular"]
+Source = Literal["sequence", "covisit", "popular", "similar"]
+DegradedReason = Literal[
+    "unknown_user",  # a user was named whom the bundle does not know
+    "unknown_items",  # the session holds items the bundle does not know
+    "catalogue_exhausted",  # fewer than k items were left after removing seen and excluded ones
+    "sequence_failed",  # a source or stage failed and the next rung of the ladder answered
+    "covisit_failed",
+    "query_score_failed",
+    "covisit_score_failed",
+    "explain_failed",
+    "record_failed",
+]
 
 
 class _Message(BaseModel):
@@ -77,7 +89,7 @@ class Degraded(_Message):
     """Whether the answer rests on less than it could have, and why."""
 
     is_degraded: bool = False
-    reasons: list[str] = []
+    reasons: list[DegradedReason] = []
 
 
 class SlateResponse(_Message):
@@ -88,6 +100,59 @@ class SlateResponse(_Message):
     bundle: BundleInfo
     degraded: Degraded = Degraded()
     took_ms: dict[str, float] = {}
+
+
+class CatalogueItem(_Message):
+    """One item of the catalogue as a person would recognise it."""
+
+    item_id: str
+    attributes: dict[str, Any] = {}
+
+
+class CatalogueItems(_Message):
+    """Items that match a search, most popular first."""
+
+    items: list[CatalogueItem]
+
+
+class KnownUser(_Message):
+    """A user the bundle holds a history of."""
+
+    user_id: str
+    num_events: int
+
+
+class KnownUsers(_Message):
+    """A few example users, spread over the bundle."""
+
+    users: list[KnownUser]
+
+
+class UserHistory(_Message):
+    """The newest events of a user, newest first; `num_events` counts all of them and is 0 for an unknown user."""
+
+    user_id: str
+    num_events: int
+    items: list[CatalogueItem]
+
+
+class Health(_Message):
+    """Answer of the probes: `status` is `ok`, or `ready` once a bundle is open."""
+
+    status: Literal["ok", "ready"]
+    bundle: str | None = None
+
+
+class Version(_Message):
+    """What is running: package, bundle, and what the bundle says about its model."""
+
+    package: str
+    bundle: BundleInfo
+    data: str
+    num_items: int
+    num_users: int
+    index: str
+    metrics: dict[str, float]
 
 
 class FieldProblem(_Message):

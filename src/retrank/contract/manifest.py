@@ -44,6 +44,8 @@ class EncoderFacts(_Record):
     parity_max_difference: float
     parity_top_k: int
     parity_top_k_identical: bool
+    parity_near_ties: int = 0
+    """Item lists that differ only by the order of items whose scores are equal within float32 noise."""
 
 
 class IndexFacts(_Record):

@@ -1,0 +1,80 @@
+"""How a history becomes model input, as sealed in `features.json`.
+
+A `FeatureSpec` that parses is one that this version implements (every free choice is a `Literal`), so reading one and
+comparing its hash with the manifest is all that serving needs to refuse a foreign encoding.
+"""
+
+import hashlib
+import json
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from retrank.contract.bundle import FEATURES, VerifiedBundle
+from retrank.contract.encode import pad_left
+from retrank.contract.errors import FormatError
+from retrank.contract.sequences import Sequences
+
+INPUT_NAME = "item_rows"
+OUTPUT_NAME = "query"
+ITEM_COLUMN = "item_id"
+USER_COLUMN = "user_id"
+
+
+class FeatureSpec(BaseModel):
+    """The history encoding a query encoder was trained with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    encoding: Literal["item_rows/1"] = "item_rows/1"
+    max_length: int = Field(ge=1)
+    similarity: Literal["dot", "cosine"]
+    keeps: Literal["newest"] = "newest"
+    padding_side: Literal["left"] = "left"
+    padding_row: Literal[0] = 0
+    input_name: Literal["item_rows"] = "item_rows"
+    output_name: Literal["query"] = "query"
+    item_column: Literal["item_id"] = "item_id"
+    user_column: Literal["user_id"] = "user_id"
+
+    def canonical(self) -> bytes:
+        """Return the spec as canonical JSON: sorted keys, no blanks, UTF-8."""
+        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":")).encode()
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON as lower-case hex."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+    def encode(self, histories: Sequences) -> NDArray[np.int64]:
+        """Encode B histories as `[B, L]` int64 model input, L <= max_length."""
+        return pad_left(histories, self.max_length)
+
+
+def read_features(bundle: VerifiedBundle) -> FeatureSpec:
+    """Read the history encoding of a verified bundle.
+
+    Raises:
+        FormatError: this version does not implement the encoding, or it is not the one named in the manifest.
+    """
+    path, facts = bundle.path(FEATURES), bundle.manifest.encoder
+    try:
+        spec = FeatureSpec.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise FormatError(
+            f"{path}: field {where!r}: {first['msg']}; this version does not implement that encoding, export again"
+        ) from error
+    if spec.hash != facts.feature_spec_hash:
+        raise FormatError(
+            f"{path}: feature-spec hash {spec.hash}, the manifest names {facts.feature_spec_hash}; export again"
+        )
+    if (spec.max_length, spec.similarity) != (facts.max_length, facts.similarity):
+        raise FormatError(
+            f"{path}: max_length {spec.max_length} and similarity {spec.similarity}, the manifest says "
+            f"{facts.max_length} and {facts.similarity}; export again"
+        )
+    return spec

@@ -1,0 +1,125 @@
+"""Golden requests: histories with the answers they must get, re-run by export before sealing and by serving at load.
+
+The answer is the encoder's query against exact search over `item_vectors.npy`, so that the check needs no index and no
+serving pipeline. It is compared by score, not by position: items whose scores are equal within the tolerance may stand
+in any order.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from retrank.contract.encode import pad_left
+from retrank.contract.errors import BundleError, FormatError
+from retrank.contract.sequences import Sequences
+from retrank.contract.vocab import Vocab
+
+Encoder = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""`[B, L]` int64 item rows -> `[B, D]` float32 queries."""
+
+
+class GoldenCase(BaseModel):
+    """One request and its answer.
+
+    Attributes:
+        kind: what sort of request it is.
+        item_ids: raw ids of the history, oldest first, unknown ones included.
+        item_rows: rows of the known ones among them; what the encoder is given.
+        top_rows: rows of the K best items, best first, ties by row.
+        top_item_ids: their raw ids.
+        top_scores: their scores, non-increasing.
+        tolerance: allowed difference of a score, relative to max(1, |score|).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["user", "session", "single_item", "unknown_items", "nothing"]
+    item_ids: list[str]
+    item_rows: list[int]
+    top_rows: list[int]
+    top_item_ids: list[str]
+    top_scores: list[float]
+    tolerance: float = Field(gt=0)
+
+
+def write_golden(path: Path, cases: Iterable[GoldenCase]) -> None:
+    """Write one JSON object per line."""
+    path.write_text("".join(case.model_dump_json() + "\n" for case in cases), encoding="utf-8")
+
+
+def read_golden(path: Path) -> list[GoldenCase]:
+    """Read golden requests.
+
+    Raises:
+        FormatError: a line is not a golden request.
+    """
+    cases = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            cases.append(GoldenCase.model_validate_json(line))
+        except ValidationError as error:
+            raise FormatError(f"{path}:{number}: not a golden request ({error.errors()[0]['msg']})") from error
+    return cases
+
+
+def check_golden(
+    cases: Sequence[GoldenCase],
+    *,
+    encode: Encoder,
+    item_vectors: NDArray[np.float32],
+    items: Vocab,
+    max_length: int,
+) -> float:
+    """Answer every golden request again and return the largest score difference seen.
+
+    Args:
+        cases: the golden requests, at least one.
+        encode: the query encoder under test.
+        item_vectors: `[N + 1, D]` float32, row 0 unused.
+        items: the item vocab under test.
+        max_length: longest history the encoder reads.
+
+    Raises:
+        BundleError: there is no case, or one got another answer.
+    """
+    if not cases:
+        raise BundleError("no golden requests; a bundle without them cannot be proven, export it again")
+    worst = 0.0
+    for number, case in enumerate(cases, start=1):
+        where = f"golden request {number} ({case.kind}, history {case.item_ids[-3:]})"
+        _check_rows(case, items, where)
+        query = encode(pad_left(Sequences.from_lists([case.item_rows]), max_length))[0]  # [D]
+        scores = item_vectors[1:] @ query  # [N]
+        worst = max(worst, _check_scores(case, scores, where))
+    return worst
+
+
+def _check_rows(case: GoldenCase, items: Vocab, where: str) -> None:
+    if items.rows(case.item_ids).tolist() != case.item_rows:
+        raise BundleError(
+            f"{where}: its item ids are rows {items.rows(case.item_ids).tolist()} of the vocab, sealed as "
+            f"{case.item_rows}; items and encoder do not belong together, export again"
+        )
+    if [items.id(row) for row in case.top_rows] != case.top_item_ids:
+        raise BundleError(f"{where}: the expected rows {case.top_rows} are not {case.top_item_ids}; export again")
+
+
+def _check_scores(case: GoldenCase, scores: NDArray[np.float32], where: str) -> float:
+    """Compare the scores of the expected items, and the best scores of all: together they prove the list up to ties."""
+    expected = np.array(case.top_scores)
+    best = np.sort(np.partition(scores, -len(expected))[-len(expected) :])[::-1]
+    of_expected = scores[np.array(case.top_rows) - 1]
+    allowed = case.tolerance * np.maximum(1.0, np.abs(expected))
+    seen = np.maximum(np.abs(best - expected), np.abs(of_expected - expected))
+    if not (seen <= allowed).all():  # also true for NaN
+        place = int(np.argmax(~(seen <= allowed)))
+        raise BundleError(
+            f"{where}: score {of_expected[place]:.6f} for {case.top_item_ids[place]!r} and {best[place]:.6f} at rank "
+            f"{place + 1}, expected {expected[place]:.6f} within {allowed[place]:.1e}; the encoder answers "
+            "differently here, export again with the versions used here"
+        )
+    return float(seen.max())

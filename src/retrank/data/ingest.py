@@ -1,0 +1,168 @@
+"""From any source to a columnar store: idempotent, atomic, and loud about the rows it did not take."""
+
+import fcntl
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pat
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from retrank.config import instantiate
+from retrank.contract.errors import ConfigError, DataError, SourceError
+from retrank.contract.files import publish, sha256_of, staging
+from retrank.data.item_attributes import AttributeCollector, item_table
+from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME, USER, VALUE, Reader
+from retrank.data.report import RowReport
+from retrank.data.spool import Spool
+from retrank.data.store import (
+    ACTIONS, ITEM_ROWS, STORE_FORMAT, STORE_JSON, TIMES, VALUES, EventStore, read_fingerprint, report_lines,
+)  # fmt: skip
+from retrank.data.store_writer import USER_ROWS, Provenance, Tables, write_store
+from retrank.data.vocab_builder import VocabBuilder
+
+_LOCK = ".lock"
+
+
+def run(cfg: Mapping[str, Any]) -> EventStore:
+    """Run `retrank ingest`: build the reader that `cfg["data"]` describes and ingest it into `cfg["out"]`."""
+    reader: Reader = instantiate(cfg["data"])
+    out = Path(cfg["out"])
+    before = read_fingerprint(out)
+    store = ingest(reader, out, max_bad_share=float(cfg["max_bad_share"]), progress=bool(cfg["progress"]))
+    state = "up to date" if before == store.facts.fingerprint else "written"
+    facts = store.facts
+    print(f"{out}: {state}, data hash {facts.data_hash[:16]}")
+    print(f"{facts.num_users:,} users, {facts.num_items:,} items, {facts.num_events:,} events", end="")
+    print(f", {facts.first_event_at:%Y-%m-%d} to {facts.last_event_at:%Y-%m-%d}" if facts.first_event_at else "")
+    print("\n".join(report_lines(facts.report)))
+    return store
+
+
+def ingest(reader: Reader, out: Path, *, max_bad_share: float = 0.01, progress: bool = False) -> EventStore:
+    """Read a source into the store at `out` and open it; do nothing when the store is up to date.
+
+    Args:
+        reader: the source.
+        out: root of the store; a killed ingest leaves what was there before, or the new store, never a mixture.
+        max_bad_share: share of bad rows, 0..1, above which the ingest fails.
+        progress: show a progress bar on standard error.
+
+    Raises:
+        SourceError: a source file is missing or unreadable, or holds no event.
+        BadRowsError: too many bad rows.
+        DataError: the store cannot be written (disk full), or another ingest is writing it.
+    """
+    if not 0 <= max_bad_share <= 1:
+        raise ConfigError(f"max_bad_share is {max_bad_share}; expected a share in 0..1")
+    fingerprint = _fingerprint(reader, max_bad_share)
+    if read_fingerprint(out) == fingerprint:
+        return EventStore.open(out)
+    try:
+        with _only_writer(out), staging(out) as staged, staging(out) as spooled, Spool(spooled) as spool:
+            tables, report = _read(reader, spool, max_bad_share, progress=progress)
+            facts = write_store(spool, tables, Provenance(reader.name, report.as_dict(), fingerprint), staged)
+            _publish(staged, out, facts.data_hash)
+    except OSError as error:
+        raise DataError(f"{out}: cannot write the store: {error}; free space or rights, nothing was changed") from error
+    return EventStore.open(out)
+
+
+@dataclass
+class _Vocabs:
+    users: VocabBuilder = field(default_factory=lambda: VocabBuilder("user"))
+    items: VocabBuilder = field(default_factory=lambda: VocabBuilder("item"))
+    actions: VocabBuilder = field(default_factory=lambda: VocabBuilder("action"))
+    categories: dict[str, VocabBuilder] = field(default_factory=dict)
+    attributes: AttributeCollector = field(default_factory=AttributeCollector)
+
+
+def _read(reader: Reader, spool: Spool, max_bad_share: float, *, progress: bool) -> tuple[Tables, RowReport]:
+    """Spool every accepted event as numbers; return ids and attributes."""
+    report, vocabs = RowReport(), _Vocabs()
+    with tqdm(total=reader.expected_rows(), unit=" rows", unit_scale=True, desc="ingest", disable=not progress) as bar:
+        for batch in reader.batches(report):
+            if batch.num_rows:
+                spool.append(_encode(batch, vocabs))
+            bar.update(report.rows - bar.n)
+    report.check(max_bad_share)
+    if not spool.num_events:
+        raise SourceError(
+            f"{reader.name}: no event was accepted out of {report.rows:,} rows read {report.filtered or ''}; "
+            "expected at least one, check path and column mapping"
+        )
+    items = item_table(vocabs.items.ids(), vocabs.attributes, reader.item_table())
+    categories = {name: builder.ids() for name, builder in vocabs.categories.items()}
+    return Tables(vocabs.users.ids(), items, vocabs.actions.ids(), categories), report
+
+
+def _encode(batch: pa.RecordBatch, vocabs: _Vocabs) -> dict[str, NDArray[Any]]:
+    columns: dict[str, NDArray[Any]] = {
+        USER_ROWS: vocabs.users.encode(batch.column(USER)),
+        ITEM_ROWS: vocabs.items.encode(batch.column(ITEM)),
+    }
+    attributes = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if name == TIME:
+            columns[TIMES] = column.to_numpy()
+        elif name == VALUE:
+            columns[VALUES] = column.cast(pa.float32()).to_numpy(zero_copy_only=False)
+        elif name == ACTION:
+            columns[ACTIONS] = (vocabs.actions.encode(column) - 1).astype(np.int16)
+        elif name.startswith(CONTEXT):
+            columns[f"{name}.npy"] = _encode_context(name.removeprefix(CONTEXT), column, vocabs)
+        elif name.startswith(ATTRIBUTE):
+            attributes[name.removeprefix(ATTRIBUTE)] = column
+    if attributes:
+        vocabs.attributes.add(batch.column(ITEM), attributes)
+    return columns
+
+
+def _encode_context(name: str, column: pa.Array, vocabs: _Vocabs) -> NDArray[Any]:
+    """Return numbers as they are (null becomes NaN) and text as codes from 0 (null becomes -1)."""
+    if pat.is_string(column.type) or pat.is_large_string(column.type):
+        return vocabs.categories.setdefault(name, VocabBuilder(name)).encode(column) - np.int32(1)
+    numbers: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _fingerprint(reader: Reader, max_bad_share: float) -> str:
+    digest = hashlib.sha256(f"{STORE_FORMAT} {max_bad_share} {type(reader).__qualname__} {reader!r}\n".encode())
+    for path in reader.sources():
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _only_writer(out: Path) -> Iterator[None]:
+    """Hold the store's lock, and clear away what a killed ingest left behind."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"{out}: another ingest is writing this store; wait for it or choose another out="
+            ) from error
+        for left_over in out.glob(".staging-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        yield
+
+
+def _publish(staged: Path, out: Path, data_hash: str) -> None:
+    """Publish; where equal data is already there only its facts are renewed, and a damaged copy gives way."""
+    existing = out / data_hash
+    if existing.exists():
+        try:
+            EventStore.open(existing)
+            (staged / STORE_JSON).replace(existing / STORE_JSON)
+        except SourceError:
+            shutil.rmtree(existing)
+    publish(staged, out, data_hash)

@@ -1,0 +1,51 @@
+"""The item table of a store: ids in row order and the attributes that the source knows about them."""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+
+class AttributeCollector:
+    """First known value per item and attribute, for sources that repeat item attributes on every event."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self._values: dict[str, dict[str, object]] = {}
+        self._types: dict[str, pa.DataType] = {}
+
+    def add(self, item_ids: pa.Array, attributes: Mapping[str, pa.Array]) -> None:
+        """Look at one batch; per attribute only items without a value so far are considered."""
+        for name, column in attributes.items():
+            pairs = pa.table({"item": item_ids.cast(pa.string()), "value": column}).drop_null()
+            firsts = pairs.group_by("item", use_threads=False).aggregate([("value", "first")])
+            known = self._values.setdefault(name, {})
+            if self._types.setdefault(name, column.type) == pa.null():
+                self._types[name] = column.type
+            items, values = firsts.column("item").to_pylist(), firsts.column("value_first").to_pylist()
+            for item, value in zip(items, values, strict=True):
+                known.setdefault(item, value)
+
+    def columns(self, item_ids: list[str]) -> dict[str, pa.Array]:
+        """Return one array of N values (null where unknown) per attribute."""
+        return {
+            name: pa.array([known.get(item) for item in item_ids], self._types[name])
+            for name, known in self._values.items()
+        }
+
+
+def item_table(item_ids: list[str], collected: AttributeCollector, separate: pa.Table | None) -> pa.Table:
+    """Return N rows: `item_id`, then attributes; those of `separate` win over collected ones of the same name.
+
+    Items of `separate` without events are not in the catalogue and are dropped; a repeated id keeps its first row.
+    """
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {"item_id": pa.array(item_ids, pa.string())}
+    columns.update(collected.columns(item_ids))
+    if separate is not None:
+        places: dict[str, int] = {}
+        for place, item in enumerate(separate.column("item_id").to_pylist()):
+            places.setdefault(str(item), place)
+        rows = pa.array([places.get(item) for item in item_ids], pa.int64())
+        for name in separate.column_names:
+            if name != "item_id":
+                columns[name] = separate.column(name).combine_chunks().take(rows)
+    return pa.table(columns)

@@ -1,0 +1,218 @@
+"""The columnar event store, opened read-only and memory-mapped. Written by `store_writer`, used by training and export.
+
+    <root>/current -> <root>/<data_hash>/
+        store.json            facts: what is inside and which rows were left out (see StoreFacts)
+        offsets.npy           [U + 1] int64
+        item_rows.npy         [E] int32, values 1..num_items
+        times.npy             [E] int64 microseconds since 1970 UTC; absent when the source has no time
+        values.npy            [E] float32; absent when the source has no value
+        actions.npy           [E] int16, index into facts.actions; absent when the source has no action
+        context_<name>.npy    [E] numbers, or int32 codes into context_<name>.parquet when the source holds text
+        users.parquet         row i is user row i + 1: user_id
+        items.parquet         row i is item row i + 1: item_id, then attributes
+
+Events are sorted by user row, then time, then original order: ties keep the order of the source, which is the tie policy.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from retrank.contract.errors import SourceError
+from retrank.contract.files import current
+from retrank.contract.sequences import Sequences
+from retrank.contract.vocab import Vocab
+
+STORE_FORMAT = 1
+STORE_JSON = "store.json"
+OFFSETS = "offsets.npy"
+ITEM_ROWS = "item_rows.npy"
+TIMES = "times.npy"
+VALUES = "values.npy"
+ACTIONS = "actions.npy"
+USERS = "users.parquet"
+ITEMS = "items.parquet"
+TIE_POLICY = "user, then time, then original order"
+
+
+class StoreFacts(BaseModel):
+    """The content of `store.json`.
+
+    Attributes:
+        context: names of the context columns, each with "number" or "category".
+        report: rows read, accepted, left out by rule and refused as bad, with first examples (see RowReport).
+        fingerprint: SHA-256 over source files and settings; equal means a second ingest has nothing to do.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int
+    name: str
+    data_hash: str
+    num_users: int
+    num_items: int
+    num_events: int
+    first_event_at: datetime | None
+    last_event_at: datetime | None
+    tie_policy: str
+    has_times: bool
+    has_values: bool
+    actions: list[str]
+    context: dict[str, str]
+    report: dict[str, Any]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class EventStore:
+    """An opened store; columns are memory-mapped, so opening is quick and processes share pages."""
+
+    directory: Path
+    facts: StoreFacts
+    sequences: Sequences
+
+    @classmethod
+    def open(cls, path: Path | str) -> "EventStore":
+        """Open the current version below a store root, or one version named directly.
+
+        Raises:
+            SourceError: nothing is there, a file is missing or damaged, or the format is another one.
+        """
+        directory = current(Path(path).resolve())
+        facts = _read_facts(directory)
+        num_events = facts.num_events
+        offsets = _map(directory / OFFSETS, "int64", facts.num_users + 1)
+        item_rows = _map(directory / ITEM_ROWS, "int32", num_events)
+        times = _map(directory / TIMES, "int64", num_events) if facts.has_times else None
+        if offsets[0] != 0 or offsets[-1] != num_events:
+            raise SourceError(
+                f"{directory / OFFSETS}: runs from {offsets[0]} to {offsets[-1]}, expected 0 to {num_events}; ingest again"
+            )
+        for name, rows in ((USERS, facts.num_users), (ITEMS, facts.num_items)):
+            _check_rows(directory / name, rows)
+        return cls(directory, facts, Sequences(item_rows, offsets, times))
+
+    @property
+    def num_items(self) -> int:
+        """Number of items N; item rows are 1..N."""
+        return self.facts.num_items
+
+    @property
+    def num_users(self) -> int:
+        """Number of users U; user rows are 1..U."""
+        return self.facts.num_users
+
+    @cached_property
+    def users(self) -> Vocab:
+        """User ids and their rows."""
+        return Vocab.read(self.directory / USERS, "user_id")
+
+    @cached_property
+    def items(self) -> Vocab:
+        """Item ids and their rows."""
+        return Vocab.read(self.directory / ITEMS, "item_id")
+
+    @cached_property
+    def item_table(self) -> pa.Table:
+        """Table of N rows: item_id, then attributes such as title and price; row i is item row i + 1."""
+        return pq.read_table(self.directory / ITEMS)
+
+    @cached_property
+    def values(self) -> NDArray[np.float32] | None:
+        """Value of each event (money, rating, ...), `[E]` float32, memory-mapped; None when the source has none."""
+        return _map(self.directory / VALUES, "float32", self.facts.num_events) if self.facts.has_values else None
+
+    @cached_property
+    def actions(self) -> NDArray[np.int16] | None:
+        """Action of each event, `[E]` int16 index into `facts.actions`, -1 if missing; None when the source has none."""
+        return _map(self.directory / ACTIONS, "int16", self.facts.num_events) if self.facts.actions else None
+
+    def context(self, name: str) -> NDArray[Any]:
+        """Return the context column `name`, `[E]`, memory-mapped: numbers, or int32 codes (-1 if missing).
+
+        Raises:
+            SourceError: the store has no such column.
+        """
+        if name not in self.facts.context:
+            raise SourceError(f"{self.directory}: no context column {name!r}, found {sorted(self.facts.context)}")
+        return _map(self.directory / f"context_{name}.npy", None, self.facts.num_events)
+
+    def context_names(self, name: str) -> list[str]:
+        """Return the text behind the codes of a context column of kind "category"."""
+        if self.facts.context.get(name) != "category":
+            raise SourceError(f"{self.directory}: {name!r} is not a text column; kinds are {self.facts.context}")
+        table = pq.read_table(self.directory / f"context_{name}.parquet")
+        return [str(text) for text in table.column("value").to_pylist()]
+
+
+def read_fingerprint(root: Path) -> str | None:
+    """Return the fingerprint of the current store below `root`, or None when there is none that can be opened."""
+    try:
+        return EventStore.open(root).facts.fingerprint
+    except SourceError:
+        return None
+
+
+def _read_facts(directory: Path) -> StoreFacts:
+    path = directory / STORE_JSON
+    try:
+        raw = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(
+            f"{directory}: no readable {STORE_JSON}; expected a store written by `retrank ingest`"
+        ) from error
+    try:
+        facts = StoreFacts.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise SourceError(
+            f"{path}: {where}: {first['msg']}; the file is damaged or of another version, ingest again"
+        ) from error
+    if facts.format_version != STORE_FORMAT:
+        raise SourceError(
+            f"{path}: store format {facts.format_version}, this version reads {STORE_FORMAT}; ingest again"
+        )
+    return facts
+
+
+def _map(path: Path, dtype: str | None, length: int) -> NDArray[Any]:
+    try:
+        column: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: missing; the store is incomplete, ingest again") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise SourceError(f"{path}: not a readable .npy file ({error}); the store is damaged, ingest again") from error
+    if column.shape != (length,) or (dtype is not None and column.dtype != dtype):
+        raise SourceError(
+            f"{path}: holds {column.dtype} {list(column.shape)}, expected {dtype or 'any type'} [{length}]; ingest again"
+        )
+    return column
+
+
+def _check_rows(path: Path, expected: int) -> None:
+    try:
+        found = pq.read_metadata(path).num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(
+            f"{path}: not a readable Parquet file ({error}); the store is damaged, ingest again"
+        ) from error
+    if found != expected:
+        raise SourceError(f"{path}: {found} rows, expected {expected}; ingest again")
+
+
+def report_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return the report of a store as lines for a person: rows read, accepted, and counts per rule."""
+    lines = [f"rows read {report['rows']:,}, accepted {report['accepted']:,}"]
+    for kind, label in (("filtered", "left out"), ("bad", "bad row")):
+        lines += [f"  {label}: {reason} {count:,}" for reason, count in report[kind].items()]
+    return lines

@@ -1,0 +1,187 @@
+"""From a trained model to a sealed bundle. Every gate is passed before anything becomes visible."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from retrank import __version__
+from retrank.contract import bundle
+from retrank.contract.bundle import VerifiedBundle, seal, seal_files
+from retrank.contract.errors import BundleError, GateError
+from retrank.contract.features import FeatureSpec
+from retrank.contract.files import staging
+from retrank.contract.golden import check_golden, read_golden, write_golden
+from retrank.contract.manifest import FORMAT_VERSION, EncoderFacts, IndexFacts, Manifest
+from retrank.contract.vocab import Vocab
+from retrank.export.gates import Gates
+from retrank.export.golden import make_golden
+from retrank.export.index import IndexPlan, write_index
+from retrank.export.parity import Parity, compare, onnx_queries, torch_queries
+from retrank.export.recall import Measured, build_and_measure
+from retrank.export.sampling import sample_histories
+from retrank.export.sources import Catalogue, Circumstances, Fallbacks, TrainedModel, check_fit
+from retrank.export.to_onnx import export_encoder, open_encoder, run_encoder
+from retrank.export.write import write_catalogue, write_fallbacks, write_histograms
+
+_INDEX_QUERIES = 2_000
+
+
+class _Encoder(NamedTuple):
+    """The exported encoder and the vectors it was proven with."""
+
+    session: ort.InferenceSession
+    item_vectors: NDArray[np.float32]
+    queries: NDArray[np.float32]
+    parity: Parity
+
+
+def assemble(
+    model: TrainedModel,
+    catalogue: Catalogue,
+    fallbacks: Fallbacks,
+    root: Path,
+    *,
+    plan: IndexPlan,
+    gates: Gates,
+    circumstances: Circumstances,
+) -> VerifiedBundle:
+    """Export, index, prove and seal one bundle, and make it the current one under `root`.
+
+    Equal inputs and circumstances give equal bytes in every file, the manifest included.
+
+    Raises:
+        BundleError: the parts do not fit together, or the model cannot be exported.
+        GateError: a gate refused; nothing was published.
+    """
+    say, rng = circumstances.say, np.random.default_rng(circumstances.seed)
+    check_fit(model, catalogue, fallbacks)
+    gates.check_metrics(model.metrics)
+    spec = FeatureSpec(max_length=model.encoder.max_length, similarity=model.similarity)
+    with staging(root) as staged:
+        encoder = _export(model, catalogue, gates, circumstances, staged=staged, rng=rng)
+        say(f"export: building the index over {model.encoder.num_items:,} items")
+        measured = build_and_measure(
+            plan, encoder.item_vectors, encoder.queries[:_INDEX_QUERIES], timer=circumstances.timer
+        )
+        say(
+            f"export: index {measured.factory} {measured.settings}: recall@{measured.recall_at} "
+            f"{measured.recall:.4f}, p50 {measured.latency.p50_ms:.3f} ms"
+        )
+        gates.check_index(measured, plan.recall_target)
+        write_index(measured.index, str(staged / bundle.INDEX))
+        np.save(staged / bundle.ITEM_VECTORS, encoder.item_vectors)
+        write_catalogue(catalogue, staged)
+        write_fallbacks(fallbacks, staged)
+        write_histograms(catalogue.histories, encoder.queries, encoder.item_vectors, staged)
+        (staged / bundle.FEATURES).write_bytes(spec.canonical())
+        _prove_golden(model, catalogue, encoder, gates, staged=staged, rng=rng)
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            package_version=__version__,
+            git_commit=circumstances.git_commit,
+            created_at=circumstances.now(),
+            model=model.name,
+            run_id=model.run_id,
+            data=catalogue.facts,
+            encoder=_encoder_facts(spec, encoder, gates),
+            index=_index_facts(plan, measured),
+            metrics=model.metrics,
+            item_columns=[name for name in catalogue.items.column_names if name != "item_id"],
+            files=seal_files(staged),
+            config=model.config,
+        )
+        sealed = seal(staged, manifest, root)
+    say(f"export: sealed {sealed.directory}")
+    return sealed
+
+
+def _export(
+    model: TrainedModel,
+    catalogue: Catalogue,
+    gates: Gates,
+    circumstances: Circumstances,
+    *,
+    staged: Path,
+    rng: np.random.Generator,
+) -> _Encoder:
+    """Write the ONNX file and hold it against torch."""
+    circumstances.say(f"export: {model.name} to ONNX")
+    export_encoder(model.encoder, staged / bundle.QUERY_ENCODER)
+    session = open_encoder(staged / bundle.QUERY_ENCODER)
+    vectors = model.encoder.item_vectors().detach().float().cpu().numpy()
+    sample = sample_histories(catalogue.histories, gates.parity_rows, model.encoder.max_length, rng)
+    circumstances.say(f"export: comparing torch and ONNX Runtime on {len(sample):,} histories")
+    expected = torch_queries(model.encoder, sample)
+    if not (np.isfinite(expected).all() and np.isfinite(vectors).all()):
+        raise BundleError(f"{model.name}: a query or an item vector is not finite; the run diverged, train it again")
+    seen = onnx_queries(session, sample, model.encoder.max_length)
+    parity = compare(expected, seen, vectors, min(gates.parity_top_k, model.encoder.num_items))
+    circumstances.say(
+        f"export: largest difference {parity.max_difference:.1e}; top-{parity.top_k} lists: {parity.identical:,} "
+        f"identical, {parity.near_ties:,} near-ties, {parity.different:,} different"
+    )
+    gates.check_parity(parity)
+    return _Encoder(session, vectors, seen, parity)
+
+
+def _prove_golden(
+    model: TrainedModel,
+    catalogue: Catalogue,
+    encoder: _Encoder,
+    gates: Gates,
+    *,
+    staged: Path,
+    rng: np.random.Generator,
+) -> None:
+    """Write the golden requests and answer them from the staged files, as serving will."""
+    cases = make_golden(
+        model.encoder,
+        encoder.item_vectors,
+        Vocab(catalogue.item_ids),
+        catalogue.histories,
+        tolerance=gates.golden_tolerance,
+        rng=rng,
+    )
+    write_golden(staged / bundle.GOLDEN, cases)
+    try:
+        check_golden(
+            read_golden(staged / bundle.GOLDEN),
+            encode=lambda item_rows: run_encoder(encoder.session, item_rows),
+            item_vectors=np.load(staged / bundle.ITEM_VECTORS, mmap_mode="r"),
+            items=Vocab.read(staged / bundle.ITEMS, "item_id"),
+            max_length=model.encoder.max_length,
+        )
+    except BundleError as error:
+        raise GateError(f"golden requests: {error}") from error
+
+
+def _encoder_facts(spec: FeatureSpec, encoder: _Encoder, gates: Gates) -> EncoderFacts:
+    return EncoderFacts(
+        max_length=spec.max_length,
+        width=encoder.item_vectors.shape[1],
+        similarity=spec.similarity,
+        feature_spec_hash=spec.hash,
+        parity_rows=encoder.parity.rows,
+        parity_tolerance=gates.parity_tolerance,
+        parity_max_difference=encoder.parity.max_difference,
+        parity_top_k=encoder.parity.top_k,
+        parity_top_k_identical=encoder.parity.identical == encoder.parity.rows,
+        parity_near_ties=encoder.parity.near_ties,
+    )
+
+
+def _index_facts(plan: IndexPlan, measured: Measured) -> IndexFacts:
+    return IndexFacts(
+        factory=measured.factory,
+        settings=dict(measured.settings),
+        recall_target=plan.recall_target,
+        recall_at=measured.recall_at,
+        measured_recall=measured.recall,
+        num_queries=measured.num_queries,
+        latency_ms_p50=measured.latency.p50_ms,
+        latency_ms_p99=measured.latency.p99_ms,
+        exact_latency_ms_p50=measured.exact_latency.p50_ms,
+    )

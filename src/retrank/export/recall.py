@@ -1,0 +1,136 @@
+"""How much of the exact answer an index finds, and how long one query takes on one thread."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrank.contract.errors import GateError
+from retrank.export.exact import exact_top_k
+from retrank.export.index import Family, IndexPlan, Settings, apply, build
+
+Timer = Callable[[], float]
+"""Monotonic seconds, such as `time.perf_counter`."""
+TUNING_MARGIN = 0.1
+"""Tuning aims this share of the allowed loss higher than the target, so that fresh queries still meet it."""
+_SAME_SCORE = 1e-6
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of a one-query search on one thread."""
+
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A tuned index and what was measured on queries that tuning did not see."""
+
+    index: Any
+    factory: str
+    settings: Settings
+    recall_at: int
+    recall: float
+    num_queries: int
+    latency: Latency
+    exact_latency: Latency
+
+
+def recall(index: Any, queries: NDArray[np.float32], item_vectors: NDArray[np.float32], k: int) -> float:
+    """Return the mean share of the exact top k of `[B, D]` queries that the index finds.
+
+    A found item counts when its exact score is not below the k-th exact score, so that equal scores cost nothing.
+    """
+    _, exact_scores = exact_top_k(queries, item_vectors, k)
+    _, rows = index.search(queries, k)
+    scores = np.einsum("bd,bkd->bk", queries, item_vectors[np.maximum(rows, 0)])
+    worst = exact_scores[:, -1:]
+    hits = (rows > 0) & (scores >= worst - _SAME_SCORE * np.maximum(1.0, np.abs(worst)))
+    return float(hits.mean())
+
+
+def tune(
+    index: Any, family: Family, plan: IndexPlan, queries: NDArray[np.float32], item_vectors: NDArray[np.float32]
+) -> Settings:
+    """Apply and return the cheapest settings whose recall on `[B, D]` tuning queries meets the target with a margin.
+
+    Raises:
+        GateError: no setting does.
+    """
+    num_items = len(item_vectors) - 1
+    k = min(plan.recall_at, num_items)
+    wanted = plan.recall_target + TUNING_MARGIN * (1 - plan.recall_target)
+    seen = 0.0
+    for settings in family.ladder(num_items):
+        apply(index, settings)
+        seen = recall(index, queries, item_vectors, k)
+        if seen >= wanted:
+            return settings
+    raise GateError(
+        f"index {family.factory(num_items, item_vectors.shape[1])}: best recall@{k} {seen:.4f}, tuning needs "
+        f"{wanted:.4f} for a target of {plan.recall_target}; choose another index family or lower index.recall_target"
+    )
+
+
+def latency(index: Any, queries: NDArray[np.float32], k: int, timer: Timer) -> Latency:
+    """Time one-query searches, after a short warm-up."""
+    for query in queries[:10]:
+        index.search(query[None], k)
+    taken = []
+    for query in queries:
+        start = timer()
+        index.search(query[None], k)
+        taken.append(1_000 * (timer() - start))
+    return Latency(*(float(value) for value in np.percentile(taken, [50, 99])))
+
+
+def build_and_measure(
+    plan: IndexPlan, item_vectors: NDArray[np.float32], queries: NDArray[np.float32], *, timer: Timer
+) -> Measured:
+    """Build the index of a plan, tune it on the even queries and measure it on the odd ones.
+
+    Args:
+        plan: family and recall target.
+        item_vectors: `[N + 1, D]` float32, row 0 unused.
+        queries: `[B, D]` float32 real queries, at least 2; the index never sees them while it is built.
+        timer: monotonic seconds.
+
+    Raises:
+        GateError: the target cannot be reached.
+    """
+    num_items, width = len(item_vectors) - 1, item_vectors.shape[1]
+    k = min(plan.recall_at, num_items)
+    family = plan.choose(num_items)
+    index = build(family, item_vectors)
+    settings = tune(index, family, plan, queries[0::2], item_vectors)
+    fresh = queries[1::2]
+    exact = faiss.IndexFlatIP(width)
+    exact.add(np.ascontiguousarray(item_vectors[1:]))
+    with one_thread():
+        return Measured(
+            index=index,
+            factory=family.factory(num_items, width),
+            settings=settings,
+            recall_at=k,
+            recall=recall(index, fresh, item_vectors, k),
+            num_queries=len(fresh),
+            latency=latency(index, fresh, k, timer),
+            exact_latency=latency(exact, fresh[:200], k, timer),
+        )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Give FAISS one thread, as a serving replica does."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)

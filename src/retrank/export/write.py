@@ -1,0 +1,59 @@
+"""The plain files of a bundle: arrays and tables, written so that equal input gives equal bytes."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from retrank.contract import bundle
+from retrank.contract.features import ITEM_COLUMN, USER_COLUMN
+from retrank.contract.sequences import Sequences
+from retrank.export.exact import exact_top_k
+from retrank.export.sources import Catalogue, Fallbacks
+
+LENGTH_EDGES = np.array([0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1_000, np.inf])
+_SCORE_BINS = 40
+
+
+def write_catalogue(catalogue: Catalogue, directory: Path) -> None:
+    """Write items, users and histories."""
+    columns = [ITEM_COLUMN, *(name for name in catalogue.items.column_names if name != ITEM_COLUMN)]
+    items = catalogue.items.select(columns)
+    items = items.set_column(0, ITEM_COLUMN, items.column(ITEM_COLUMN).cast(pa.string()))
+    pq.write_table(items.replace_schema_metadata(None), directory / bundle.ITEMS)
+    users = pa.table({USER_COLUMN: pa.array(list(catalogue.user_ids), pa.string())})
+    pq.write_table(users, directory / bundle.USERS)
+    np.save(directory / bundle.HISTORY_ITEMS, np.asarray(catalogue.histories.item_rows, dtype=np.int32))
+    np.save(directory / bundle.HISTORY_OFFSETS, np.asarray(catalogue.histories.offsets, dtype=np.int64))
+
+
+def write_fallbacks(fallbacks: Fallbacks, directory: Path) -> None:
+    """Write popular items, best first with ties by row, and the successors of every item."""
+    scores = np.asarray(fallbacks.popularity[1:], dtype=np.float32)
+    order = np.argsort(-scores, kind="stable")
+    np.save(directory / bundle.POPULAR_ITEMS, (order + 1).astype(np.int32))
+    np.save(directory / bundle.POPULAR_SCORES, scores[order])
+    np.save(directory / bundle.COVISIT_ITEMS, np.asarray(fallbacks.covisit_items, dtype=np.int32))
+    np.save(directory / bundle.COVISIT_WEIGHTS, np.asarray(fallbacks.covisit_weights, dtype=np.float32))
+
+
+def write_histograms(
+    histories: Sequences, queries: NDArray[np.float32], item_vectors: NDArray[np.float32], directory: Path
+) -> None:
+    """Write what is normal: history lengths of all users, and the ten best scores of `[B, D]` sample queries.
+
+    Keys: `length_edges` [13], `length_counts` [12], `score_edges` [41], `score_counts` [40]. Edges as in
+    `numpy.histogram`; the last length bin is open.
+    """
+    _, scores = exact_top_k(queries, item_vectors, min(10, len(item_vectors) - 1))
+    score_counts, score_edges = np.histogram(scores, bins=_SCORE_BINS)
+    length_counts, _ = np.histogram(histories.lengths, bins=LENGTH_EDGES)
+    np.savez(
+        directory / bundle.REFERENCE_HISTOGRAMS,
+        length_edges=LENGTH_EDGES,
+        length_counts=length_counts,
+        score_edges=score_edges,
+        score_counts=score_counts,
+    )

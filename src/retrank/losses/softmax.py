@@ -1,0 +1,67 @@
+"""Full softmax over the catalogue in chunks of rows, so that all logits never exist at once."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from retrank.contract.errors import ConfigError
+
+
+class FullSoftmax(nn.Module):
+    """Mean cross-entropy of each query against all N items.
+
+    Args:
+        temperature: logits are divided by it, > 0 (0.05 suits cosine similarity, 1 suits dot products).
+        chunk: queries per chunk, >= 1; peak memory is `chunk * N` floats. Some hundreds fit the cache of a CPU core.
+    """
+
+    def __init__(self, *, temperature: float = 1.0, chunk: int = 512) -> None:
+        super().__init__()
+        if temperature <= 0 or chunk < 1:
+            raise ConfigError(f"temperature is {temperature} and chunk {chunk}; both must be positive")
+        self.temperature, self.chunk = temperature, chunk
+
+    def forward(self, queries: torch.Tensor, item_vectors: torch.Tensor, target_rows: torch.Tensor) -> torch.Tensor:
+        """Return the scalar loss.
+
+        Args:
+            queries: `[T, D]` float, T >= 1.
+            item_vectors: `[N + 1, D]` float; row 0 is padding and takes no part.
+            target_rows: `[T]` int64, values 1..N.
+        """
+        scaled = queries.float() / self.temperature
+        loss: torch.Tensor = _ChunkedCrossEntropy.apply(scaled, item_vectors[1:].float(), target_rows - 1, self.chunk)  # type: ignore[no-untyped-call]  # torch
+        return loss
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Cross-entropy whose gradients are made in the forward pass, while a chunk of logits is still in cache.
+
+    `forward` returns a mean, so the gradients only need scaling in `backward`: no chunk is computed twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, queries: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, chunk: int
+    ) -> torch.Tensor:
+        num_queries, need_gradient = len(queries), any(ctx.needs_input_grad[:2])
+        query_gradient, item_gradient = torch.empty_like(queries), torch.zeros_like(items)
+        buffer = queries.new_empty(min(chunk, num_queries), len(items))
+        loss = queries.new_zeros((), dtype=torch.float64)
+        for start in range(0, num_queries, chunk):
+            part, column = queries[start : start + chunk], targets[start : start + chunk, None]
+            logits = torch.mm(part, items.T, out=buffer[: len(part)])
+            log_probability = torch.log_softmax(logits, dim=-1, out=logits)
+            loss -= log_probability.gather(1, column).sum()
+            if need_gradient:
+                gradient = log_probability.exp_().scatter_add_(1, column, -torch.ones_like(part[:, :1]))
+                torch.mm(gradient, items, out=query_gradient[start : start + chunk])
+                item_gradient.addmm_(gradient.T, part)
+        ctx.save_for_backward(query_gradient / num_queries, item_gradient / num_queries)
+        return (loss / num_queries).to(queries.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        query_gradient, item_gradient = ctx.saved_tensors
+        return upstream[0] * query_gradient, upstream[0] * item_gradient, None, None

@@ -1,0 +1,40 @@
+"""Who met what, as sparse matrices: the common ground of the neighbourhood baselines."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from retrank.contract.sequences import Sequences
+
+
+def user_item_matrix(histories: Sequences, num_items: int) -> sparse.csr_array:
+    """Return `[U, N + 1]` float32 CSR with 1 where a user met an item, however often; column 0 is empty."""
+    matrix = sparse.csr_array(
+        (np.ones(len(histories.item_rows), dtype=np.float32), histories.item_rows, histories.offsets),
+        shape=(len(histories), num_items + 1),
+        copy=True,  # the next line sorts in place, and histories may be a memory-mapped file
+    )
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
+
+
+def strongest_per_row(block: NDArray[np.float32], top_k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return columns and values of the largest positive entries of each row.
+
+    Args:
+        block: `[R, N + 1]` float32.
+        top_k: entries per row, >= 1.
+
+    Returns:
+        `[R, K]` int32 columns and `[R, K]` float32 values with K = min(top_k, N), largest first, equal values by
+        column; 0 and 0.0 where a row has fewer positive entries.
+    """
+    top_k = min(top_k, block.shape[1] - 1)
+    columns = np.sort(np.argpartition(-block, top_k - 1, axis=1)[:, :top_k], axis=1)
+    values = np.take_along_axis(block, columns, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    columns, values = np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
+    empty = values <= 0
+    columns[empty], values[empty] = 0, 0.0
+    return columns.astype(np.int32), values

@@ -1,0 +1,71 @@
+"""Why an item is on a slate: the strongest evidence for it in the history. Pure functions on arrays."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrank.policy.covisit import Successors
+
+
+class Evidence(NamedTuple):
+    """For each of S slate items the history event that supports it most.
+
+    Attributes:
+        anchors: `[S]` int64 item rows out of the history; 0 = no support.
+        weights: `[S]` float32 strength in 0..1.
+    """
+
+    anchors: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+
+def nothing(size: int) -> Evidence:
+    """Return no support for `size` items."""
+    return Evidence(np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.float32))
+
+
+def follows(slate: NDArray[np.integer], history: NDArray[np.integer], successors: Successors) -> Evidence:
+    """Find the history item that each slate item follows most strongly.
+
+    Args:
+        slate: `[S]` item rows.
+        history: `[H]` item rows, oldest first; of equal links the newest event wins.
+        successors: the successor lists.
+    """
+    if len(history) == 0:
+        return nothing(len(slate))
+    newest_first = history[::-1]
+    linked = np.asarray(successors.items[newest_first])  # [H, K]
+    shares = successors.shares(newest_first)
+    support = ((linked[None] == slate[:, None, None]) * shares[None]).max(axis=2)  # [S, H]
+    return _strongest(support, newest_first)
+
+
+def similar(slate: NDArray[np.integer], history: NDArray[np.integer], item_vectors: NDArray[np.float32]) -> Evidence:
+    """Find the history item whose vector is closest to each slate item's, by cosine clipped to 0..1.
+
+    Args:
+        slate: `[S]` item rows.
+        history: `[H]` item rows, oldest first; of equal similarities the newest event wins.
+        item_vectors: `[N + 1, D]` float32.
+    """
+    if len(history) == 0:
+        return nothing(len(slate))
+    newest_first = history[::-1]
+    support = cosines(item_vectors[slate], item_vectors[newest_first])
+    return _strongest(np.clip(support, 0.0, 1.0), newest_first)
+
+
+def cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `[S, H]` float32 cosines between the rows of `[S, D]` and `[H, D]`; a zero vector is like nothing."""
+    products = np.einsum("sd,hd->sh", left, right)
+    lengths = np.outer(np.linalg.norm(left, axis=1), np.linalg.norm(right, axis=1))
+    found: NDArray[np.float32] = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    return found
+
+
+def _strongest(support: NDArray[np.floating], newest_first: NDArray[np.integer]) -> Evidence:
+    best = support.argmax(axis=1)
+    weights = support[np.arange(len(support)), best].astype(np.float32)
+    return Evidence(np.where(weights > 0, newest_first[best], 0).astype(np.int64), weights)

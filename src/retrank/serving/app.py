@@ -1,0 +1,17 @@
+"""The Ray Serve application: `serve run serving/config.yaml` and `retrank serve` both end here."""
+
+from ray.serve import Application
+
+from retrank.contract.bundle import verify
+from retrank.serving.deployments import fused
+from retrank.serving.settings import Settings
+
+
+def build_app(args: Settings) -> Application:
+    """Describe the service: every replica answers a whole request by itself.
+
+    Raises:
+        BundleError: the bundle is incomplete or was changed; found here, before any replica starts.
+    """
+    verify(args.bundle)
+    return fused.build(args)

@@ -1,0 +1,63 @@
+"""What a person recognises an item by: title, price and whatever else the catalogue holds, kept in columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+_TITLE = "title"
+
+
+@dataclass(frozen=True)
+class ItemAttributes:
+    """Display attributes; row i of the table describes item row i + 1, its first column is `item_id`."""
+
+    table: pa.Table
+
+    @classmethod
+    def read(cls, path: Path, columns: Sequence[str]) -> "ItemAttributes":
+        """Read the named columns; types JSON does not have (dates, decimals, bytes) become text."""
+        wanted = ["item_id", *(name for name in columns if name != "item_id")]
+        table = pq.read_table(path, columns=wanted).combine_chunks()
+        return cls(pa.table({name: _plain(table.column(name)) for name in table.column_names}))
+
+    def of(self, rows: Sequence[int] | NDArray[np.integer]) -> list[dict[str, Any]]:
+        """Return the attributes of some item rows, in that order; missing values are left out."""
+        positions = pa.array(np.asarray(rows, dtype=np.int64) - 1)
+        records: list[dict[str, Any]] = self.table.take(positions).to_pylist()
+        return [
+            {name: value for name, value in record.items() if name != "item_id" and not _missing(value)}
+            for record in records
+        ]
+
+    def titles(self) -> dict[str, str]:
+        """Return the title of every item that has one, by item id."""
+        if _TITLE not in self.table.column_names:
+            return {}
+        ids, titles = (self.table.column(name).to_pylist() for name in ("item_id", _TITLE))
+        return {item_id: title for item_id, title in zip(ids, titles, strict=True) if title}
+
+    def matching(self, text: str) -> NDArray[np.bool_]:
+        """Tell for each item row - 1 `[N]` whether its id or title contains the text, whatever the case."""
+        found = np.zeros(self.table.num_rows, dtype=bool)
+        for name in ("item_id", _TITLE):
+            if name in self.table.column_names:
+                hits = pc.match_substring(self.table.column(name), text, ignore_case=True)
+                found |= hits.fill_null(False).to_numpy()
+        return found
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not np.isfinite(value))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    keeps = pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return column if keeps else column.cast(pa.string())

@@ -1,0 +1,36 @@
+"""Topology `fused`: routes, model, index and arrays in one process per replica, so a request makes a single hop."""
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application
+
+from retrank.serving.recommender import Recommender
+from retrank.serving.settings import Settings
+from retrank.serving.web.routes import create_app
+
+DEPLOYMENT = "retrank"
+
+
+@serve.deployment(name=DEPLOYMENT)
+@serve.ingress()
+class FusedReplica:
+    """One process that answers; it is not ready before its bundle is verified, proven and warm."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the bundle."""
+        self._recommender = Recommender.open(settings.bundle, settings.pipeline)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Build the routes over the open bundle (called by Ray Serve after the constructor)."""
+        return create_app(self._recommender)
+
+
+def build(settings: Settings) -> Application:
+    """Return the application with as many replicas as the settings say."""
+    deployment = FusedReplica.options(
+        num_replicas=settings.replicas,
+        max_ongoing_requests=settings.max_ongoing_requests,
+        ray_actor_options={"num_cpus": 1},
+    )
+    application: Application = deployment.bind(settings)
+    return application

@@ -1,0 +1,99 @@
+"""A slate in the making: what the stages hand to one another. Never changed in place."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrank.contract.api import DegradedReason, Reason, RecommendRequest, Source
+
+SOURCES: tuple[Source, ...] = ("sequence", "covisit", "popular", "similar")
+"""Bit i of a candidate's source mask stands for `SOURCES[i]`."""
+_BITS = {source: 1 << bit for bit, source in enumerate(SOURCES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """C distinct items and the sources that proposed each.
+
+    Attributes:
+        rows: `[C]` int64 item rows, increasing.
+        sources: `[C]` int64 bit masks over `SOURCES`.
+    """
+
+    rows: NDArray[np.int64]
+    sources: NDArray[np.int64]
+
+    @classmethod
+    def none(cls) -> "Candidates":
+        """Return no candidates."""
+        return cls(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        """Return the number of candidates C."""
+        return len(self.rows)
+
+    def add(self, rows: NDArray[np.integer], source: Source) -> "Candidates":
+        """Return the union with the item rows one source proposed; rows below 1 are dropped."""
+        proposed = rows[rows > 0].astype(np.int64)
+        joined = np.concatenate([self.rows, proposed])
+        masks = np.concatenate([self.sources, np.full(len(proposed), _BITS[source])])
+        distinct, position = np.unique(joined, return_inverse=True)
+        union = np.zeros(len(distinct), dtype=np.int64)
+        np.bitwise_or.at(union, position, masks)
+        return Candidates(distinct, union)
+
+    def take(self, positions: NDArray[np.integer] | NDArray[np.bool_]) -> "Candidates":
+        """Return the candidates at some positions, in that order."""
+        return Candidates(self.rows[positions], self.sources[positions])
+
+
+def source_names(mask: int) -> list[Source]:
+    """Return the sources of a bit mask, in the order of `SOURCES`."""
+    return [source for source, bit in _BITS.items() if mask & bit]
+
+
+def _no_rows() -> NDArray[np.int64]:
+    return np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One request on its way to a slate.
+
+    Attributes:
+        request: what was asked.
+        history: `[H]` int64 known item rows, oldest first: the stored history, then the session.
+        seen: `[X]` int64 item rows that must not appear because the user knows them.
+        excluded: `[Y]` int64 item rows that must not appear because the request says so.
+        query: `[D]` float32 vector of the history; None until encoded, or when there is no history.
+        candidates: what is still in the race; ordered best first once reranked.
+        removed: item rows taken out by a filter, by its name.
+        scores: `[C]` float32 beside the candidates; None until scored.
+        reasons: one list per candidate; empty until explained.
+        degraded: what the answer had to do without.
+    """
+
+    request: RecommendRequest
+    history: NDArray[np.int64] = field(default_factory=_no_rows)
+    seen: NDArray[np.int64] = field(default_factory=_no_rows)
+    excluded: NDArray[np.int64] = field(default_factory=_no_rows)
+    query: NDArray[np.float32] | None = None
+    candidates: Candidates = field(default_factory=Candidates.none)
+    removed: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    scores: NDArray[np.float32] | None = None
+    reasons: tuple[list[Reason], ...] = ()
+    degraded: tuple[DegradedReason, ...] = ()
+
+    def hidden(self) -> NDArray[np.bool_]:
+        """Tell for each candidate `[C]` whether it must not appear."""
+        rows = self.candidates.rows
+        return np.isin(rows, self.seen) | np.isin(rows, self.excluded)
+
+    def over_fetch(self, wanted: int) -> int:
+        """Return how many items to fetch so that `wanted` are left after filtering."""
+        return wanted + len(self.seen) + len(self.excluded)
+
+    def without(self, reason: DegradedReason) -> "Draft":
+        """Return the draft with one more thing it had to do without."""
+        return self if reason in self.degraded else replace(self, degraded=(*self.degraded, reason))

@@ -1,0 +1,87 @@
+"""Run the stages of a request: order, timing, error isolation and fallback, once for all of them.
+
+    hydrate ▸ retrieve ▸ filter ▸ score ▸ rerank ▸ explain ▸ record
+
+Several stages may serve one step. Each says whether it applies to the draft at hand, so a ladder of fallbacks is
+simply their order: a rung applies when those before it left something to do. A stage that may fail names the reason
+that goes into the answer; the draft then passes on as it was. An error in any other stage is the caller's.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from retrank.contract.api import DegradedReason
+from retrank.serving.draft import Draft
+
+Step = Literal["hydrate", "retrieve", "filter", "score", "rerank", "explain", "record"]
+STEPS: tuple[Step, ...] = ("hydrate", "retrieve", "filter", "score", "rerank", "explain", "record")
+Clock = Callable[[], float]
+_log = logging.getLogger(__name__)
+
+
+class Stage(Protocol):
+    """One piece of work on a draft."""
+
+    @property
+    def step(self) -> Step:
+        """The step it belongs to; its time is booked there."""
+        ...
+
+    @property
+    def on_failure(self) -> DegradedReason | None:
+        """What the answer lacks when this stage fails; None when there is no answer without it."""
+        ...
+
+    def applies(self, draft: Draft) -> bool:
+        """Tell whether there is something to do."""
+        ...
+
+    def run(self, draft: Draft) -> Draft:
+        """Return the draft one step further."""
+        ...
+
+
+class Outcome(NamedTuple):
+    """A finished draft, and milliseconds per step with their `total`."""
+
+    draft: Draft
+    took_ms: dict[str, float]
+
+
+class Pipeline:
+    """A fixed order of stages; holds no state of a request, so one object answers any number of them."""
+
+    def __init__(self, stages: Sequence[Stage], clock: Clock) -> None:
+        """Keep the stages.
+
+        Args:
+            stages: in the order in which they run; steps must not go backwards.
+            clock: seconds, monotonic.
+        """
+        order = [STEPS.index(stage.step) for stage in stages]
+        assert order == sorted(order), f"stages out of order: {[stage.step for stage in stages]}"
+        self._stages = tuple(stages)
+        self._clock = clock
+
+    def run(self, draft: Draft) -> Outcome:
+        """Take a draft through every stage that applies."""
+        took_ms: dict[str, float] = dict.fromkeys((stage.step for stage in self._stages), 0.0)
+        started = before = self._clock()
+        for stage in self._stages:
+            draft = _isolated(stage, draft)
+            now = self._clock()
+            took_ms[stage.step] += (now - before) * 1e3
+            before = now
+        took_ms["total"] = (before - started) * 1e3
+        return Outcome(draft, {step: round(spent, 3) for step, spent in took_ms.items()})
+
+
+def _isolated(stage: Stage, draft: Draft) -> Draft:
+    try:
+        return stage.run(draft) if stage.applies(draft) else draft
+    except Exception:
+        if stage.on_failure is None:
+            raise
+        _log.exception("stage %s failed, the answer goes on without it", type(stage).__name__)
+        return draft.without(stage.on_failure)

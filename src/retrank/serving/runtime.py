@@ -1,0 +1,181 @@
+"""A verified bundle, opened for answering: graph, index and arrays, on one thread and mapped where possible.
+
+Replicas on one host share the pages of every mapped file. Nothing is parsed before `contract.bundle.verify` has
+compared its hash, and no file is ever unpickled.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import faiss
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from retrank.contract import bundle as layout
+from retrank.contract.bundle import VerifiedBundle
+from retrank.contract.errors import FormatError
+from retrank.contract.features import ITEM_COLUMN, USER_COLUMN, FeatureSpec, read_features
+from retrank.contract.golden import check_golden, read_golden
+from retrank.contract.manifest import Manifest
+from retrank.contract.sequences import Sequences
+from retrank.contract.vocab import Vocab
+from retrank.policy.covisit import Successors
+from retrank.serving.attributes import ItemAttributes
+
+_ORT_ERRORS_ONLY = 3
+_Number = TypeVar("_Number", np.int32, np.int64, np.float32)
+
+
+class QueryEncoder:
+    """The sequence model: histories in, query vectors out."""
+
+    def __init__(self, path: Path, spec: FeatureSpec) -> None:
+        """Load the graph on a single thread that does not spin."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = _ORT_ERRORS_ONLY
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._spec = spec
+
+    def run(self, item_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return `[B, D]` float32 queries for `[B, L]` int64 item rows, left-padded with 0."""
+        (queries,) = self._session.run([self._spec.output_name], {self._spec.input_name: item_rows})
+        found: NDArray[np.float32] = queries
+        return found
+
+    def encode(self, history: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return the `[D]` float32 query after `[H]` item rows, oldest first, H >= 1."""
+        newest = np.asarray(history[-self._spec.max_length :], dtype=np.int32)
+        single = Sequences(newest, np.array([0, len(newest)], dtype=np.int64))
+        query: NDArray[np.float32] = self.run(self._spec.encode(single))[0]
+        return query
+
+
+class ItemIndex:
+    """The FAISS index over item vectors; its ids are item rows."""
+
+    def __init__(self, path: Path, *, width: int) -> None:
+        """Open the index, mapped into memory.
+
+        Raises:
+            FormatError: the vectors in it have another width.
+        """
+        self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
+        if self._index.d != width:
+            raise FormatError(f"{path}: vectors of width {self._index.d}, the manifest says {width}; export it again")
+
+    def search(self, query: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+        """Return up to `count` item rows with the largest inner products, best first."""
+        _, rows = self._index.search(query[None], max(1, min(count, self._index.ntotal)))
+        found: NDArray[np.int64] = rows[0][rows[0] > 0]
+        return found
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Everything a request needs, read-only.
+
+    Attributes:
+        bundle: where it came from.
+        items, users: ids and rows.
+        attributes: what a person would recognise an item by.
+        histories: events of the known users.
+        encoder, index: the sequence model and its item index.
+        item_vectors: `[N + 1, D]` float32, row 0 is zero.
+        popular_items: `[N]` int32 item rows, most popular first.
+        popularity: `[N + 1]` float32 share of the most popular item's score, 0..1.
+        successors: co-visitation lists.
+    """
+
+    bundle: VerifiedBundle
+    items: Vocab
+    users: Vocab
+    attributes: ItemAttributes
+    histories: Sequences
+    encoder: QueryEncoder
+    index: ItemIndex
+    item_vectors: NDArray[np.float32]
+    popular_items: NDArray[np.int32]
+    popularity: NDArray[np.float32]
+    successors: Successors
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about itself."""
+        return self.bundle.manifest
+
+
+def open_runtime(bundle: VerifiedBundle) -> Runtime:
+    """Open a bundle whose hashes were checked, and prove it with its golden requests.
+
+    Raises:
+        FormatError: a file does not fit the manifest, or histories are encoded in a way this version does not know.
+        BundleError: a golden request gets another answer.
+    """
+    faiss.omp_set_num_threads(1)
+    spec = read_features(bundle)
+    num_items, width = bundle.manifest.data.num_items, bundle.manifest.encoder.width
+    popular_items = _mapped(bundle, layout.POPULAR_ITEMS, np.int32)
+    runtime = Runtime(
+        bundle=bundle,
+        items=Vocab.read(bundle.path(layout.ITEMS), ITEM_COLUMN),
+        users=Vocab.read(bundle.path(layout.USERS), USER_COLUMN),
+        attributes=ItemAttributes.read(bundle.path(layout.ITEMS), bundle.manifest.item_columns),
+        histories=Sequences(
+            _mapped(bundle, layout.HISTORY_ITEMS, np.int32), _mapped(bundle, layout.HISTORY_OFFSETS, np.int64)
+        ),
+        encoder=QueryEncoder(bundle.path(layout.QUERY_ENCODER), spec),
+        index=ItemIndex(bundle.path(layout.INDEX), width=width),
+        item_vectors=_mapped(bundle, layout.ITEM_VECTORS, np.float32),
+        popular_items=popular_items,
+        popularity=_shares(popular_items, _mapped(bundle, layout.POPULAR_SCORES, np.float32), num_items),
+        successors=Successors(
+            _mapped(bundle, layout.COVISIT_ITEMS, np.int32), _mapped(bundle, layout.COVISIT_WEIGHTS, np.float32)
+        ),
+    )
+    _check_sizes(runtime)
+    check_golden(
+        read_golden(bundle.path(layout.GOLDEN)),
+        encode=runtime.encoder.run,
+        item_vectors=runtime.item_vectors,
+        items=runtime.items,
+        max_length=spec.max_length,
+    )
+    return runtime
+
+
+def _mapped(bundle: VerifiedBundle, name: str, dtype: type[_Number]) -> NDArray[_Number]:
+    """Map an array; the plain view spares every slice the cost of `numpy.memmap`'s bookkeeping."""
+    path = bundle.path(name)
+    array: NDArray[_Number] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    if array.dtype != dtype:
+        raise FormatError(f"{path}: values are {array.dtype}, expected {np.dtype(dtype)}; export the bundle again")
+    return array
+
+
+def _shares(rows: NDArray[np.int32], scores: NDArray[np.float32], num_items: int) -> NDArray[np.float32]:
+    shares = np.zeros(num_items + 1, dtype=np.float32)
+    if len(rows) and scores[0] > 0:
+        shares[rows] = np.clip(scores / scores[0], 0.0, 1.0)
+    return shares
+
+
+def _check_sizes(runtime: Runtime) -> None:
+    data, width = runtime.manifest.data, runtime.manifest.encoder.width
+    expected = {
+        layout.ITEMS: ((len(runtime.items),), (data.num_items,)),
+        layout.USERS: ((len(runtime.users),), (data.num_users,)),
+        layout.HISTORY_OFFSETS: (runtime.histories.offsets.shape, (data.num_users + 1,)),
+        layout.ITEM_VECTORS: (runtime.item_vectors.shape, (data.num_items + 1, width)),
+        layout.POPULAR_ITEMS: (runtime.popular_items.shape, (data.num_items,)),
+        layout.COVISIT_ITEMS: (runtime.successors.items.shape[:1], (data.num_items + 1,)),
+        layout.COVISIT_WEIGHTS: (runtime.successors.weights.shape, runtime.successors.items.shape),
+    }
+    for name, (found, wanted) in expected.items():
+        if found != wanted:
+            path = runtime.bundle.path(name)
+            raise FormatError(f"{path}: shape {found}, the manifest asks for {wanted}; export the bundle again")

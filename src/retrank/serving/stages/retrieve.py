@@ -1,0 +1,97 @@
+"""Retrieve: the sources that propose candidates, over-fetching for what the filter will remove.
+
+Order is the ladder: the sequence model and co-visitation propose side by side; popularity fills up whatever is missing,
+which is everything for somebody without a history, or when the sources above failed.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrank.contract.api import DegradedReason
+from retrank.policy.covisit import Successors, followers
+from retrank.serving.draft import Draft
+from retrank.serving.pipeline import Step
+from retrank.serving.runtime import ItemIndex, QueryEncoder
+
+
+@dataclass(frozen=True)
+class SequenceSource:
+    """Items whose vectors have the largest inner product with the query the model makes of the history."""
+
+    encoder: QueryEncoder
+    index: ItemIndex
+    num_candidates: int
+    step: Step = "retrieve"
+    on_failure: DegradedReason = "sequence_failed"
+
+    def applies(self, draft: Draft) -> bool:
+        """Needs a history."""
+        return len(draft.history) > 0
+
+    def run(self, draft: Draft) -> Draft:
+        """Add the nearest items and keep the query for scoring."""
+        query = self.encoder.encode(draft.history)
+        rows = self.index.search(query, draft.over_fetch(max(self.num_candidates, draft.request.k)))
+        return replace(draft, query=query, candidates=draft.candidates.add(rows, "sequence"))
+
+
+@dataclass(frozen=True)
+class SimilarSource:
+    """Items whose vectors have the largest inner product with the one item of the history."""
+
+    item_vectors: NDArray[np.float32]
+    index: ItemIndex
+    num_candidates: int
+    step: Step = "retrieve"
+    on_failure: DegradedReason = "sequence_failed"
+
+    def applies(self, draft: Draft) -> bool:
+        """Needs the item."""
+        return len(draft.history) > 0
+
+    def run(self, draft: Draft) -> Draft:
+        """Add the nearest items."""
+        anchor = np.ascontiguousarray(self.item_vectors[draft.history[-1]])
+        rows = self.index.search(anchor, draft.over_fetch(max(self.num_candidates, draft.request.k)))
+        return replace(draft, candidates=draft.candidates.add(rows, "similar"))
+
+
+@dataclass(frozen=True)
+class CovisitSource:
+    """Items that usually follow the newest events of the history."""
+
+    successors: Successors
+    window: int
+    num_candidates: int
+    step: Step = "retrieve"
+    on_failure: DegradedReason = "covisit_failed"
+
+    def applies(self, draft: Draft) -> bool:
+        """Needs a history."""
+        return len(draft.history) > 0
+
+    def run(self, draft: Draft) -> Draft:
+        """Add the strongest followers; ties go to the smaller row."""
+        rows, scores = followers(draft.history, self.successors, window=self.window)
+        best = np.lexsort((rows, -scores))[: draft.over_fetch(max(self.num_candidates, draft.request.k))]
+        return replace(draft, candidates=draft.candidates.add(rows[best], "covisit"))
+
+
+@dataclass(frozen=True)
+class PopularSource:
+    """The most popular items, when fewer than k others are left."""
+
+    popular_items: NDArray[np.int32]
+    step: Step = "retrieve"
+    on_failure: None = None
+
+    def applies(self, draft: Draft) -> bool:
+        """Only fills up."""
+        return int((~draft.hidden()).sum()) < draft.request.k
+
+    def run(self, draft: Draft) -> Draft:
+        """Add enough for k to be left whenever the catalogue holds that many."""
+        rows = self.popular_items[: draft.over_fetch(draft.request.k)]
+        return replace(draft, candidates=draft.candidates.add(rows, "popular"))

@@ -1,0 +1,95 @@
+"""Score: one number per candidate, all candidates of a slate by the same rule. The first rule that applies wins."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrank.contract.api import DegradedReason
+from retrank.policy.covisit import Successors, followers
+from retrank.policy.explain import cosines
+from retrank.serving.draft import Draft
+from retrank.serving.pipeline import Step
+
+POPULARITY_TIE_BREAK = 1e-4
+"""Weight of the popularity share beside co-visitation scores: orders items without any link, moves hardly any other."""
+
+
+@dataclass(frozen=True)
+class QueryScore:
+    """Inner product of the query and the item vector: exact, whatever index proposed the candidate."""
+
+    item_vectors: NDArray[np.float32]
+    step: Step = "score"
+    on_failure: DegradedReason = "query_score_failed"
+
+    def applies(self, draft: Draft) -> bool:
+        """Needs the query of the sequence model."""
+        return draft.query is not None
+
+    def run(self, draft: Draft) -> Draft:
+        """Score every candidate; einsum adds up each row alike, so a score does not depend on its neighbours."""
+        assert draft.query is not None, "applies only with a query"
+        vectors = self.item_vectors[draft.candidates.rows]  # [C, D]
+        scores: NDArray[np.float32] = np.einsum("cd,d->c", vectors, draft.query)
+        return replace(draft, scores=scores)
+
+
+@dataclass(frozen=True)
+class CosineScore:
+    """Cosine between the item vectors of the one item asked about and of the candidate."""
+
+    item_vectors: NDArray[np.float32]
+    step: Step = "score"
+    on_failure: None = None
+
+    def applies(self, draft: Draft) -> bool:
+        """Needs the item asked about."""
+        return len(draft.history) > 0
+
+    def run(self, draft: Draft) -> Draft:
+        """Score every candidate."""
+        anchor = self.item_vectors[draft.history[-1:]]
+        return replace(draft, scores=cosines(self.item_vectors[draft.candidates.rows], anchor)[:, 0])
+
+
+@dataclass(frozen=True)
+class CovisitScore:
+    """How strongly a candidate usually follows the newest events, 0..1."""
+
+    successors: Successors
+    popularity: NDArray[np.float32]
+    window: int
+    step: Step = "score"
+    on_failure: DegradedReason = "covisit_score_failed"
+
+    def applies(self, draft: Draft) -> bool:
+        """Only when the query score is missing."""
+        return draft.scores is None and len(draft.history) > 0
+
+    def run(self, draft: Draft) -> Draft:
+        """Score every candidate; one without any link is ordered by popularity."""
+        linked, strength = followers(draft.history, self.successors, window=self.window)
+        rows = draft.candidates.rows
+        scores = np.zeros(len(rows), dtype=np.float32)
+        if len(linked):
+            position = np.minimum(np.searchsorted(linked, rows), len(linked) - 1)
+            scores = np.where(linked[position] == rows, strength[position], scores)
+        return replace(draft, scores=scores + np.float32(POPULARITY_TIE_BREAK) * self.popularity[rows])
+
+
+@dataclass(frozen=True)
+class PopularScore:
+    """Popularity as a share of the most popular item's, 0..1."""
+
+    popularity: NDArray[np.float32]
+    step: Step = "score"
+    on_failure: None = None
+
+    def applies(self, draft: Draft) -> bool:
+        """Only when nothing better did."""
+        return draft.scores is None
+
+    def run(self, draft: Draft) -> Draft:
+        """Score every candidate."""
+        return replace(draft, scores=self.popularity[draft.candidates.rows])

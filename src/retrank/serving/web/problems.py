@@ -1,0 +1,153 @@
+"""Every error as a problem document of RFC 9457 (`application/problem+json`), never with a traceback.
+
+Source: RFC 9457. `type` is a path below `/problems/`, `instance` is the request id, and two members are our own:
+`code` for programs, and `errors`, which names each offending field as a JSON pointer (RFC 6901).
+"""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from retrank.contract.api import FieldProblem, Problem
+from retrank.contract.errors import RequestError
+from retrank.serving.web.request_id import request_id_of
+
+MEDIA_TYPE = "application/problem+json"
+_MAX_FIELDS = 20
+_CODES = {
+    HTTPStatus.BAD_REQUEST: "malformed_json",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_media_type",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "invalid_field",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "internal",
+}
+_log = logging.getLogger(__name__)
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem document."""
+
+    def __init__(self, status: HTTPStatus, detail: str, errors: Sequence[FieldProblem] = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = list(errors)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of an application with a problem document."""
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(RequestError, _on_request_error)
+    app.add_exception_handler(RequestValidationError, _on_query)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_middleware(LastResort)
+
+
+class LastResort:
+    """ASGI middleware that turns a bug into a 500 and a log entry; a client that hung up is neither."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an application."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and answer it here when nothing else did."""
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            return
+        except Exception:  # noqa: BLE001  (a bug must still end in a problem document)
+            _log.exception("request %s failed", request_id_of(scope))
+            if not started:
+                request = Request(scope)
+                detail = "the service failed; its log has this request id"
+                await _response(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail)(scope, receive, send)
+
+
+def from_validation(error: ValidationError) -> ProblemError:
+    """Translate a refused body: 400 when it is not JSON, 422 with a pointer per field when it does not fit."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    if found[0]["type"] == "json_invalid":
+        return ProblemError(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {found[0]['msg']}")
+    fields = [FieldProblem(pointer=pointer(one["loc"]), detail=one["msg"]) for one in found[:_MAX_FIELDS]]
+    named = "; ".join(f"{field.pointer or 'the body'}: {field.detail}" for field in fields[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{named}{more}", fields)
+
+
+def pointer(location: Sequence[str | int]) -> str:
+    """Return a path into a document as a JSON pointer."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def _response(
+    request: Request,
+    status: int,
+    detail: str,
+    errors: Sequence[FieldProblem] = (),
+    headers: dict[str, str] | None = None,
+) -> Response:
+    code = _CODES.get(HTTPStatus(status), HTTPStatus(status).phrase.lower().replace(" ", "_"))
+    problem = Problem(
+        type=f"/problems/{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=request_id_of(request.scope),
+        code=code,
+        errors=list(errors),
+    )
+    return Response(problem.model_dump_json(), status, headers, MEDIA_TYPE)
+
+
+def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return _response(request, error.status, error.detail, error.errors)
+
+
+def _on_request_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    fields = [FieldProblem(pointer=error.pointer, detail=str(error))]
+    return _response(request, HTTPStatus.NOT_FOUND, str(error), fields)
+
+
+def _on_http(request: Request, error: Exception) -> Response:
+    """Routing errors of the framework: unknown route, wrong method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = f"no route {request.url.path[:200]!r}; /openapi.json lists the routes"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        detail = f"{request.method} is not allowed here; use {allowed}"
+    else:
+        detail = str(error.detail)
+    return _response(request, error.status_code, detail, headers=_plain(error.headers))
+
+
+def _on_query(request: Request, error: Exception) -> Response:
+    """Refused query parameters; the pointer is into the object they form."""
+    assert isinstance(error, RequestValidationError)
+    fields = [FieldProblem(pointer=pointer(one["loc"][1:]), detail=one["msg"]) for one in error.errors()]
+    detail = "; ".join(f"query parameter {field.pointer[1:]!r}: {field.detail}" for field in fields[:3])
+    return _response(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, fields[:_MAX_FIELDS])
+
+
+def _plain(headers: Any) -> dict[str, str] | None:
+    return None if headers is None else dict(headers)

@@ -1,0 +1,59 @@
+"""One id per request, from `X-Request-ID` or made up, and echoed in every answer, errors included."""
+
+import uuid
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from retrank.contract.api import MAX_ID_LENGTH
+
+HEADER = "X-Request-ID"
+_RAW_HEADER = HEADER.lower().encode()
+_KEY = "retrank.request_id"
+
+
+def request_id_of(scope: Any) -> str:
+    """Return the id of the request a scope belongs to."""
+    return str(scope.get(_KEY, ""))
+
+
+def set_request_id(scope: Any, request_id: str) -> None:
+    """Replace the id: one in the body wins over the header."""
+    scope[_KEY] = request_id
+
+
+class RequestIds:
+    """ASGI middleware that names every request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an application."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Name the request, and put the name it ends with on the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        set_request_id(scope, _from_header(scope) or uuid.uuid4().hex)
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[HEADER] = _visible(request_id_of(scope))
+            await send(message)
+
+        await self._app(scope, receive, named)
+
+
+def _from_header(scope: Scope) -> str | None:
+    """Return the id a client sent, unless it is empty, too long or not printable ASCII."""
+    for name, value in scope["headers"]:
+        if name == _RAW_HEADER:
+            text = bytes(value).decode("latin-1")
+            return text if 0 < len(text) <= MAX_ID_LENGTH and _visible(text) == text else None
+    return None
+
+
+def _visible(text: str) -> str:
+    """Return a text as it may stand in a header: anything but printable ASCII becomes a question mark."""
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in text)

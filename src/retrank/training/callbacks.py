@@ -1,0 +1,55 @@
+"""Progress while a run trains: real events per second, wall and processor time."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+
+from retrank.data.batches import Batch
+
+
+class Throughput(pl.Callback):
+    """Count supervised events and time; show events per second in the progress bar.
+
+    Wall time grows when other programs use the machine, processor time hardly does: both are kept, also over resumes.
+    """
+
+    def __init__(self) -> None:
+        self.totals = {"events": 0.0, "steps": 0.0, "wall_s": 0.0, "cpu_s": 0.0}
+        self._at = (0.0, 0.0)
+        self._epoch = (0.0, 0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clocks."""
+        self._at = (time.perf_counter(), time.process_time())
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock of the epoch."""
+        self._epoch = (time.perf_counter(), 0.0)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count the events of a step."""
+        started, events = self._epoch
+        events += len(batch.target_rows)
+        self._epoch = (started, events)
+        self.totals["events"] += len(batch.target_rows)
+        self.totals["steps"] += 1
+        pl_module.log("events/s", events / (time.perf_counter() - started), prog_bar=True, on_epoch=False)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the totals; later callbacks (which write checkpoints) see them up to date."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.totals["wall_s"] += wall - self._at[0]
+        self.totals["cpu_s"] += cpu - self._at[1]
+        self._at = (wall, cpu)
+        pl_module.log_dict({"time/wall_s": self.totals["wall_s"], "time/cpu_s": self.totals["cpu_s"]})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the totals."""
+        return {"totals": self.totals}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the totals."""
+        self.totals = dict(state_dict["totals"])

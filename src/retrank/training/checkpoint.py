@@ -1,0 +1,117 @@
+"""Find, check and open the checkpoints of a run. They are read with `weights_only=True`: nothing in them is executed."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+
+from retrank.config import instantiate
+from retrank.contract.errors import TrainingError
+from retrank.training.ema import EMA_KEY
+from retrank.training.selection import BEST, LAST
+
+CHECKPOINTS = "checkpoints"
+CONFIG = "config.yaml"
+IDENTITY_KEY = "identity"
+
+
+class Identity(pl.Callback):
+    """Write into each checkpoint what it belongs to.
+
+    Args:
+        identity: plain values that a resumed run must share, see `identity_of`.
+    """
+
+    def __init__(self, identity: dict[str, Any]) -> None:
+        self.identity = identity
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the identity."""
+        checkpoint[IDENTITY_KEY] = self.identity
+
+
+def identity_of(config: dict[str, Any], *, data_hash: str, num_items: int) -> dict[str, Any]:
+    """Return what makes two runs the same: data, split, model, loss, batches and seed."""
+    parts = {name: config[name] for name in ("split", "model", "loss", "batches", "seed")}
+    return {"data_hash": data_hash, "num_items": num_items, **parts}
+
+
+def find(setting: str, runs: Path) -> Path:
+    """Turn `last`, a run folder or a file into the path of a checkpoint.
+
+    Args:
+        setting: `last` is the newest run below `runs` that has a checkpoint.
+        runs: folder of the runs of one experiment.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    if setting == "last":
+        found = sorted(runs.glob(f"*/{CHECKPOINTS}/{LAST}"), key=lambda path: path.stat().st_mtime)
+        if not found:
+            raise TrainingError(f"ckpt=last: no run below {runs} has a checkpoint; start one without ckpt")
+        return found[-1]
+    path = Path(setting)
+    path = path / CHECKPOINTS / LAST if path.is_dir() else path
+    if not path.is_file():
+        raise TrainingError(f"ckpt={setting}: no such checkpoint; expected last, a run folder or a .ckpt file")
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint into memory.
+
+    Raises:
+        TrainingError: not a checkpoint of retrank, or damaged.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise TrainingError(f"{path}: no such checkpoint; train the run first") from error
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}); it may be damaged") from error
+    if not isinstance(checkpoint, dict) or IDENTITY_KEY not in checkpoint:
+        raise TrainingError(f"{path}: not a checkpoint written by `retrank train`")
+    return checkpoint
+
+
+def check_resumable(path: Path, identity: dict[str, Any]) -> None:
+    """Refuse a checkpoint that belongs to something else.
+
+    Raises:
+        TrainingError: data, split, model, loss, batches or seed differ; the message names each with both values.
+    """
+    saved = read(path)[IDENTITY_KEY]
+    differences = [
+        f"{name} is {identity.get(name)!r} now and {saved.get(name)!r} in the checkpoint"
+        for name in sorted(identity.keys() | saved.keys())
+        if identity.get(name) != saved.get(name)
+    ]
+    if differences:
+        raise TrainingError(f"{path}: cannot resume from it: {'; '.join(differences)}. Use the settings it was made with")
+
+
+def load_model(run_dir: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Open the best model of a finished or running training run.
+
+    Returns:
+        The model with averaged weights in eval mode, and the resolved configuration of the run.
+
+    Raises:
+        TrainingError: not a run folder, no best checkpoint yet, or one that does not fit the configuration.
+    """
+    run_dir = Path(run_dir)
+    path = run_dir / CONFIG
+    if not path.is_file():
+        raise TrainingError(f"{run_dir}: no {CONFIG}; expected the folder of a run of `retrank train`")
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    checkpoint = read(run_dir / CHECKPOINTS / BEST)
+    model: torch.nn.Module = instantiate(config["model"])(num_items=checkpoint[IDENTITY_KEY]["num_items"])
+    try:
+        model.load_state_dict(checkpoint[EMA_KEY])
+    except RuntimeError as error:
+        raise TrainingError(f"{run_dir}: best checkpoint does not fit the model of {CONFIG}: {error}") from error
+    return model.eval(), config

@@ -1,0 +1,145 @@
+"""Exact evaluation of any scorer over the whole catalogue, a block of cases at a time.
+
+Not here: how cases are cut (`data.splits`), what the metrics mean (`metrics.ranking`, `metrics.catalogue`).
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from retrank.contract.cases import Cases
+from retrank.contract.errors import DataError
+from retrank.contract.sequences import Sequences
+from retrank.metrics import catalogue
+from retrank.metrics.case_ranks import KS, CaseRanks
+from retrank.metrics.ranking import ranks_of, remove_seen, sort_keys, top_items
+from retrank.metrics.slices import Slice, by_history_length, by_target_popularity
+from retrank.models.protocols import Scorer
+
+CATALOGUE_KS = (10, 100)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one scorer achieved on C cases.
+
+    Attributes:
+        metrics: mean over cases, such as `ndcg@10`, and of the recommended lists, such as `coverage@10`.
+        ranks: rank of every target of every case, from which everything else but the catalogue metrics follows.
+        slices: by history length (per case) and by popularity of the target (per target).
+        shown: `[N + 1]` int64, how often each item stood in a list of the first `CATALOGUE_KS` entry.
+        train_counts: `[N + 1]` int64 training events of each item.
+        scorer_seconds: time inside the scorer.
+        seconds: time in all.
+    """
+
+    metrics: dict[str, float]
+    ranks: CaseRanks
+    slices: list[Slice]
+    shown: NDArray[np.int64]
+    train_counts: NDArray[np.int64]
+    scorer_seconds: float
+    seconds: float
+
+
+def evaluate(
+    scorer: Scorer,
+    cases: Cases,
+    train: Sequences,
+    *,
+    batch_size: int = 256,
+    ks: tuple[int, ...] = KS,
+    progress: bool = False,
+) -> Evaluation:
+    """Rank the whole catalogue for every case; items of the case's input are removed, targets never.
+
+    Args:
+        scorer: gives `[B, N + 1]` float32 scores for B histories.
+        cases: C cases; each input is what the scorer may read.
+        train: U training histories; they define item popularity for slices, novelty and popularity lift.
+        batch_size: cases scored at a time, >= 1; working memory is about 30 bytes x batch_size x N.
+        ks: list lengths for HR, Recall, NDCG and MRR.
+        progress: show a progress bar.
+
+    Raises:
+        DataError: no cases, scores of the wrong shape or NaN, or a target outside the scored catalogue.
+    """
+    if len(cases) == 0:
+        raise DataError("there are no cases to evaluate; the split left no user with a target")
+    started = time.perf_counter()
+    ranking = _Ranking()
+    starts = range(0, len(cases), batch_size)
+    for start in tqdm(starts, desc="evaluate", unit="batch", leave=False, disable=not progress):
+        ranking.add(scorer, cases.take(np.arange(start, min(start + batch_size, len(cases)))))
+    num_items = len(ranking.shown[0]) - 1
+    ranks = CaseRanks(
+        users=np.asarray(cases.users),
+        offsets=np.asarray(cases.targets.offsets),
+        targets=np.asarray(cases.targets.item_rows),
+        ranks=np.concatenate(ranking.ranks),
+        num_items=num_items,
+    )
+    train_counts = catalogue.item_counts(train, num_items)
+    consumed = catalogue.item_counts(cases.inputs, num_items)
+    metrics = ranks.mean(ks)
+    for k, shown in zip(CATALOGUE_KS, ranking.shown, strict=True):
+        metrics[f"coverage@{k}"] = catalogue.coverage(shown)
+        metrics[f"gini@{k}"] = catalogue.gini(shown)
+        metrics[f"novelty@{k}"] = catalogue.novelty(shown, train_counts)
+        metrics[f"popularity_lift@{k}"] = catalogue.popularity_lift(shown, consumed, train_counts)
+    return Evaluation(
+        metrics=metrics,
+        ranks=ranks,
+        slices=by_history_length(ranks, cases.inputs.lengths) + by_target_popularity(ranks, train_counts),
+        shown=ranking.shown[0],
+        train_counts=train_counts,
+        scorer_seconds=ranking.scorer_seconds,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def save_ranks(evaluation: Evaluation, path: Path, *, data_hash: str, protocol: str) -> None:
+    """Write the ranks of an evaluation for `retrank compare`.
+
+    Args:
+        evaluation: result of `evaluate` on the test cases.
+        path: file to write, `ranks.npz` in a run folder.
+        data_hash: hash of the store.
+        protocol: `Split.protocol`.
+    """
+    evaluation.ranks.save(path, data_hash=data_hash, protocol=protocol)
+
+
+class _Ranking:
+    """Collects ranks and list counts over blocks of cases."""
+
+    def __init__(self) -> None:
+        self.ranks: list[NDArray[np.int32]] = []
+        self.shown: list[NDArray[np.int64]] = []
+        self.scorer_seconds = 0.0
+
+    def add(self, scorer: Scorer, cases: Cases) -> None:
+        started = time.perf_counter()
+        scores = scorer.score(cases.inputs)
+        self.scorer_seconds += time.perf_counter() - started
+        num_items = scores.shape[1] - 1
+        if scores.shape[0] != len(cases) or cases.targets.item_rows.max() > num_items:
+            raise DataError(
+                f"scores of shape {list(scores.shape)} for {len(cases)} cases with targets up to item row "
+                f"{cases.targets.item_rows.max()}; expected [cases, items + 1] over the whole catalogue"
+            )
+        keys = sort_keys(scores, cases.users)
+        targets = (_owners(cases.targets), cases.targets.item_rows)
+        remove_seen(keys, (_owners(cases.inputs), cases.inputs.item_rows), targets)
+        self.ranks.append(ranks_of(keys, targets))
+        best = top_items(keys, max(CATALOGUE_KS))
+        counts = [np.bincount(best[:, :k].ravel(), minlength=num_items + 1) for k in CATALOGUE_KS]
+        self.shown = [a + b for a, b in zip(self.shown, counts, strict=True)] if self.shown else counts
+
+
+def _owners(sequences: Sequences) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(sequences)), sequences.lengths)

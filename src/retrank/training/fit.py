@@ -1,0 +1,138 @@
+"""`retrank train`: learn, keep the weights that rank best on validation, evaluate them, write the run folder.
+
+    <run_dir>/config.yaml  checkpoints/{best,last}.ckpt  logs/  run_card.json  metrics.json  ranks.npz  report.{html,json}
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+
+from retrank.config import instantiate
+from retrank.contract.errors import ConfigError
+from retrank.data.splits import Split
+from retrank.data.store import EventStore
+from retrank.training import checkpoint, run_card
+from retrank.training.callbacks import Throughput
+from retrank.training.datamodule import HistoryData
+from retrank.training.ema import Ema
+from retrank.training.evaluator import Evaluation, evaluate, save_ranks
+from retrank.training.loggers import Loggers
+from retrank.training.retrieval_module import RetrievalModule
+from retrank.training.scorer import ModelScorer
+from retrank.training.selection import MONITORED, Selection
+from retrank.training.trainer import TrainerSettings
+
+METRICS, RANKS = "metrics.json", "ranks.npz"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves behind besides the files."""
+
+    selection: Selection
+    throughput: Throughput
+
+
+def run(cfg: Mapping[str, Any]) -> Path:
+    """Train as configured and return the run folder.
+
+    Raises:
+        ConfigError: a setting is wrong, or the run folder already holds a run.
+        SourceError: there is no store.
+        TrainingError: the loss diverged, or `ckpt` cannot be resumed.
+    """
+    config = dict(cfg)
+    store = EventStore.open(config["store"])
+    split: Split = instantiate(config["split"])(store.sequences)
+    identity = checkpoint.identity_of(config, data_hash=store.facts.data_hash, num_items=store.num_items)
+    resume, run_dir = _folder(config, identity)
+    card = run_card.build(config, store, split.protocol, created_at=datetime.now(UTC))
+    _announce(card, run_dir)
+    trained = train(config, store, split, run_dir, resume=resume)
+    _finish(config, store, split, run_dir, card | _training_facts(trained))
+    return run_dir
+
+
+def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: Path, *, resume: Path | None) -> Trained:
+    """Run the training loop; checkpoints and logs go to `run_dir`."""
+    seed = int(config["seed"])
+    torch.manual_seed(seed)
+    settings: TrainerSettings = instantiate(config["trainer"])
+    loggers: Loggers = instantiate(config["logger"])
+    model = instantiate(config["model"])(num_items=store.num_items)
+    module = RetrievalModule(model, instantiate(config["loss"]), instantiate(config["optim"]))
+    data = HistoryData(split.train, instantiate(config["batches"]), seed=seed)
+
+    def rank(_: pl.LightningModule) -> dict[str, float]:
+        return evaluate(ModelScorer(model), split.validation, split.train, ks=(10,)).metrics
+
+    ema, throughput = Ema(settings.ema_decay), Throughput()
+    identity = checkpoint.identity_of(dict(config), data_hash=store.facts.data_hash, num_items=store.num_items)
+    folder = run_dir / checkpoint.CHECKPOINTS
+    selection = Selection(rank, ema, folder, every=settings.validate_every, patience=settings.patience)
+    callbacks = [ema, throughput, selection, checkpoint.Identity(identity)]
+    trainer = settings.build(run_dir, callbacks, loggers.build(run_dir))
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    return Trained(selection, throughput)
+
+
+def _folder(config: dict[str, Any], identity: dict[str, Any]) -> tuple[Path | None, Path]:
+    """Return the checkpoint to continue from, if any, and the run folder; write the configuration of a new run."""
+    run_dir = Path(config["run_dir"])
+    if config["ckpt"] is not None:
+        resume = checkpoint.find(config["ckpt"], run_dir.parent)
+        checkpoint.check_resumable(resume, identity)
+        return resume, resume.parent.parent
+    if (run_dir / checkpoint.CONFIG).exists():
+        raise ConfigError(f"run_dir {run_dir} already holds a run; choose another, or continue it with ckpt={run_dir}")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / checkpoint.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return None, run_dir
+
+
+def _finish(
+    config: Mapping[str, Any], store: EventStore, split: Split, run_dir: Path, card: dict[str, Any]
+) -> None:
+    """Evaluate the best weights on validation and test and write every result."""
+    model, _ = checkpoint.load_model(run_dir)
+    scorer = ModelScorer(model)
+    validation = evaluate(scorer, split.validation, split.train)
+    test = evaluate(scorer, split.test, split.train)
+    save_ranks(test, run_dir / RANKS, data_hash=store.facts.data_hash, protocol=split.protocol)
+    metrics = {"protocol": split.protocol, "validation": validation.metrics, "test": test.metrics}
+    (run_dir / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    run_card.write(card | {"metrics": metrics, "git_commit": run_card.git_commit()}, run_dir)
+    _print_result(validation, test)
+
+
+def _training_facts(trained: Trained) -> dict[str, Any]:
+    totals = trained.throughput.totals
+    return {
+        "training": {
+            **totals,
+            "events_per_s": totals["events"] / totals["wall_s"] if totals["wall_s"] else None,
+            "best_epoch": trained.selection.best["epoch"],
+            "validation": trained.selection.history,
+        }
+    }
+
+
+def _announce(card: dict[str, Any], run_dir: Path) -> None:
+    print(yaml.safe_dump(card["config"], sort_keys=False))
+    print(" ".join(f"{name} {number}" for name, number in card["versions"].items()))
+    print(f"{card['data']['num_users']:,} users, {card['data']['num_items']:,} items, protocol: {card['protocol']}")
+    print(f"run folder: {run_dir}", flush=True)
+
+
+def _print_result(validation: Evaluation, test: Evaluation) -> None:
+    for name, result in (("validation", validation), ("test", test)):
+        values = ", ".join(f"{metric} {result.metrics[metric]:.4f}" for metric in ("hr@10", MONITORED))
+        print(f"{name}: {values}")

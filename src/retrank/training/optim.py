@@ -1,0 +1,68 @@
+"""The optimizer and its learning-rate schedule, counted in steps so that the speed of a machine changes nothing."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from retrank.contract.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """AdamW with linear warm-up, then decay to `floor` of the peak.
+
+    Attributes:
+        learning_rate: peak rate, > 0.
+        weight_decay: decoupled decay, applied to matrices only (norms and biases are left alone), >= 0.
+        betas: decay of the first and second moment, each in 0..1.
+        warmup_steps: steps from 0 to the peak, >= 0.
+        decay: shape after the warm-up.
+        floor: share of the peak that is left at the last step, 0..1.
+
+    Source: Loshchilov, Hutter 2017 (arXiv 1711.05101).
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 200
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot train.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        if self.learning_rate <= 0 or self.weight_decay < 0 or self.warmup_steps < 0 or not 0 <= self.floor <= 1:
+            raise ConfigError(f"optim: {self}; rate must be > 0, decay and warm-up >= 0, floor in 0..1")
+        if self.decay not in ("cosine", "linear", "constant"):
+            raise ConfigError(f"optim.decay is {self.decay!r}; expected cosine, linear or constant")
+
+    def optimizer(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer over all parameters."""
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(self.betas[0], self.betas[1]))
+
+    def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int) -> LambdaLR:
+        """Return the schedule over `total_steps` steps."""
+        return LambdaLR(optimizer, lambda step: self.share(step, total_steps))
+
+    def share(self, step: int, total_steps: int) -> float:
+        """Share of the peak rate at a step, counted from 0; in 0..1."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        if self.decay == "constant":
+            return 1.0
+        done = min(1.0, (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps))
+        left = 1 - done if self.decay == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return self.floor + (1 - self.floor) * left

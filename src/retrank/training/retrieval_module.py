@@ -1,0 +1,78 @@
+"""The Lightning side of a retrieval model: any `QueryEncoder` with any loss over (queries, item vectors, targets)."""
+
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch.optim.lr_scheduler import LRScheduler
+
+from retrank.contract.errors import TrainingError
+from retrank.data.batches import Batch
+from retrank.models.protocols import QueryEncoder
+
+RANDOM_STATE_KEY = "random_state"
+
+
+class OptimizerRecipe(Protocol):
+    """Makes an optimizer and a schedule over steps."""
+
+    def optimizer(self, parameters: Any) -> torch.optim.Optimizer:
+        """Return the optimizer over all parameters."""
+        ...
+
+    def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
+        """Return the schedule over `total_steps` steps."""
+        ...
+
+
+class RetrievalModule(pl.LightningModule):
+    """One training step: encode every position, score against the catalogue, drop padding before the output layer.
+
+    Args:
+        model: query encoder with item vectors.
+        loss: called with queries `[T, D]`, item vectors `[N + 1, D]` and target rows `[T]`; returns a scalar.
+        recipe: optimizer and schedule.
+    """
+
+    def __init__(self, model: QueryEncoder, loss: torch.nn.Module, recipe: OptimizerRecipe) -> None:
+        super().__init__()
+        self.model, self.loss, self.recipe = model, loss, recipe
+        self._random_state: torch.Tensor | None = None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Return the loss of one batch.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        queries = self.model.encode_all(batch.item_rows).flatten(0, 1)[batch.positions]  # [T, D]
+        loss: torch.Tensor = self.loss(queries, self.model.item_vectors(), batch.target_rows)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}): training diverged; the last "
+                "good checkpoint is kept, lower optim.learning_rate or raise optim.warmup_steps and resume with ckpt=last"
+            )
+        num_targets = len(batch.target_rows)
+        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=num_targets)
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimizer and a schedule that moves every step."""
+        optimizer = self.recipe.optimizer(self.parameters())
+        schedule = self.recipe.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the state of the random generator, which dropout reads."""
+        checkpoint[RANDOM_STATE_KEY] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember the generator's state until training starts; Lightning itself may draw numbers before that."""
+        self._random_state = checkpoint[RANDOM_STATE_KEY].cpu()
+
+    def on_train_start(self) -> None:
+        """Continue the random stream where the checkpoint left it."""
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state)
+            self._random_state = None

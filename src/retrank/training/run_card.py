@@ -1,0 +1,72 @@
+"""The run card: everything needed to say where a number came from."""
+
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from retrank import __version__
+from retrank.data.store import EventStore
+
+RUN_CARD = "run_card.json"
+_PACKAGES = ("torch", "pytorch-lightning", "numpy", "hydra-core", "pyarrow")
+
+
+def build(config: dict[str, Any], store: EventStore, protocol: str, *, created_at: datetime) -> dict[str, Any]:
+    """Return what is known before training starts."""
+    facts = store.facts
+    return {
+        "name": config["name"],
+        "created_at": created_at.isoformat(),
+        "git_commit": git_commit(),
+        "seed": config["seed"],
+        "protocol": protocol,
+        "data": {
+            "name": facts.name,
+            "data_hash": facts.data_hash,
+            "num_users": facts.num_users,
+            "num_items": facts.num_items,
+            "num_events": facts.num_events,
+        },
+        "versions": {"retrank": __version__, "python": platform.python_version()}
+        | {package: version(package) for package in _PACKAGES},
+        "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "config": config,
+    }
+
+
+def write(card: dict[str, Any], run_dir: Path) -> None:
+    """Write `run_card.json`, replacing an older one atomically."""
+    temporary = run_dir / f".{RUN_CARD}.tmp"
+    temporary.write_text(json.dumps(card, indent=2, default=str) + "\n", encoding="utf-8")
+    temporary.replace(run_dir / RUN_CARD)
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout the package lies in; None outside of one. A trailing + marks local changes."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    commit = _git(root, "rev-parse", "HEAD")
+    return f"{commit}+" if commit and _git(root, "status", "--porcelain") else commit
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _cpu_name() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,62 @@
+"""A trained query encoder as a `Scorer`: histories in, scores over the catalogue out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retrank.contract.encode import pad_left
+from retrank.contract.sequences import Sequences
+from retrank.models.protocols import QueryEncoder
+
+
+class ModelScorer:
+    """Score with the weights the model has at the moment of the call; training mode is put back afterwards.
+
+    Args:
+        model: a query encoder that is also a torch module.
+        batch_size: histories per forward pass, >= 1; those of similar length go together to save padding.
+    """
+
+    def __init__(self, model: QueryEncoder, batch_size: int = 256) -> None:
+        assert isinstance(model, torch.nn.Module)
+        self.model, self._module, self.batch_size = model, model, batch_size
+
+    def score(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return `[B, N + 1]` float32 scores; column 0 is -inf. An empty history is read as padding alone."""
+        with self._evaluating():
+            items = self.model.item_vectors().float()
+            scores = np.empty((len(histories), len(items)), dtype=np.float32)
+            for part in self._parts(histories):
+                scores[part] = (self._encode(histories.take(part)) @ items.T).cpu().numpy()
+        scores[:, 0] = -np.inf
+        return scores
+
+    def queries(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return the `[B, D]` float32 query of each history."""
+        queries = np.empty((len(histories), self.model.width), dtype=np.float32)
+        with self._evaluating():
+            for part in self._parts(histories):
+                queries[part] = self._encode(histories.take(part)).cpu().numpy()
+        return queries
+
+    def _parts(self, histories: Sequences) -> Iterator[NDArray[np.int64]]:
+        order = np.argsort(np.minimum(histories.lengths, self.model.max_length), kind="stable")
+        return (order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size))
+
+    def _encode(self, histories: Sequences) -> torch.Tensor:
+        item_rows = torch.from_numpy(pad_left(histories, self.model.max_length))
+        query: torch.Tensor = self.model.forward(item_rows.to(next(self._module.parameters()).device))
+        return query.float()
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        was_training = self._module.training
+        self._module.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self._module.train(was_training)

@@ -1,0 +1,80 @@
+"""Settings of the training loop and the Lightning trainer they stand for."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.loggers import Logger
+
+from retrank.contract.errors import ConfigError
+from retrank.training.precision import choose
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How long and on what a run trains.
+
+    Attributes:
+        max_epochs: length of the learning-rate schedule and latest stop, >= 1.
+        validate_every: epochs between validations, >= 1.
+        patience: validations without a better ndcg@10 before the run stops, >= 1.
+        ema_decay: see `Ema`.
+        gradient_clip: largest norm of the gradient, > 0; 0 switches clipping off.
+        precision: `auto` (bf16 where it is native), `fp32` or `bf16`.
+        accelerator: `auto`, `cpu` or `gpu`.
+        threads: CPU threads of torch; 0 keeps torch's choice. Results are bit-identical only for an equal number.
+        progress: show a progress bar.
+    """
+
+    max_epochs: int = 100
+    validate_every: int = 1
+    patience: int = 10
+    ema_decay: float = 0.999
+    gradient_clip: float = 1.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    threads: int = 2
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot train.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        if min(self.max_epochs, self.validate_every, self.patience) < 1 or self.gradient_clip < 0 or self.threads < 0:
+            raise ConfigError(f"trainer: {self}; epochs and patience must be >= 1, gradient_clip and threads >= 0")
+
+    def build(self, run_dir: Path, callbacks: list[pl.Callback], loggers: list[Logger]) -> pl.Trainer:
+        """Return the trainer. Checkpoints and validation are callbacks of ours, so Lightning's are off."""
+        _silence_by_design()
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        bar: list[pl.Callback] = [TQDMProgressBar(refresh_rate=10)] if self.progress else []
+        return pl.Trainer(
+            default_root_dir=run_dir,
+            max_epochs=self.max_epochs,
+            accelerator=self.accelerator,
+            devices=1,
+            precision=choose(self.precision),
+            gradient_clip_val=self.gradient_clip or None,
+            callbacks=[*callbacks, *bar],
+            logger=loggers,
+            reload_dataloaders_every_n_epochs=1,
+            enable_checkpointing=False,
+            enable_progress_bar=self.progress,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+        )
+
+
+def _silence_by_design() -> None:
+    """Mute what Lightning says about choices made on purpose."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.accelerators.cuda").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="GPU available but not used")

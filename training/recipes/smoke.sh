@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# The whole path in about a minute on two cores: same code and bundle format as a real run, a model of toy size.
+set -euo pipefail
+
+retrank ingest data=online_retail
+retrank train experiment=smoke run_dir=runs/smoke/latest
+retrank export run=runs/smoke/latest out=bundles/smoke
+retrank recommend bundle=bundles/smoke k=5
