@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def tiny_fallbacks(catalogue: Catalogue, top_k: int = 5) -> Fallbacks:
     popularity = np.bincount(catalogue.histories.item_rows, minlength=num_items + 1).astype(np.float32)
     follows = np.zeros((num_items + 1, num_items + 1), np.float32)
     for rows in catalogue.histories:
-        for before, after in zip(rows[:-1], rows[1:], strict=True):
+        for before, after in pairwise(rows):
             follows[before, after] += 1
     order = np.argsort(-follows, axis=1, kind="stable")[:, :top_k]
     weights = np.take_along_axis(follows, order, axis=1)

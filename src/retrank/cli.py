@@ -8,12 +8,13 @@
     retrank serve bundle=bundles/online_retail_sasrec
     retrank recommend bundle=bundles/online_retail_sasrec user_id=17850 k=5
 
-Only the command that runs is imported, so `retrank serve` never loads torch.
+`--config-dir DIR` adds a folder of your own to the search path, laid out like `configs/` (data/shop.yaml, ...). Only the command that runs is imported, so `retrank serve` never loads torch.
 """
 
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NamedTuple
 
 from retrank import __version__
@@ -34,6 +35,7 @@ _COMMANDS = {
     "recommend": _Command("retrank.serving.ask:run", "answer one request in this process, without a server"),
 }
 _COMPARE = "retrank.training.compare:main"
+_CONFIG_DIR = "--config-dir"
 _INTERRUPTED = 130
 
 
@@ -60,12 +62,24 @@ def _dispatch(name: str, rest: list[str]) -> int:
     if name == "compare":
         _load(_COMPARE)(rest)
         return 0
+    rest = _with_config_dir(rest)
     if name not in _COMMANDS:
         raise ConfigError(f"unknown command; expected one of {', '.join([*_COMMANDS, 'compare'])}")
     if "--multirun" in rest or "-m" in rest:
         return _sweep(name, [argument for argument in rest if argument not in ("--multirun", "-m")])
     _run_once(name, rest)
     return 0
+
+
+def _with_config_dir(arguments: list[str]) -> list[str]:
+    """Replace `--config-dir DIR` by the Hydra override that searches it too."""
+    if _CONFIG_DIR not in arguments:
+        return arguments
+    position = arguments.index(_CONFIG_DIR)
+    directory = Path(*arguments[position + 1 : position + 2]).resolve()
+    if len(arguments) == position + 1 or not directory.is_dir():
+        raise ConfigError(f"{_CONFIG_DIR} {' '.join(arguments[position + 1 : position + 2])}: expected a folder after it")
+    return [*arguments[:position], *arguments[position + 2 :], f"hydra.searchpath=[file://{directory}]"]
 
 
 def _run_once(name: str, overrides: list[str]) -> None:

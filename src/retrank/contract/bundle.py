@@ -28,9 +28,9 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from retrank.contract.errors import BundleError, ChecksumError, FormatError
+from retrank.contract.errors import BundleError, ChecksumError, FormatError, SourceError
 from retrank.contract.files import current, publish, sha256_of
-from retrank.contract.manifest import FORMAT_VERSION, Manifest, SealedFile
+from retrank.contract.manifest import FORMAT_VERSION, AnyManifest, Manifest, SealedFile
 
 MANIFEST = "manifest.json"
 QUERY_ENCODER = "query_encoder.onnx"
@@ -95,11 +95,15 @@ def verify(path: Path) -> VerifiedBundle:
         path: a bundle directory, or a root whose `current` points at one.
 
     Raises:
-        BundleError: no readable manifest, or a file is missing.
+        BundleError: no readable manifest; a file is missing, was added, or is a link that may lead outside.
         ChecksumError: a file differs from what was sealed, the manifest included.
-        FormatError: another major format version.
+        FormatError: another major format version, or a manifest of another shape.
     """
-    directory = current(path.resolve())
+    try:
+        directory = current(path.resolve())
+    except SourceError as error:
+        raise BundleError(f"no bundle to open: {error}") from error
+    _refuse_strangers(directory)
     raw = _read_manifest(directory)
     bundle_id = _bundle_id(raw)
     if directory.name != bundle_id:
@@ -116,6 +120,21 @@ def _bundle_id(manifest: bytes) -> str:
     return hashlib.sha256(manifest).hexdigest()[:_ID_LENGTH]
 
 
+def _refuse_strangers(directory: Path) -> None:
+    """Refuse links, which could be pointed elsewhere after the check, and files that nobody sealed."""
+    if directory.is_symlink():
+        raise BundleError(f"{directory}: is a symbolic link; a bundle must be a real directory, copy it instead")
+    found = {entry.name: entry for entry in directory.iterdir()}
+    linked = sorted(name for name, entry in found.items() if entry.is_symlink())
+    if linked:
+        raise BundleError(f"{directory}: {linked} are symbolic links; a bundle holds real files only, copy it again")
+    if MANIFEST not in found:
+        raise BundleError(f"{directory}: no {MANIFEST}; is this a bundle, or a folder whose 'current' names one?")
+    extra = sorted(found.keys() - set(FILES) - {MANIFEST})
+    if extra:
+        raise BundleError(f"{directory}: {extra} were not sealed with the bundle; remove them or export it again")
+
+
 def _read_manifest(directory: Path) -> bytes:
     try:
         return (directory / MANIFEST).read_bytes()
@@ -124,17 +143,16 @@ def _read_manifest(directory: Path) -> bytes:
 
 
 def _parse_manifest(raw: bytes, path: Path) -> Manifest:
+    """Parse the manifest; the version is looked at first, since another version may have other fields."""
     try:
-        manifest = Manifest.model_validate_json(raw)
+        version = AnyManifest.model_validate_json(raw).format_version
+        if version != FORMAT_VERSION:
+            raise FormatError(f"{path}: bundle format {version}, this version reads {FORMAT_VERSION}; export it again")
+        return Manifest.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise FormatError(f"{path}: field {where!r}: {first['msg']}; was it written by another version?") from error
-    if manifest.format_version != FORMAT_VERSION:
-        raise FormatError(
-            f"{path}: bundle format {manifest.format_version}, this version reads {FORMAT_VERSION}; export it again"
-        )
-    return manifest
 
 
 def _verify_files(directory: Path, files: Mapping[str, SealedFile]) -> None:

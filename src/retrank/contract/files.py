@@ -76,7 +76,7 @@ def current(root: Path) -> Path:
         if not root.is_dir():
             raise SourceError(f"{root}: no such directory; expected one that holds {POINTER!r} or a version")
         return root
-    target = root / pointer.read_text().strip()
+    target = root / pointer.read_text(encoding="utf-8", errors="replace").strip()
     if target.parent != root or not target.is_dir():
         raise SourceError(f"{pointer}: points at {target.name!r}, which is not a directory beside it")
     return target

@@ -13,6 +13,14 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class AnyManifest(BaseModel):
+    """The one field that the manifest of every format version has."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format_version: int
+
+
 class SealedFile(_Record):
     """Size in bytes and SHA-256 (lower-case hex) of one file of the bundle."""
 

@@ -23,7 +23,15 @@ from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME
 from retrank.data.report import RowReport
 from retrank.data.spool import Spool
 from retrank.data.store import (
-    ACTIONS, ITEM_ROWS, STORE_FORMAT, STORE_JSON, TIMES, VALUES, EventStore, read_fingerprint, report_lines,
+    ACTIONS,
+    ITEM_ROWS,
+    STORE_FORMAT,
+    STORE_JSON,
+    TIMES,
+    VALUES,
+    EventStore,
+    read_fingerprint,
+    report_lines,
 )  # fmt: skip
 from retrank.data.store_writer import USER_ROWS, Provenance, Tables, write_store
 from retrank.data.vocab_builder import VocabBuilder
@@ -92,6 +100,7 @@ def _read(reader: Reader, spool: Spool, max_bad_share: float, *, progress: bool)
             if batch.num_rows:
                 spool.append(_encode(batch, vocabs))
             bar.update(report.rows - bar.n)
+    pa.default_memory_pool().release_unused()
     report.check(max_bad_share)
     if not spool.num_events:
         raise SourceError(

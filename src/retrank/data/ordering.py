@@ -1,13 +1,17 @@
 """The order of events in a store: user row, then time, then original order. Vectorised; no per-event Python."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.errors import DataError
 
 _MAX_EVENTS = 2**32 - 1
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
+_RESOLUTIONS = (1_000_000, 1_000)
 _POSITION_BITS = np.uint64(32)
+_KEY_BITS = 63
 
 
 def user_offsets(user_rows: NDArray[np.int32], num_users: int) -> NDArray[np.int64]:
@@ -50,12 +54,34 @@ def order_within_users(order: NDArray[np.uint32], times: NDArray[np.int64], offs
         disordered = block[1:] < block[:-1]
         if not disordered.any():
             continue
-        owners = np.searchsorted(offsets, np.arange(start, stop), side="right")
+        first, last = np.searchsorted(offsets, (start, stop), side="right") - 1
+        owners = np.repeat(np.arange(first, last), np.diff(offsets[first : last + 1]))
         if not (disordered & (owners[1:] == owners[:-1])).any():
             continue
-        refined = np.lexsort((block, owners))
+        refined = _order_block(owners - owners[0], block)
         times[start:stop] = block[refined]
         order[start:stop] = order[start:stop][refined]
+
+
+def _order_block(owners: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what `np.lexsort((times, owners))` returns, four times as fast where both fit one 64-bit key with position.
+
+    Args:
+        owners: `[n]` int64 from 0, non-decreasing.
+        times: `[n]` int64 microseconds.
+    """
+    elapsed = times - times.min()
+    for resolution in _RESOLUTIONS:
+        if not (elapsed % resolution).any():
+            elapsed //= resolution
+            break
+    position_bits = len(owners).bit_length()
+    time_bits = int(elapsed.max()).bit_length()
+    if int(owners[-1]).bit_length() + time_bits + position_bits > _KEY_BITS:
+        return np.lexsort((times, owners))
+    keys = (owners << (time_bits + position_bits)) | (elapsed << position_bits) | np.arange(len(owners))
+    keys.sort()
+    return keys & ((1 << position_bits) - 1)
 
 
 def _user_blocks(offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -63,4 +89,4 @@ def _user_blocks(offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
     num_events = int(offsets[-1])
     wanted = np.arange(_BLOCK, num_events, _BLOCK)
     borders = np.unique(np.concatenate([[0], offsets[np.searchsorted(offsets, wanted)], [num_events]]))
-    return [(int(start), int(stop)) for start, stop in zip(borders[:-1], borders[1:], strict=True)]
+    return [(int(start), int(stop)) for start, stop in pairwise(borders)]

@@ -12,8 +12,8 @@ MAX_EXAMPLES = 5
 class RowReport:
     """Running account of an ingest.
 
-    "Left out" rows are understood and unwanted (a cancellation); "bad" rows could not be understood (an unparsable time).
-    Only bad rows count towards the threshold.
+    "Left out" rows are understood and unwanted (a cancellation); "bad" rows could not be understood (an unparsable
+    time). Only bad rows count towards the threshold.
     """
 
     def __init__(self) -> None:

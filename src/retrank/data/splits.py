@@ -69,9 +69,9 @@ class LeaveLastOut:
 class GlobalTemporal:
     """Train before one moment, validate in the window after it, test in the last window.
 
-    The two moments are quantiles of all event times; every event whose time equals a cut falls on its later side. A case
-    is a user with at least one target in the window; its input is everything the user did before the window, its targets
-    are the distinct items of the window that the user had not met before, in order of first appearance.
+    The two moments are quantiles of all event times; every event whose time equals a cut falls on its later side. A
+    case is a user with at least one target in the window; its input is everything the user did before the window, its
+    targets are the distinct items of the window that the user had not met before, in order of first appearance.
 
     Attributes:
         validation_share: share of events in the validation window, 0..1 exclusive.

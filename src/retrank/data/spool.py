@@ -1,4 +1,4 @@
-"""Columns of events appended batch by batch to plain files, so that memory holds one column at a time and not the table."""
+"""Columns of events appended batch by batch to plain files: memory holds one column at a time, not the table."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -53,7 +53,7 @@ class Spool:
                 "give all files the same columns and types"
             )
         for name, column in columns.items():
-            self._streams[name].write(memoryview(np.ascontiguousarray(column)).cast("B"))
+            self._streams[name].write(np.ascontiguousarray(column).view(np.uint8).data)
         self.num_events += len(next(iter(columns.values())))
 
     def take(self, name: str) -> NDArray[Any]:

@@ -11,7 +11,7 @@
         users.parquet         row i is user row i + 1: user_id
         items.parquet         row i is item row i + 1: item_id, then attributes
 
-Events are sorted by user row, then time, then original order: ties keep the order of the source, which is the tie policy.
+Events are sorted by user row, then time, then original order: ties keep the order of the source (the tie policy).
 """
 
 from collections.abc import Mapping
@@ -95,7 +95,7 @@ class EventStore:
         times = _map(directory / TIMES, "int64", num_events) if facts.has_times else None
         if offsets[0] != 0 or offsets[-1] != num_events:
             raise SourceError(
-                f"{directory / OFFSETS}: runs from {offsets[0]} to {offsets[-1]}, expected 0 to {num_events}; ingest again"
+                f"{directory / OFFSETS}: runs {offsets[0]} to {offsets[-1]}, expected 0 to {num_events}; ingest again"
             )
         for name, rows in ((USERS, facts.num_users), (ITEMS, facts.num_items)):
             _check_rows(directory / name, rows)
@@ -133,7 +133,7 @@ class EventStore:
 
     @cached_property
     def actions(self) -> NDArray[np.int16] | None:
-        """Action of each event, `[E]` int16 index into `facts.actions`, -1 if missing; None when the source has none."""
+        """Action of each event, `[E]` int16 index into `facts.actions`, -1 if missing; None if the source has none."""
         return _map(self.directory / ACTIONS, "int16", self.facts.num_events) if self.facts.actions else None
 
     def context(self, name: str) -> NDArray[Any]:
@@ -194,7 +194,7 @@ def _map(path: Path, dtype: str | None, length: int) -> NDArray[Any]:
         raise SourceError(f"{path}: not a readable .npy file ({error}); the store is damaged, ingest again") from error
     if column.shape != (length,) or (dtype is not None and column.dtype != dtype):
         raise SourceError(
-            f"{path}: holds {column.dtype} {list(column.shape)}, expected {dtype or 'any type'} [{length}]; ingest again"
+            f"{path}: {column.dtype} {list(column.shape)}, expected {dtype or 'any type'} [{length}]; ingest again"
         )
     return column
 

@@ -15,8 +15,19 @@ from numpy.typing import NDArray
 
 from retrank.data.ordering import order_by_user, order_within_users, user_offsets
 from retrank.data.spool import Spool
-from retrank.data.store import ACTIONS, ITEM_ROWS, ITEMS, OFFSETS, STORE_FORMAT, STORE_JSON, TIE_POLICY, TIMES, USERS
-from retrank.data.store import VALUES, StoreFacts
+from retrank.data.store import (
+    ACTIONS,
+    ITEM_ROWS,
+    ITEMS,
+    OFFSETS,
+    STORE_FORMAT,
+    STORE_JSON,
+    TIE_POLICY,
+    TIMES,
+    USERS,
+    VALUES,
+    StoreFacts,
+)
 
 USER_ROWS = "user_rows"
 _BLOCK = 1 << 20
@@ -119,7 +130,7 @@ def _write_column(path: Path, column: NDArray[Any], order: NDArray[np.uint32] | 
         for start in range(0, len(column), _BLOCK):
             stop = start + _BLOCK
             block = np.ascontiguousarray(column[start:stop] if order is None else column[order[start:stop]])
-            raw = memoryview(block).cast("B")
+            raw = block.view(np.uint8).data
             digest.update(raw)
             stream.write(raw)
 

@@ -1,7 +1,9 @@
-"""Rows for ids that stream past in batches: the first id seen gets row 1. Python touches distinct ids only."""
+"""Rows for ids that stream past in batches: the first id seen gets row 1. Vectorised; ids stay in Arrow memory."""
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from retrank.contract.errors import SourceError
@@ -13,11 +15,11 @@ class VocabBuilder:
     def __init__(self, kind: str) -> None:
         """Start empty; `kind` ("user", "item", ...) is for messages only."""
         self._kind = kind
-        self._rows: dict[str, int] = {}
+        self._known: pa.Array = pa.array([], pa.int64())
 
     def __len__(self) -> int:
         """Return the number of ids so far."""
-        return len(self._rows)
+        return len(self._known)
 
     def encode(self, ids: pa.Array) -> NDArray[np.int32]:
         """Return `[n]` int32 rows of `ids`, adding those not seen before; a null gives row 0.
@@ -26,19 +28,38 @@ class VocabBuilder:
             SourceError: an id is not valid UTF-8.
         """
         encoded = ids.dictionary_encode()
-        try:
-            distinct = encoded.dictionary.cast(pa.string()).to_pylist()
-        except (UnicodeDecodeError, pa.ArrowInvalid) as error:
-            raise SourceError(f"a {self._kind} id is not valid UTF-8 ({error}); convert the source to UTF-8") from error
-        rows = self._rows
-        mapping = np.fromiter(
-            (rows.setdefault(raw, len(rows) + 1) for raw in distinct), dtype=np.int32, count=len(distinct)
-        )
-        if encoded.null_count:
-            places = encoded.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
-            return np.append(mapping, np.int32(0))[places]
-        return mapping[encoded.indices.to_numpy()]
+        rows = np.append(self._rows_of(self._aligned(encoded.dictionary)), np.int32(0))
+        indices = encoded.indices.fill_null(len(rows) - 1) if encoded.null_count else encoded.indices
+        result: NDArray[np.int32] = rows[indices.to_numpy()]
+        return result
 
     def ids(self) -> list[str]:
-        """Return all ids in row order."""
-        return list(self._rows)
+        """Return all ids in row order, as text."""
+        texts: list[str] = self._known.cast(pa.large_string()).to_pylist()
+        return texts
+
+    def _aligned(self, distinct: pa.Array) -> pa.Array:
+        """Bring new and known ids to one type: 64-bit integers as long as all are, else text."""
+        if pat.is_integer(distinct.type) and pat.is_integer(self._known.type) and distinct.type != pa.uint64():
+            return distinct.cast(pa.int64())
+        if pat.is_integer(self._known.type):
+            self._known = self._known.cast(pa.large_string())
+        return distinct.cast(pa.large_string())
+
+    def _rows_of(self, distinct: pa.Array) -> NDArray[np.int32]:
+        """Return the rows of distinct ids, in order of appearance for new ones."""
+        places = pc.index_in(distinct, value_set=self._known)
+        rows: NDArray[np.int32] = places.fill_null(-1).to_numpy() + np.int32(1)
+        is_new = rows == 0
+        if is_new.any():
+            added = distinct.filter(pa.array(is_new))
+            self._check_text(added)
+            rows[is_new] = np.arange(len(self._known) + 1, len(self._known) + len(added) + 1, dtype=np.int32)
+            self._known = pa.concat_arrays([self._known, added])
+        return rows
+
+    def _check_text(self, added: pa.Array) -> None:
+        try:
+            added.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise SourceError(f"a {self._kind} id is not valid UTF-8 ({error}); convert the source to UTF-8") from error

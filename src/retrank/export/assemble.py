@@ -1,17 +1,21 @@
 """From a trained model to a sealed bundle. Every gate is passed before anything becomes visible."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from retrank import __version__
+from retrank.config import instantiate
 from retrank.contract import bundle
 from retrank.contract.bundle import VerifiedBundle, seal, seal_files
 from retrank.contract.errors import BundleError, GateError
-from retrank.contract.features import FeatureSpec
+from retrank.contract.features import ITEM_COLUMN, FeatureSpec
 from retrank.contract.files import staging
 from retrank.contract.golden import check_golden, read_golden, write_golden
 from retrank.contract.manifest import FORMAT_VERSION, EncoderFacts, IndexFacts, Manifest
@@ -21,10 +25,13 @@ from retrank.export.golden import make_golden
 from retrank.export.index import IndexPlan, write_index
 from retrank.export.parity import Parity, compare, onnx_queries, torch_queries
 from retrank.export.recall import Measured, build_and_measure
+from retrank.export.run_folder import Popular, count_fallbacks, read_catalogue, read_run, with_baselines
 from retrank.export.sampling import sample_histories
 from retrank.export.sources import Catalogue, Circumstances, Fallbacks, TrainedModel, check_fit
 from retrank.export.to_onnx import export_encoder, open_encoder, run_encoder
 from retrank.export.write import write_catalogue, write_fallbacks, write_histograms
+from retrank.models.baselines.markov import Markov
+from retrank.training.run_card import git_commit
 
 _INDEX_QUERIES = 2_000
 
@@ -36,6 +43,56 @@ class _Encoder(NamedTuple):
     item_vectors: NDArray[np.float32]
     queries: NDArray[np.float32]
     parity: Parity
+
+
+def run(cfg: Mapping[str, Any]) -> VerifiedBundle:
+    """Seal the run `cfg["run"]` as configured; the bundle becomes the current one below `cfg["out"]`.
+
+    Raises:
+        RetrankError: the run or the store cannot be read, or whatever `assemble` raises.
+    """
+    started = perf_counter()
+
+    def say(line: str) -> None:
+        print(f"[{perf_counter() - started:6.1f} s] {line}", flush=True)
+
+    settings: BundleSettings = instantiate(cfg["sealing"])
+    plan: IndexPlan = instantiate(cfg["index"])
+    store_path = Path(cfg["store"]) if cfg["store"] else None
+    say(f"export: reading {cfg['run']}")
+    model, store = read_run(Path(cfg["run"]), store_path)
+    metrics = with_baselines(model.metrics, settings.gates.must_beat, model.config, store)
+    catalogue = read_catalogue(store)
+    say(f"export: counting popularity and successors over {store.facts.num_events:,} events")
+    fallbacks = count_fallbacks(settings.popular, settings.covisit, settings.covisit_top_k, catalogue)
+    return assemble(
+        replace(model, metrics=metrics),
+        catalogue,
+        fallbacks,
+        Path(cfg["out"] or Path(cfg["bundles"]) / model.config["name"]),
+        plan=plan,
+        gates=settings.gates,
+        circumstances=Circumstances(seed=settings.seed, git_commit=git_commit(), say=say),
+    )
+
+
+@dataclass(frozen=True)
+class BundleSettings:
+    """The configuration group `bundle`.
+
+    Args:
+        gates: what must be shown before sealing.
+        popular: baseline that orders the popular items; fitted on all events.
+        covisit: baseline that knows successors; fitted on all events.
+        covisit_top_k: successors kept per item, >= 1.
+        seed: seed of the sampled histories.
+    """
+
+    gates: Gates
+    popular: Popular
+    covisit: Markov
+    covisit_top_k: int = 50
+    seed: int = 0
 
 
 def assemble(
@@ -89,7 +146,7 @@ def assemble(
             encoder=_encoder_facts(spec, encoder, gates),
             index=_index_facts(plan, measured),
             metrics=model.metrics,
-            item_columns=[name for name in catalogue.items.column_names if name != "item_id"],
+            item_columns=[name for name in catalogue.items.column_names if name != ITEM_COLUMN],
             files=seal_files(staged),
             config=model.config,
         )
@@ -151,7 +208,7 @@ def _prove_golden(
             read_golden(staged / bundle.GOLDEN),
             encode=lambda item_rows: run_encoder(encoder.session, item_rows),
             item_vectors=np.load(staged / bundle.ITEM_VECTORS, mmap_mode="r"),
-            items=Vocab.read(staged / bundle.ITEMS, "item_id"),
+            items=Vocab.read(staged / bundle.ITEMS, ITEM_COLUMN),
             max_length=model.encoder.max_length,
         )
     except BundleError as error:

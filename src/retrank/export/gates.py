@@ -1,9 +1,9 @@
-"""What a bundle must have shown before it is sealed. A gate that fails names the figure seen and the figure required."""
+"""What a bundle must have shown before it is sealed. A failing gate names the figure seen and the one required."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from retrank.contract.errors import GateError
+from retrank.contract.errors import ConfigError, GateError
 from retrank.contract.manifest import MetricFacts
 from retrank.export.parity import Parity
 from retrank.export.recall import Measured
@@ -31,6 +31,20 @@ class Gates:
     beat_on: Sequence[str] = ("ndcg@10",)
     golden_tolerance: float = 1e-4
 
+    def __post_init__(self) -> None:
+        """Refuse settings that prove nothing.
+
+        Raises:
+            ConfigError: too few rows, or a tolerance or list length that is not positive.
+        """
+        if self.parity_rows < 3:
+            raise ConfigError(f"sealing.gates.parity_rows is {self.parity_rows}; at least 3 histories must be compared")
+        if min(self.parity_tolerance, self.golden_tolerance, self.parity_top_k) <= 0:
+            raise ConfigError(
+                f"sealing.gates: parity_tolerance {self.parity_tolerance}, golden_tolerance {self.golden_tolerance}, "
+                f"parity_top_k {self.parity_top_k}; each must be above 0"
+            )
+
     def check_metrics(self, metrics: MetricFacts) -> None:
         """Refuse a model below its floor, or not better than a baseline.
 
@@ -42,7 +56,7 @@ class Gates:
             if seen is None or not seen >= required:
                 raise GateError(
                     f"{name} is {_shown(seen)}, the gate requires at least {required}; "
-                    "train longer or lower bundle.gates.min_metrics"
+                    "train longer or lower sealing.gates.min_metrics"
                 )
         for baseline in self.must_beat:
             for name in self.beat_on:
@@ -50,7 +64,7 @@ class Gates:
                 if seen is None or rival is None or not seen > rival:
                     raise GateError(
                         f"{name} is {_shown(seen)}, the gate requires more than baseline {baseline!r} at "
-                        f"{_shown(rival)}; train longer or change bundle.gates.must_beat"
+                        f"{_shown(rival)}; train longer or change sealing.gates.must_beat"
                     )
 
     def check_parity(self, parity: Parity) -> None:

@@ -10,25 +10,30 @@ Inner product throughout: with cosine both sides are unit vectors. Ids are item 
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.contract.errors import ConfigError
+
 Settings = dict[str, int]
 """FAISS search parameters by name; stored inside the index file."""
+
+
+class Design(NamedTuple):
+    """A FAISS factory string, and search settings to try: cheapest first, the last is the most worth trying."""
+
+    factory: str
+    ladder: list[Settings]
 
 
 class Family(Protocol):
     """One kind of index."""
 
-    def factory(self, num_items: int, width: int) -> str:
-        """Return the FAISS factory string."""
-        ...
-
-    def ladder(self, num_items: int) -> list[Settings]:
-        """Return search settings to try, cheapest first; the last is the most that is worth trying."""
+    def design(self, num_items: int, width: int, /) -> Design:
+        """Return the index for N items of the given width."""
         ...
 
 
@@ -36,34 +41,26 @@ class Family(Protocol):
 class Flat:
     """Exact scan."""
 
-    def factory(self, num_items: int, width: int) -> str:
-        """Return the FAISS factory string."""
-        return "Flat"
-
-    def ladder(self, num_items: int) -> list[Settings]:
-        """Return the only setting: none."""
-        return [{}]
+    def design(self, _num_items: int, _width: int, /) -> Design:
+        """Return the index; there is nothing to tune."""
+        return Design("Flat", [{}])
 
 
 @dataclass(frozen=True)
 class Hnsw:
-    """Navigable graph; fast at high recall, large and slow to build. Meant for unit vectors.
-
-    Source: Malkov and Yashunin, arXiv 1603.09320.
+    """Navigable graph; quick at high recall, large and slow to build. Meant for unit vectors.
 
     Args:
         links: neighbours per item and layer, 4..64.
+
+    Source: Malkov and Yashunin, arXiv 1603.09320.
     """
 
     links: int = 32
 
-    def factory(self, num_items: int, width: int) -> str:
-        """Return the FAISS factory string."""
-        return f"HNSW{self.links},Flat"
-
-    def ladder(self, num_items: int) -> list[Settings]:
-        """Return growing search breadths."""
-        return [{"efSearch": breadth} for breadth in _doubling(128, 2_048)]
+    def design(self, _num_items: int, _width: int, /) -> Design:
+        """Return the index; the ladder is the breadth of the search."""
+        return Design(f"HNSW{self.links},Flat", [{"efSearch": breadth} for breadth in _doubling(128, 2_048)])
 
 
 @dataclass(frozen=True)
@@ -76,37 +73,33 @@ class Ivf:
 
     num_lists: int | None = None
 
-    def factory(self, num_items: int, width: int) -> str:
-        """Return the FAISS factory string."""
-        return f"IVF{_num_lists(num_items, self.num_lists)},Flat"
-
-    def ladder(self, num_items: int) -> list[Settings]:
-        """Return growing numbers of visited lists, up to all of them."""
-        return [{"nprobe": probes} for probes in _doubling(1, _num_lists(num_items, self.num_lists))]
+    def design(self, num_items: int, _width: int, /) -> Design:
+        """Return the index; the ladder is the number of visited lists, up to all of them."""
+        lists = self.num_lists or _num_lists(num_items)
+        return Design(f"IVF{lists},Flat", [{"nprobe": probes} for probes in _doubling(1, lists)])
 
 
 @dataclass(frozen=True)
 class IvfPq:
     """Inverted lists over 4-bit product codes scanned in registers; the best of them are re-ranked by exact scores.
 
-    Source: Andre, Kermarrec, Le Scouarnec, arXiv 1812.09162 (fast scan).
-
     Args:
         num_lists: clusters; None = four times the square root of the catalogue size, as a power of two.
         refine: candidates re-ranked per wanted item, >= 1.
+
+    Source: Andre, Kermarrec, Le Scouarnec, arXiv 1812.09162 (fast scan).
     """
 
     num_lists: int | None = None
     refine: int = 8
 
-    def factory(self, num_items: int, width: int) -> str:
-        """Return the FAISS factory string; two dimensions per code."""
-        return f"IVF{_num_lists(num_items, self.num_lists)},PQ{max(1, width // 2)}x4fs,RFlat"
-
-    def ladder(self, num_items: int) -> list[Settings]:
-        """Return growing numbers of visited lists, up to all of them."""
-        lists = _num_lists(num_items, self.num_lists)
-        return [{"nprobe": probes, "k_factor_rf": self.refine} for probes in _doubling(1, lists)]
+    def design(self, num_items: int, width: int, /) -> Design:
+        """Return the index with one code per two dimensions; the ladder is the number of visited lists."""
+        lists = self.num_lists or _num_lists(num_items)
+        return Design(
+            f"IVF{lists},PQ{max(1, width // 2)}x4fs,RFlat",
+            [{"nprobe": probes, "k_factor_rf": self.refine} for probes in _doubling(1, lists)],
+        )
 
 
 @dataclass(frozen=True)
@@ -127,6 +120,17 @@ class IndexPlan:
     exact_up_to: int = 50_000
     plain_up_to: int = 300_000
 
+    def __post_init__(self) -> None:
+        """Refuse targets out of range.
+
+        Raises:
+            ConfigError: the message names the setting.
+        """
+        if not 0 < self.recall_target <= 1:
+            raise ConfigError(f"index.recall_target is {self.recall_target}; expected above 0 and at most 1")
+        if self.recall_at < 1:
+            raise ConfigError(f"index.recall_at is {self.recall_at}; expected at least 1")
+
     def choose(self, num_items: int) -> Family:
         """Return the family for a catalogue of this size."""
         if self.family is not None:
@@ -136,10 +140,10 @@ class IndexPlan:
         return Ivf() if num_items <= self.plain_up_to else IvfPq()
 
 
-def build(family: Family, item_vectors: NDArray[np.float32]) -> Any:
+def build(factory: str, item_vectors: NDArray[np.float32]) -> Any:
     """Build an index over `[N + 1, D]` float32 item vectors (row 0 left out); FAISS seeds its clustering itself."""
     num_items, width = len(item_vectors) - 1, item_vectors.shape[1]
-    inner = faiss.index_factory(width, family.factory(num_items, width), faiss.METRIC_INNER_PRODUCT)
+    inner = faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
     vectors = np.ascontiguousarray(item_vectors[1:])
     inverted = faiss.try_extract_index_ivf(inner)
     if inverted is not None:
@@ -163,9 +167,7 @@ def write_index(index: Any, path: str) -> None:
     faiss.write_index(index, path)
 
 
-def _num_lists(num_items: int, wanted: int | None) -> int:
-    if wanted is not None:
-        return wanted
+def _num_lists(num_items: int) -> int:
     return int(2 ** round(np.log2(max(1.0, 4 * np.sqrt(num_items)))))
 
 

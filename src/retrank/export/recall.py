@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from retrank.contract.errors import GateError
 from retrank.export.exact import exact_top_k
-from retrank.export.index import Family, IndexPlan, Settings, apply, build
+from retrank.export.index import Design, IndexPlan, Settings, apply, build
 
 Timer = Callable[[], float]
 """Monotonic seconds, such as `time.perf_counter`."""
@@ -56,7 +56,7 @@ def recall(index: Any, queries: NDArray[np.float32], item_vectors: NDArray[np.fl
 
 
 def tune(
-    index: Any, family: Family, plan: IndexPlan, queries: NDArray[np.float32], item_vectors: NDArray[np.float32]
+    index: Any, design: Design, plan: IndexPlan, queries: NDArray[np.float32], item_vectors: NDArray[np.float32]
 ) -> Settings:
     """Apply and return the cheapest settings whose recall on `[B, D]` tuning queries meets the target with a margin.
 
@@ -67,13 +67,13 @@ def tune(
     k = min(plan.recall_at, num_items)
     wanted = plan.recall_target + TUNING_MARGIN * (1 - plan.recall_target)
     seen = 0.0
-    for settings in family.ladder(num_items):
+    for settings in design.ladder:
         apply(index, settings)
         seen = recall(index, queries, item_vectors, k)
         if seen >= wanted:
             return settings
     raise GateError(
-        f"index {family.factory(num_items, item_vectors.shape[1])}: best recall@{k} {seen:.4f}, tuning needs "
+        f"index {design.factory}: best recall@{k} {seen:.4f}, tuning needs "
         f"{wanted:.4f} for a target of {plan.recall_target}; choose another index family or lower index.recall_target"
     )
 
@@ -106,16 +106,16 @@ def build_and_measure(
     """
     num_items, width = len(item_vectors) - 1, item_vectors.shape[1]
     k = min(plan.recall_at, num_items)
-    family = plan.choose(num_items)
-    index = build(family, item_vectors)
-    settings = tune(index, family, plan, queries[0::2], item_vectors)
+    design = plan.choose(num_items).design(num_items, width)
+    index = build(design.factory, item_vectors)
+    settings = tune(index, design, plan, queries[0::2], item_vectors)
     fresh = queries[1::2]
     exact = faiss.IndexFlatIP(width)
     exact.add(np.ascontiguousarray(item_vectors[1:]))
     with one_thread():
         return Measured(
             index=index,
-            factory=family.factory(num_items, width),
+            factory=design.factory,
             settings=settings,
             recall_at=k,
             recall=recall(index, fresh, item_vectors, k),

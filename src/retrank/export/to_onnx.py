@@ -63,7 +63,7 @@ def export_encoder(model: QueryEncoder, path: Path) -> None:
 
 
 def _write(graph: onnx.ModelProto, path: Path) -> None:
-    """Write the graph without the traces of the machine it was exported on, so that the same model gives the same bytes."""
+    """Check the graph and write it; the same model gives the same bytes on every machine."""
     _forget_origin(graph)
     try:
         onnx.checker.check_model(graph, full_check=True)
@@ -102,7 +102,7 @@ def run_encoder(session: ort.InferenceSession, item_rows: NDArray[np.int64]) -> 
     """
     try:
         return cast(NDArray[np.float32], session.run([OUTPUT_NAME], {INPUT_NAME: item_rows})[0])
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no public base class
+    except Exception as error:  # ONNX Runtime's exceptions share no public base class
         raise BundleError(f"ONNX Runtime cannot encode a batch of shape {item_rows.shape}: {error}") from error
 
 

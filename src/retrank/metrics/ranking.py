@@ -21,13 +21,23 @@ _REMOVED = np.iinfo(np.int64).min
 _MINUS_INFINITY = np.float32(-np.inf)
 
 
-def tie_keys(rows: NDArray[np.integer]) -> NDArray[np.uint32]:
-    """Scramble row numbers by a bijection of the 32-bit integers, so that distinct rows keep distinct keys.
+def tie_keys(users: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[np.uint32]:
+    """Pseudo-random order of items for each user; of two items with the same score the greater key goes first.
+
+    Args:
+        users: user positions, broadcast against `items`.
+        items: item rows; different items of a user have different keys, since each step is a bijection.
+
+    Returns:
+        uint32 keys in the broadcast shape.
 
     Source: the "lowbias32" integer hash of C. Wellons (hash-prospector).
     """
-    key = rows.astype(np.uint32)
-    key ^= key >> np.uint32(16)
+    return _scramble(_scramble(users.astype(np.uint32)) ^ items.astype(np.uint32))
+
+
+def _scramble(key: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    key = key ^ (key >> np.uint32(16))
     key *= np.uint32(0x7FEB352D)
     key ^= key >> np.uint32(15)
     key *= np.uint32(0x846CA68B)
@@ -57,7 +67,7 @@ def sort_keys(scores: NDArray[np.float32], users: NDArray[np.int64]) -> NDArray[
     bits = (scores.astype(np.float32, copy=False) + np.float32(0)).view(np.int32)  # + 0 makes -0.0 equal 0.0
     keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)  # float order as integer order
     keys <<= 32
-    keys |= tie_keys(np.arange(scores.shape[1])) ^ tie_keys(~users)[:, None]
+    keys |= tie_keys(users[:, None], np.arange(scores.shape[1]))
     keys[scores == _MINUS_INFINITY] = _REMOVED
     keys[:, 0] = _REMOVED
     return keys

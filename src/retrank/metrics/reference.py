@@ -18,14 +18,13 @@ def ranked_items(scores: NDArray[np.float32], user: int, seen: Sequence[int], ta
         seen: item rows to leave out.
         targets: item rows that stay even when seen.
     """
-    keys = [int(key) for key in tie_keys(np.arange(len(scores)))]
-    mask = int(tie_keys(~np.array([user], dtype=np.int64))[0])
+    ties = tie_keys(np.array(user), np.arange(len(scores))).tolist()
     allowed = [
         item
         for item in range(1, len(scores))
         if scores[item] > -math.inf and (item not in set(seen) or item in set(targets))
     ]
-    return sorted(allowed, key=lambda item: (float(scores[item]), keys[item] ^ mask), reverse=True)
+    return sorted(allowed, key=lambda item: (float(scores[item]), ties[item]), reverse=True)
 
 
 def case_metrics(ranked: Sequence[int], targets: Sequence[int], k: int) -> dict[str, float]:

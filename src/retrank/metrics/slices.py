@@ -9,7 +9,8 @@ from retrank.metrics.case_ranks import CaseRanks
 
 SLICE_K = 10
 _LENGTH_EDGES = (0, 1, 5, 10, 20, 50, 100, 200)
-_SHARES = {"head": 1 / 3, "middle": 2 / 3, "tail": 1.0}
+_SHARES = (1 / 3, 2 / 3)
+POPULARITY_LABELS = ("head", "middle", "tail", "untrained")
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,20 @@ def by_target_popularity(ranks: CaseRanks, train_counts: NDArray[np.int64]) -> l
     groups = popularity_groups(train_counts)[ranks.targets]
     found = (ranks.ranks <= SLICE_K).astype(np.float64)
     gains = found / np.log2(1 + ranks.ranks.astype(np.float64))
-    labels = (*_SHARES, "untrained")
     return [
         _slice("target popularity", label, found[of], gains[of])
-        for index, label in enumerate(labels)
+        for index, label in enumerate(POPULARITY_LABELS)
         if (of := groups == index).any()
     ]
 
 
 def popularity_groups(train_counts: NDArray[np.int64]) -> NDArray[np.int8]:
-    """Return `[N + 1]` int8: 0 head, 1 middle, 2 tail, 3 untrained; ties by item row."""
+    """Return `[N + 1]` int8 index into `POPULARITY_LABELS`; items of equal popularity go by item row."""
     order = np.argsort(-train_counts, kind="stable")
     share_before = (np.cumsum(train_counts[order]) - train_counts[order]) / max(1, train_counts.sum())
     groups = np.empty(len(train_counts), dtype=np.int8)
-    groups[order] = np.searchsorted(list(_SHARES.values())[:-1], share_before, side="right")
-    groups[train_counts == 0] = len(_SHARES)
+    groups[order] = np.searchsorted(_SHARES, share_before, side="right")
+    groups[train_counts == 0] = POPULARITY_LABELS.index("untrained")
     return groups
 
 

@@ -29,7 +29,7 @@ class SASRec(nn.Module):
             score = query . item vector; a temperature belongs to the loss.
 
     Raises:
-        ConfigError: sizes that do not fit together.
+        ConfigError: a size or choice is out of range.
 
     Source: Kang, McAuley 2018 (arXiv 1808.09781). Deviations: rotary positions instead of learned absolute ones. All
     positions of a crop are supervised, so an index counted from the newest event would differ between training (many
@@ -51,7 +51,8 @@ class SASRec(nn.Module):
         similarity: Literal["cosine", "dot"] = "cosine",
     ) -> None:
         super().__init__()
-        _check(width=width, num_heads=num_heads, num_blocks=num_blocks, flavour=flavour, similarity=similarity)
+        _check_sizes(max_length, width, num_blocks, num_heads, dropout)
+        _check_choices(flavour, similarity)
         self.num_items, self.max_length, self.width, self.similarity = num_items, max_length, width, similarity
         block, net = _FLAVOURS[flavour]
         self.items = nn.Embedding(num_items + 1, width, padding_idx=PADDING_ROW)
@@ -85,6 +86,8 @@ class SASRec(nn.Module):
         return self._similar(self.items.weight)
 
     def _embed(self, item_rows: torch.Tensor) -> torch.Tensor:
+        if item_rows.shape[1] > self.max_length:
+            raise ValueError(f"{item_rows.shape[1]} events, the model reads {self.max_length}; cut to the newest ones first")
         embedded: torch.Tensor = self.dropout(self.items(item_rows) * self.width**0.5)
         return embedded
 
@@ -110,11 +113,17 @@ def _visible(item_rows: torch.Tensor) -> torch.Tensor:
     return (older & (item_rows != PADDING_ROW)[:, None, :] | itself)[:, None]
 
 
-def _check(*, width: int, num_heads: int, num_blocks: int, flavour: str, similarity: str) -> None:
-    if num_heads < 1 or width % (2 * num_heads):
+def _check_sizes(max_length: int, width: int, num_blocks: int, num_heads: int, dropout: float) -> None:
+    if num_heads < 1 or width < 1 or width % (2 * num_heads):
         raise ConfigError(f"width {width} is not a multiple of 2 * num_heads ({2 * num_heads}); change one of them")
-    if num_blocks < 1:
-        raise ConfigError(f"num_blocks is {num_blocks}; at least 1 is needed")
+    for name, value in (("max_length", max_length), ("num_blocks", num_blocks)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; at least 1 is needed")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout is {dropout}; it must be in 0 <= dropout < 1")
+
+
+def _check_choices(flavour: str, similarity: str) -> None:
     if flavour not in _FLAVOURS:
         raise ConfigError(f"flavour is {flavour!r}; expected one of {', '.join(_FLAVOURS)}")
     if similarity not in ("cosine", "dot"):

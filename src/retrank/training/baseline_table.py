@@ -8,7 +8,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,9 +51,9 @@ class Recipe:
 RECIPES = (
     Recipe("popularity", Popularity, {}),
     Recipe("decayed_popularity", DecayedPopularity, {"half_life_days": (3, 10, 30, 90, 270)}),
-    Recipe("markov", Markov, {"decay": (0.5, 0.7, 0.8, 0.9, 1.0)}),
-    Recipe("item_knn", ItemKNN, {"top_k": (50, 200), "shrink": (0, 10, 50)}),
-    Recipe("ease", EASE, {"regularisation": (20, 50, 200, 500, 1000)}),
+    Recipe("markov", Markov, {"decay": (0.5, 0.7, 0.9, 1.0)}),
+    Recipe("item_knn", ItemKNN, {"top_k": (50, 200), "shrink": (0, 20)}),
+    Recipe("ease", EASE, {"regularisation": (50, 200, 1000)}),
 )
 
 
@@ -127,11 +127,12 @@ def baseline_table(
         return kept
     final = split.train if fit_on == "train" else events_before_test(split)
     rows, skipped = [], {}
-    for recipe in tqdm(recipes, desc="baselines", unit="baseline", disable=not progress):
-        try:
-            rows.append(_row(recipe, split, final, num_items))
-        except RetrankError as error:
-            skipped[recipe.name] = str(error)
+    with tqdm(total=sum(len(r.combinations()) for r in recipes), desc="baselines", disable=not progress) as bar:
+        for recipe in recipes:
+            try:
+                rows.append(_row(recipe, split, final, num_items, bar))
+            except RetrankError as error:
+                skipped[recipe.name] = str(error)
     table = BaselineTable(data_hash, split.protocol, fit_on, rows, skipped)
     if cache:
         _write(table, cache, key)
@@ -161,13 +162,15 @@ def events_before_test(split: Split) -> Sequences:
     return Sequences(item_rows, offsets, np.concatenate(timed)[order] if len(timed) == len(sources) else None)
 
 
-def _row(recipe: Recipe, split: Split, final: Sequences, num_items: int) -> BaselineRow:
+def _row(recipe: Recipe, split: Split, final: Sequences, num_items: int, bar: tqdm) -> BaselineRow:
     chosen: tuple[float, Settings] = (-1.0, {})
     for settings in recipe.combinations():
+        bar.set_postfix_str(f"{recipe.name} {settings or ''}")
         scorer = recipe.build(**settings)
         scorer.fit(split.train, num_items)
         value = evaluate(scorer, split.validation, split.train, ks=(10,)).metrics[SELECTION_METRIC]
         chosen = max(chosen, (value, settings), key=lambda pair: pair[0])
+        bar.update()
     validation, settings = chosen
     started = time.perf_counter()
     scorer = recipe.build(**settings)
@@ -191,7 +194,7 @@ def _write(table: BaselineTable, cache: Path, key: str) -> None:
         "protocol": table.protocol,
         "fit_on": table.fit_on,
         "skipped": table.skipped,
-        "rows": [{**asdict(row), "ranks": f"{row.name}.npz"} for row in table.rows],
+        "rows": [{**vars(row), "ranks": f"{row.name}.npz"} for row in table.rows],
     }
     with staging(cache) as staged:
         for row in table.rows:

@@ -36,7 +36,7 @@ class Throughput(pl.Callback):
         self._epoch = (started, events)
         self.totals["events"] += len(batch.target_rows)
         self.totals["steps"] += 1
-        pl_module.log("events/s", events / (time.perf_counter() - started), prog_bar=True, on_epoch=False)
+        pl_module.log("events/s", events / (time.perf_counter() - started), prog_bar=True, logger=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the totals; later callbacks (which write checkpoints) see them up to date."""

@@ -31,6 +31,7 @@ class Evaluation:
         metrics: mean over cases, such as `ndcg@10`, and of the recommended lists, such as `coverage@10`.
         ranks: rank of every target of every case, from which everything else but the catalogue metrics follows.
         slices: by history length (per case) and by popularity of the target (per target).
+        history_lengths: `[C]` int64 events in the input of each case.
         shown: `[N + 1]` int64, how often each item stood in a list of the first `CATALOGUE_KS` entry.
         train_counts: `[N + 1]` int64 training events of each item.
         scorer_seconds: time inside the scorer.
@@ -40,6 +41,7 @@ class Evaluation:
     metrics: dict[str, float]
     ranks: CaseRanks
     slices: list[Slice]
+    history_lengths: NDArray[np.int64]
     shown: NDArray[np.int64]
     train_counts: NDArray[np.int64]
     scorer_seconds: float
@@ -95,6 +97,7 @@ def evaluate(
         metrics=metrics,
         ranks=ranks,
         slices=by_history_length(ranks, cases.inputs.lengths) + by_target_popularity(ranks, train_counts),
+        history_lengths=cases.inputs.lengths,
         shown=ranking.shown[0],
         train_counts=train_counts,
         scorer_seconds=ranking.scorer_seconds,

@@ -1,10 +1,10 @@
 """`retrank train`: learn, keep the weights that rank best on validation, evaluate them, write the run folder.
 
     <run_dir>/config.yaml  checkpoints/{best,last}.ckpt  logs/  run_card.json  metrics.json  ranks.npz  report.{html,json}
+
+The last four are written by `retrank evaluate`, which training ends with.
 """
 
-import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,14 +23,13 @@ from retrank.training import checkpoint, run_card
 from retrank.training.callbacks import Throughput
 from retrank.training.datamodule import HistoryData
 from retrank.training.ema import Ema
-from retrank.training.evaluator import Evaluation, evaluate, save_ranks
+from retrank.training.evaluate import evaluate_run
+from retrank.training.evaluator import evaluate
 from retrank.training.loggers import Loggers
 from retrank.training.retrieval_module import RetrievalModule
 from retrank.training.scorer import ModelScorer
-from retrank.training.selection import MONITORED, Selection
+from retrank.training.selection import Selection
 from retrank.training.trainer import TrainerSettings
-
-METRICS, RANKS = "metrics.json", "ranks.npz"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,10 @@ def run(cfg: Mapping[str, Any]) -> Path:
     card = run_card.build(config, store, split.protocol, created_at=datetime.now(UTC))
     _announce(card, run_dir)
     trained = train(config, store, split, run_dir, resume=resume)
-    _finish(config, store, split, run_dir, card | _training_facts(trained))
+    card |= _training_facts(trained)
+    run_card.write(card, run_dir)
+    metrics = evaluate_run(run_dir, baselines=config["baselines"], progress=config["trainer"]["progress"])
+    run_card.write(card | {"metrics": metrics}, run_dir)
     return run_dir
 
 
@@ -98,21 +100,6 @@ def _folder(config: dict[str, Any], identity: dict[str, Any]) -> tuple[Path | No
     return None, run_dir
 
 
-def _finish(
-    config: Mapping[str, Any], store: EventStore, split: Split, run_dir: Path, card: dict[str, Any]
-) -> None:
-    """Evaluate the best weights on validation and test and write every result."""
-    model, _ = checkpoint.load_model(run_dir)
-    scorer = ModelScorer(model)
-    validation = evaluate(scorer, split.validation, split.train)
-    test = evaluate(scorer, split.test, split.train)
-    save_ranks(test, run_dir / RANKS, data_hash=store.facts.data_hash, protocol=split.protocol)
-    metrics = {"protocol": split.protocol, "validation": validation.metrics, "test": test.metrics}
-    (run_dir / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    run_card.write(card | {"metrics": metrics, "git_commit": run_card.git_commit()}, run_dir)
-    _print_result(validation, test)
-
-
 def _training_facts(trained: Trained) -> dict[str, Any]:
     totals = trained.throughput.totals
     return {
@@ -130,9 +117,3 @@ def _announce(card: dict[str, Any], run_dir: Path) -> None:
     print(" ".join(f"{name} {number}" for name, number in card["versions"].items()))
     print(f"{card['data']['num_users']:,} users, {card['data']['num_items']:,} items, protocol: {card['protocol']}")
     print(f"run folder: {run_dir}", flush=True)
-
-
-def _print_result(validation: Evaluation, test: Evaluation) -> None:
-    for name, result in (("validation", validation), ("test", test)):
-        values = ", ".join(f"{metric} {result.metrics[metric]:.4f}" for metric in ("hr@10", MONITORED))
-        print(f"{name}: {values}")

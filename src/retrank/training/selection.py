@@ -65,5 +65,5 @@ class Selection(pl.Callback):
     def _write(self, trainer: pl.Trainer, name: str) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         temporary = self.directory / f".{name}.tmp"
-        trainer.save_checkpoint(temporary)
+        trainer.save_checkpoint(temporary, weights_only=False)
         temporary.replace(self.directory / name)

@@ -1,7 +1,7 @@
 """Online Retail: one year of invoices of a UK gift shop, the built-in real dataset.
 
-An event is an invoice line: user = customer, item = stock code, value = quantity x unit price in pounds, time = invoice date
-(UK clock, kept as if UTC). Lines of one invoice share one time and keep their order (the tie policy of the store).
+An event is an invoice line: user = customer, item = stock code, value = quantity x unit price in pounds, time = invoice
+date (UK clock, kept as if UTC). Lines of one invoice share one time and keep their order (the tie policy of the store).
 Stock codes that differ only in case are one product and are written in upper case.
 
 Lines are left out by these rules, in this order, each counted:

@@ -20,8 +20,8 @@ ATTRIBUTE = "attribute_"
 class Reader(Protocol):
     """A source of events.
 
-    Its `repr` must hold every setting that changes what is read (a frozen dataclass has such a `repr`): together with the
-    bytes of `sources()` it decides whether a second ingest has anything to do.
+    Its `repr` must hold every setting that changes what is read (a frozen dataclass has such a `repr`): together with
+    the bytes of `sources()` it decides whether a second ingest has anything to do.
     """
 
     @property

@@ -1,7 +1,7 @@
 """Plain sequence files of the sequential-recommendation papers: whitespace between ids, lines in time order, no times.
 
-Two shapes, told apart by the number of fields: `user item` per line (`ml-1m.txt` of SASRec), or one user per line followed
-by all items, oldest first (`Beauty.txt` of S3-Rec).
+Two shapes: `user item` per line (`ml-1m.txt` of SASRec), or one user per line followed by all items, oldest first
+(`Beauty.txt` of S3-Rec).
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 
 from retrank.contract.errors import ConfigError, SourceError
@@ -104,6 +103,5 @@ class SequenceFile:
         rows = [parts for parts in fields if len(parts) > 1]
         items = [item for parts in rows for item in parts[1:]]
         report.read(len(items) + len(wrong))
-        lengths = [len(parts) - 1 for parts in rows]
-        users = np.repeat(np.array([parts[0] for parts in rows], dtype=object), lengths) if rows else []
-        return list(users), items
+        users = [parts[0] for parts in rows for _ in parts[1:]]
+        return users, items

@@ -4,6 +4,8 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
+from retrank.serving.deployments.loopback import narrow_inner_server
+from retrank.serving.ingress import LOOPBACK
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings
 from retrank.serving.web.routes import create_app
@@ -18,11 +20,13 @@ class FusedReplica:
 
     def __init__(self, settings: Settings) -> None:
         """Open the bundle."""
+        if settings.host == LOOPBACK:
+            narrow_inner_server()
         self._recommender = Recommender.open(settings.bundle, settings.pipeline)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the routes over the open bundle (called by Ray Serve after the constructor)."""
-        return create_app(self._recommender)
+        return create_app(self._recommender, echo_request_id=False)  # Ray Serve does that itself
 
 
 def build(settings: Settings) -> Application:

@@ -1,4 +1,4 @@
-"""One id per request, from `X-Request-ID` or made up, and echoed in every answer, errors included."""
+"""One id per request: the body's `request_id`, else the `X-Request-ID` header, else a new one; every error names it."""
 
 import uuid
 from typing import Any
@@ -26,9 +26,10 @@ def set_request_id(scope: Any, request_id: str) -> None:
 class RequestIds:
     """ASGI middleware that names every request."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap an application."""
+    def __init__(self, app: ASGIApp, *, echo: bool) -> None:
+        """Wrap an application; `echo` puts the id on the answer."""
         self._app = app
+        self._echo = echo
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Name the request, and put the name it ends with on the answer."""
@@ -42,7 +43,7 @@ class RequestIds:
                 MutableHeaders(scope=message)[HEADER] = _visible(request_id_of(scope))
             await send(message)
 
-        await self._app(scope, receive, named)
+        await self._app(scope, receive, named if self._echo else send)
 
 
 def _from_header(scope: Scope) -> str | None:

@@ -73,8 +73,13 @@ class HistoryParameters(_Parameters):
     limit: int = Field(default=20, ge=1, le=MAX_LISTED)
 
 
-def create_app(recommender: Recommender) -> FastAPI:
-    """Return the HTTP application over one open bundle."""
+def create_app(recommender: Recommender, *, echo_request_id: bool = True) -> FastAPI:
+    """Return the HTTP application over one open bundle.
+
+    Args:
+        recommender: answers the requests.
+        echo_request_id: put `X-Request-ID` on every answer; False when the server in front does.
+    """
     app = FastAPI(
         title="retrank",
         version=__version__,
@@ -84,7 +89,7 @@ def create_app(recommender: Recommender) -> FastAPI:
         openapi_url=None,
     )
     problems.install(app)
-    app.add_middleware(RequestIds)
+    app.add_middleware(RequestIds, echo=echo_request_id)
     _add_slates(app, recommender)
     _add_catalogue(app, Catalogue(recommender.runtime))
     _add_probes(app, recommender)

@@ -1,0 +1,71 @@
+"""Which column of a source means what: the column mapping of the YAML files."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from retrank.contract.errors import ConfigError
+from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME, USER, VALUE
+from retrank.data.readers.times import check_time_unit
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+Column = str | int
+"""A column's name, or its number from 1."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Mapping from roles to columns of the source, by name or by number from 1.
+
+    Attributes:
+        user: who did it.
+        item: to what.
+        time: when; None keeps the order of the source.
+        time_unit: seconds, milliseconds, microseconds, iso (ISO 8601, UTC when no zone is given), or a strptime format
+            such as "%d/%m/%Y %H:%M". Columns with a timestamp type ignore it.
+        action: what was done (view, purchase, ...).
+        value: how much (rating, money, ...).
+        context: name -> column; kept per event, as text unless the name is in `numbers`.
+        attributes: name -> column; describes the item, the first known value counts.
+        numbers: names of context and attribute columns to be read as numbers.
+    """
+
+    user: Column
+    item: Column
+    time: Column | None = None
+    time_unit: str = "seconds"
+    action: Column | None = None
+    value: Column | None = None
+    context: Mapping[str, Column] = field(default_factory=dict)
+    attributes: Mapping[str, Column] = field(default_factory=dict)
+    numbers: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse names that cannot be part of a file name, unknown time units and stray numbers.
+
+        Raises:
+            ConfigError: naming the key.
+        """
+        check_time_unit(self.time_unit)
+        for name in self.context:
+            if not _SAFE_NAME.fullmatch(name):
+                raise ConfigError(f"data.columns.context: name {name!r}; expected letters, digits and _ only")
+        if "item_id" in self.attributes:
+            raise ConfigError("data.columns.attributes: the name 'item_id' is taken; choose another")
+        unknown = set(self.numbers) - set(self.context) - set(self.attributes)
+        if unknown:
+            raise ConfigError(f"data.columns.numbers: {sorted(unknown)} are neither in context nor in attributes")
+
+    def roles(self) -> dict[str, Column]:
+        """Return the mapped columns as role -> source column; roles are the batch column names of `protocol`."""
+        optional = {TIME: self.time, ACTION: self.action, VALUE: self.value}
+        roles: dict[str, Column] = {USER: self.user, ITEM: self.item}
+        roles.update({role: column for role, column in optional.items() if column is not None})
+        roles.update({CONTEXT + name: column for name, column in self.context.items()})
+        roles.update({ATTRIBUTE + name: column for name, column in self.attributes.items()})
+        return roles
+
+    def is_number(self, role: str) -> bool:
+        """Return whether a role is to be read as a number."""
+        return role == VALUE or role.removeprefix(CONTEXT).removeprefix(ATTRIBUTE) in self.numbers

@@ -1,0 +1,115 @@
+"""From columns as a source has them to the record batch that ingest wants, refusing rows that cannot be understood."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+from numpy.typing import NDArray
+
+from retrank.contract.errors import SourceError
+from retrank.data.readers.columns import Columns
+from retrank.data.readers.protocol import ACTION, CONTEXT, ITEM, TIME, USER, VALUE
+from retrank.data.readers.times import to_microseconds
+from retrank.data.report import RowReport
+
+_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+
+
+def normalise(
+    raw: Mapping[str, pa.Array], columns: Columns, where: Callable[[int], str], report: RowReport
+) -> pa.RecordBatch:
+    """Return the rows of one batch that are events.
+
+    Args:
+        raw: role -> column of n values, as read; nulls and empty text are missing values.
+        columns: time unit and number columns of the mapping.
+        where: returns "file:line" of a row (0-based in this batch), called for examples only.
+        report: told about all n rows.
+
+    Raises:
+        SourceError: a column has a type that cannot play its role.
+    """
+    rows = len(raw[USER])
+    report.read(rows)
+    refused = _Refusals(rows, where, report)
+    ready: dict[str, pa.Array] = {}
+    for role, column in raw.items():
+        plain = column.dictionary_decode() if pat.is_dictionary(column.type) else column
+        if role in (USER, ITEM):
+            ready[role] = _ids(plain, role, where)
+            refused.add(f"missing {role}", pc.is_null(ready[role]), plain)
+        elif role == TIME:
+            with _located(where):
+                ready[role] = to_microseconds(plain, columns.time_unit)
+            refused.add("missing time", pc.is_null(plain), plain)
+            refused.add("time unparsable or outside 1970..2100", pc.is_null(ready[role]), plain)
+        elif columns.is_number(role):
+            with _located(where):
+                ready[role] = as_numbers(plain, role)
+            refused.add(f"{role} is not a number", pc.and_(pc.is_valid(plain), pc.is_null(ready[role])), plain)
+            if role == VALUE:
+                ready[role] = ready[role].fill_null(np.nan).cast(pa.float32())
+        else:
+            ready[role] = _text(plain) if role == ACTION or role.startswith(CONTEXT) else plain
+    batch = pa.record_batch(ready)
+    return batch if refused.none else batch.filter(pa.array(refused.good))
+
+
+@contextmanager
+def _located(where: Callable[[int], str]) -> Iterator[None]:
+    """Put the place of the batch in front of an error about a whole column."""
+    try:
+        yield
+    except SourceError as error:
+        raise SourceError(f"{where(0)}: {error}") from error
+
+
+class _Refusals:
+    """Which rows of a batch are bad; a row is counted under the first reason only."""
+
+    def __init__(self, rows: int, where: Callable[[int], str], report: RowReport) -> None:
+        self.good: NDArray[np.bool_] = np.ones(rows, dtype=bool)
+        self.none = True
+        self._where = where
+        self._report = report
+
+    def add(self, reason: str, bad: pa.Array, column: pa.Array) -> None:
+        if not pc.any(bad).as_py():
+            return
+        self.none = False
+        rows = np.flatnonzero(np.asarray(bad) & self.good)
+        examples = (f"{self._where(int(row))}: {column[int(row)].as_py()!r}" for row in rows)
+        self._report.refuse(reason, len(rows), examples)
+        self.good[rows] = False
+
+
+def _ids(column: pa.Array, role: str, where: Callable[[int], str]) -> pa.Array:
+    """Return integers or text; never by way of a float, which cannot hold every 64-bit id."""
+    if pat.is_integer(column.type):
+        return column
+    if pat.is_string(column.type) or pat.is_large_string(column.type):
+        return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+    hint = "a float cannot hold every 64-bit id; " if pat.is_floating(column.type) else ""
+    raise SourceError(f"{where(0)}: {role} holds {column.type}; {hint}store it as integer or text")
+
+
+def as_numbers(column: pa.Array, role: str) -> pa.Array:
+    """Return float64; null where the value is missing or not a number.
+
+    Raises:
+        SourceError: the column has a type that cannot hold numbers.
+    """
+    if pat.is_string(column.type) or pat.is_large_string(column.type):
+        numeric = pc.if_else(pc.match_substring_regex(column, _NUMBER), column, pa.scalar(None, column.type))
+        return pc.utf8_trim_whitespace(numeric).cast(pa.float64())
+    try:
+        return column.cast(pa.float64(), safe=False)
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"column for {role} holds {column.type}, which is not a number; {error}") from error
+
+
+def _text(column: pa.Array) -> pa.Array:
+    return column if pat.is_string(column.type) else column.cast(pa.string())

@@ -1,0 +1,93 @@
+"""Events in Parquet: one file or a directory of files."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retrank.contract.errors import SourceError
+from retrank.data.readers.columns import Columns
+from retrank.data.readers.items_file import ItemsFile
+from retrank.data.readers.normalise import normalise
+from retrank.data.readers.paths import files_at
+from retrank.data.report import RowReport
+
+_ROWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """Reader of Parquet files with a column mapping by name.
+
+    Attributes:
+        path: a file, or a directory whose files are read in the order of their names.
+        columns: which column means what.
+        name: name of the dataset.
+        items: item attributes in a file of their own, or None.
+    """
+
+    path: str
+    columns: Columns
+    name: str = "parquet"
+    items: ItemsFile | None = None
+
+    def sources(self) -> Sequence[Path]:
+        """Return the files of events, then those of items.
+
+        Raises:
+            SourceError: nothing is there.
+        """
+        return files_at(self.path) + (self.items.sources() if self.items else [])
+
+    def expected_rows(self) -> int | None:
+        """Return the number of rows that the files state."""
+        return sum(int(_open(path).metadata.num_rows) for path in files_at(self.path))
+
+    def batches(self, report: RowReport) -> Iterator[pa.RecordBatch]:
+        """Yield the events of all files, about a million at a time.
+
+        Raises:
+            SourceError: a file is not Parquet, is damaged, or lacks a column.
+        """
+        for path in files_at(self.path):
+            yield from self._batches_of(path, report)
+
+    def item_table(self) -> pa.Table | None:
+        """Return the attributes of the items file, if there is one."""
+        return self.items.read() if self.items else None
+
+    def _batches_of(self, path: Path, report: RowReport) -> Iterator[pa.RecordBatch]:
+        roles = {role: str(column) for role, column in self.columns.roles().items()}
+        source = _open(path)
+        names = source.schema_arrow.names
+        for column in roles.values():
+            if column not in names:
+                raise SourceError(f"{path}: no column {column!r}, found {names}; check data.columns")
+        first = 1
+        for batch in _read(source, path, sorted(set(roles.values()))):
+            raw = {role: batch.column(column) for role, column in roles.items()}
+            yield normalise(raw, self.columns, _locator(path, first), report)
+            first += batch.num_rows
+
+
+def _read(source: pq.ParquetFile, path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    rows = 0
+    try:
+        for batch in source.iter_batches(batch_size=_ROWS, columns=columns):
+            rows += batch.num_rows
+            yield batch
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{path}: damaged after row {rows:,} ({error}); fetch the file again") from error
+
+
+def _locator(path: Path, first: int) -> Callable[[int], str]:
+    return lambda row: f"{path}: row {first + row:,}"
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{path}: not a readable Parquet file ({error}); is it empty or truncated?") from error

@@ -1,0 +1,110 @@
+"""What every query encoder promises, whichever model it is."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from retrank.models.sasrec import SASRec
+
+NUM_ITEMS, MAX_LENGTH = 30, 12
+Make = Callable[[], SASRec]
+
+
+def _sasrec(**settings: object) -> Make:
+    def make() -> SASRec:
+        torch.manual_seed(0)
+        common = {"max_length": MAX_LENGTH, "width": 16, "num_blocks": 2, "num_heads": 2, "hidden": 32, "dropout": 0.1}
+        return SASRec(NUM_ITEMS, **(common | settings))  # type: ignore[arg-type]  # settings of several types
+
+    return make
+
+
+ENCODERS = {
+    "gated cosine": _sasrec(flavour="gated", similarity="cosine"),
+    "gated dot": _sasrec(flavour="gated", similarity="dot"),
+    "classic cosine": _sasrec(flavour="classic", similarity="cosine"),
+    "classic dot": _sasrec(flavour="classic", similarity="dot"),
+    "one block": _sasrec(num_blocks=1),
+}
+every_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS.keys())
+
+
+def _histories(batch: int, length: int, seed: int = 1) -> torch.Tensor:
+    return torch.randint(1, NUM_ITEMS + 1, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+@every_encoder
+def test_the_newest_query_is_the_last_of_all_queries(make: Make) -> None:
+    model, histories = make().eval(), _histories(5, 9)
+    histories[0, :4] = histories[1, :8] = 0
+    torch.testing.assert_close(model(histories), model.encode_all(histories)[:, -1], atol=1e-5, rtol=1e-4)
+
+
+@every_encoder
+def test_the_width_of_the_padding_does_not_matter(make: Make) -> None:
+    model, histories = make().eval(), _histories(4, 5)
+    for padding in (1, 3, MAX_LENGTH - 5):
+        padded = F.pad(histories, (padding, 0))
+        torch.testing.assert_close(model(padded), model(histories), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(model.encode_all(padded)[:, padding:], model.encode_all(histories), atol=1e-5, rtol=1e-4)
+
+
+@every_encoder
+def test_a_query_never_sees_the_future(make: Make) -> None:
+    model, histories = make().eval(), _histories(3, 8)
+    changed = histories.clone()
+    changed[:, 5:] = _histories(3, 3, seed=9)
+    torch.testing.assert_close(model.encode_all(histories)[:, :5], model.encode_all(changed)[:, :5])
+
+
+@every_encoder
+def test_other_histories_in_the_batch_do_not_matter(make: Make) -> None:
+    model, histories = make().eval(), _histories(4, 6)
+    alone = torch.cat([model(row[None]) for row in histories])
+    torch.testing.assert_close(model(histories), alone, atol=1e-5, rtol=1e-4)
+
+
+@every_encoder
+def test_order_of_events_matters(make: Make) -> None:
+    model, histories = make().eval(), torch.tensor([[1, 2, 3, 4]])
+    with torch.no_grad():  # weights near zero at the start would hide it
+        for parameter in model.parameters():
+            parameter.mul_(10 if parameter.ndim == 2 else 1)
+    assert not torch.allclose(model(histories), model(histories[:, [2, 0, 1, 3]]), atol=1e-4)
+
+
+@every_encoder
+def test_padding_alone_gives_finite_queries(make: Make) -> None:
+    assert torch.isfinite(make().eval()(torch.zeros(2, 3, dtype=torch.int64))).all()
+
+
+@every_encoder
+def test_saved_and_loaded_weights_give_equal_queries(make: Make) -> None:
+    model, fresh, stream = make().eval(), make().eval(), io.BytesIO()
+    with torch.no_grad():
+        model.item_vectors()
+        next(iter(model.parameters())).add_(0.1)
+    torch.save(model.state_dict(), stream)
+    stream.seek(0)
+    fresh.load_state_dict(torch.load(stream, weights_only=True))
+    assert torch.equal(fresh(_histories(2, 4)), model(_histories(2, 4)))
+
+
+@every_encoder
+def test_it_can_learn_one_batch_by_heart(make: Make) -> None:
+    model = make().train()
+    histories = torch.arange(1, 25).reshape(4, 6)
+    inputs, targets = histories[:, :-1], histories[:, 1:].flatten()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    temperature = 0.1 if model.similarity == "cosine" else 1.0
+    for _ in range(150):
+        logits = model.encode_all(inputs).flatten(0, 1) @ model.item_vectors()[1:].T / temperature
+        loss = F.cross_entropy(logits, targets - 1)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        optimizer.step()
+    predicted = (model.eval().encode_all(inputs).flatten(0, 1) @ model.item_vectors()[1:].T).argmax(-1) + 1
+    assert (predicted == targets).float().mean().item() == 1.0

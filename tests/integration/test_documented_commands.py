@@ -1,0 +1,60 @@
+"""The page about bringing your own data, followed to the letter on a CSV that this test writes."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "bring-your-own-data.md"
+_STOP_SERVICE = "trap 'kill $(jobs -p); wait' EXIT"
+_BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def _write_shop(path: Path, *, num_users: int = 150, num_items: int = 40) -> None:
+    """Write shoppers who walk along the shelf: after item i mostly comes i + 1."""
+    random = np.random.default_rng(7)
+    rows = []
+    for user in range(num_users):
+        moment = datetime(2025, 1, 1) + timedelta(minutes=int(random.integers(0, 300 * 1440)))
+        item = int(random.integers(0, num_items))
+        for _ in range(int(random.integers(4, 20))):
+            item = (item + int(random.choice([1, 1, 1, 2, 5]))) % num_items
+            moment += timedelta(hours=int(random.integers(1, 60)))
+            price = round(1 + 0.37 * item, 2)
+            rows.append((f"c{user}", f"p{item}", moment.isoformat(), price, "web", f"Product {item}", price))
+    rows.sort(key=lambda row: row[2])
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["customer", "product", "bought_at", "amount", "channel", "product_name", "unit_price"])
+        writer.writerows(rows)
+
+
+@pytest.mark.ray
+def test_the_page_works_as_written(tmp_path: Path) -> None:
+    _write_shop(tmp_path / "shop.csv")
+    script = "\n".join(["set -euo pipefail", _STOP_SERVICE, *_BLOCK.findall(PAGE.read_text())])
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    process = subprocess.Popen(
+        ["bash", "-c", script],
+        cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        said, _ = process.communicate(timeout=280)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        said, _ = process.communicate()
+        pytest.fail(f"the page did not come to its end:\n{said[-4000:]}")
+    assert process.returncode == 0, said[-4000:]
+    assert '"items":[{"item_id":"p' in said
+    assert (tmp_path / "runs" / "shop" / "first" / "report.html").is_file()
