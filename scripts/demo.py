@@ -104,7 +104,7 @@ def _serve(port: int, started: float, *, once: bool) -> int:
         _wait_until_ready(service, port)
         _answer(port)
         print(f"\n    first answer after {(time.monotonic() - started) / 60:.1f} minutes")
-        print(f"    page: http://127.0.0.1:{port}/    API: http://127.0.0.1:{port}/docs")
+        print(f"    page: http://127.0.0.1:{port}/    API: http://127.0.0.1:{port}/openapi.json")
         if not once:
             print("    Ctrl-C stops the service", flush=True)
             return service.wait()

@@ -1,14 +1,20 @@
-"""Fixtures that more than one folder of tests needs."""
+"""Fixtures and settings that more than one folder of tests needs."""
 
 from pathlib import Path
 
 import pytest
-from worlds import TinyWorld
+from hypothesis import settings
+
+# The same examples every time, and no deadline: machines that run tests are shared.
+settings.register_profile("retrank", derandomize=True, deadline=None)
+settings.load_profile("retrank")
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of a real bundle: random-weight encoder, 50 items with titles and prices, 20 users. Never modify it."""
+    from worlds import TinyWorld  # noqa: PLC0415  (torch is loaded only for tests that need a bundle)
+
     root = tmp_path_factory.mktemp("tiny") / "bundles"
     TinyWorld().assemble(root)
     return root

@@ -16,7 +16,7 @@ Make = Callable[[], SASRec]
 def _sasrec(**settings: object) -> Make:
     def make() -> SASRec:
         torch.manual_seed(0)
-        common = {"max_length": MAX_LENGTH, "width": 16, "num_blocks": 2, "num_heads": 2, "hidden": 32, "dropout": 0.1}
+        common = {"max_length": MAX_LENGTH, "width": 16, "num_blocks": 2, "num_heads": 2, "dropout": 0.1}
         return SASRec(NUM_ITEMS, **(common | settings))  # type: ignore[arg-type]  # settings of several types
 
     return make
@@ -49,7 +49,9 @@ def test_the_width_of_the_padding_does_not_matter(make: Make) -> None:
     for padding in (1, 3, MAX_LENGTH - 5):
         padded = F.pad(histories, (padding, 0))
         torch.testing.assert_close(model(padded), model(histories), atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(model.encode_all(padded)[:, padding:], model.encode_all(histories), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            model.encode_all(padded)[:, padding:], model.encode_all(histories), atol=1e-5, rtol=1e-4
+        )
 
 
 @every_encoder

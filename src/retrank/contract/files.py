@@ -76,9 +76,10 @@ def current(root: Path) -> Path:
         if not root.is_dir():
             raise SourceError(f"{root}: no such directory; expected one that holds {POINTER!r} or a version")
         return root
-    target = root / pointer.read_text(encoding="utf-8", errors="replace").strip()
-    if target.parent != root or not target.is_dir():
-        raise SourceError(f"{pointer}: points at {target.name!r}, which is not a directory beside it")
+    name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    target = root / name
+    if name in ("", "..") or Path(name).name != name or not target.is_dir():
+        raise SourceError(f"{pointer}: points at {name!r}, which is not a directory beside it")
     return target
 
 

@@ -58,7 +58,8 @@ def read_golden(path: Path) -> list[GoldenCase]:
         FormatError: a line is not a golden request.
     """
     cases = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not splitlines: it would also cut at separators such as U+2028, which may stand inside an item id.
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
         try:
             cases.append(GoldenCase.model_validate_json(line))
         except ValidationError as error:

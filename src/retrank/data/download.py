@@ -13,7 +13,6 @@ from tqdm import tqdm
 from retrank.contract.errors import DownloadError
 from retrank.contract.files import sha256_of
 
-_CHUNK = 1 << 20
 _ATTEMPTS = 4
 _LOG = logging.getLogger(__name__)
 
@@ -163,6 +162,6 @@ def _append(response: httpx.Response, part: Path, start: int) -> None:
     ):
         stream.truncate(start)
         stream.seek(start)
-        for chunk in response.iter_bytes(_CHUNK):
+        for chunk in response.iter_raw():
             stream.write(chunk)
             bar.update(len(chunk))

@@ -32,7 +32,7 @@ from retrank.data.store import (
     EventStore,
     read_fingerprint,
     report_lines,
-)  # fmt: skip
+)
 from retrank.data.store_writer import USER_ROWS, Provenance, Tables, write_store
 from retrank.data.vocab_builder import VocabBuilder
 
@@ -145,7 +145,10 @@ def _encode_context(name: str, column: pa.Array, vocabs: _Vocabs) -> NDArray[Any
 def _fingerprint(reader: Reader, max_bad_share: float) -> str:
     digest = hashlib.sha256(f"{STORE_FORMAT} {max_bad_share} {type(reader).__qualname__} {reader!r}\n".encode())
     for path in reader.sources():
-        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+        try:
+            digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read: {error.strerror}; check its rights") from error
     return digest.hexdigest()
 
 

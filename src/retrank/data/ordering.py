@@ -64,7 +64,7 @@ def order_within_users(order: NDArray[np.uint32], times: NDArray[np.int64], offs
 
 
 def _order_block(owners: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return what `np.lexsort((times, owners))` returns, four times as fast where both fit one 64-bit key with position.
+    """Return what `np.lexsort((times, owners))` returns; much faster where all fits one 64-bit key with the position.
 
     Args:
         owners: `[n]` int64 from 0, non-decreasing.
@@ -81,7 +81,8 @@ def _order_block(owners: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray
         return np.lexsort((times, owners))
     keys = (owners << (time_bits + position_bits)) | (elapsed << position_bits) | np.arange(len(owners))
     keys.sort()
-    return keys & ((1 << position_bits) - 1)
+    positions: NDArray[np.int64] = keys & ((1 << position_bits) - 1)
+    return positions
 
 
 def _user_blocks(offsets: NDArray[np.int64]) -> list[tuple[int, int]]:

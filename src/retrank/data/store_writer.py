@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from retrank.data.ordering import order_by_user, order_within_users, user_offsets
 from retrank.data.spool import Spool
 from retrank.data.store import (
-    ACTIONS,
-    ITEM_ROWS,
     ITEMS,
     OFFSETS,
     STORE_FORMAT,
@@ -163,6 +161,3 @@ def _write_table(path: Path, table: pa.Table, digest: _Hash) -> None:
 
 def _instant(microseconds: np.int64) -> datetime:
     return _EPOCH + timedelta(microseconds=int(microseconds))
-
-
-__all__ = ["ACTIONS", "ITEM_ROWS", "TIMES", "USER_ROWS", "VALUES", "Provenance", "Tables", "write_store"]

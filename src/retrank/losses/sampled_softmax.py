@@ -12,21 +12,22 @@ from retrank.contract.errors import ConfigError
 class SampledSoftmax(nn.Module):
     """Mean cross-entropy of each query against its target and K negatives shared by the batch.
 
-    Negatives are drawn uniformly with replacement. The logQ correction adds `log(N / K)` to their logits, so that the sum
-    over negatives estimates the sum over the catalogue and the loss estimates that of `FullSoftmax` (from below, by
+    Negatives are drawn uniformly with replacement. The logQ correction adds `log(N / K)` to their logits, so that
+    the sum over negatives estimates the sum over the catalogue, and the loss that of `FullSoftmax` (from below, by
     Jensen's inequality; the gap closes as K grows). A negative that is the query's own target is masked.
 
     Args:
         num_negatives: K, >= 1.
         temperature: logits are divided by it, > 0.
 
-    Source: Bengio, Senécal 2008 (Adaptive Importance Sampling). The target is always present, hence it gets no correction.
+    Source: Bengio, Senécal 2008 (IEEE Transactions on Neural Networks 19). The target is always present, hence it gets
+    no correction.
     """
 
     def __init__(self, *, num_negatives: int = 512, temperature: float = 1.0) -> None:
         super().__init__()
         if temperature <= 0 or num_negatives < 1:
-            raise ConfigError(f"temperature is {temperature} and num_negatives {num_negatives}; both must be positive")
+            raise ConfigError(f"temperature is {temperature}, num_negatives {num_negatives}; both must be positive")
         self.num_negatives, self.temperature = num_negatives, temperature
 
     def forward(self, queries: torch.Tensor, item_vectors: torch.Tensor, target_rows: torch.Tensor) -> torch.Tensor:
@@ -35,7 +36,8 @@ class SampledSoftmax(nn.Module):
         negative_rows = torch.randint(1, num_items + 1, (self.num_negatives,), device=queries.device)
         scaled = queries.float() / self.temperature
         positive = (scaled * item_vectors[target_rows].float()).sum(-1, keepdim=True)  # [T, 1]
-        negative = scaled @ item_vectors[negative_rows].float().T + math.log(num_items / self.num_negatives)  # [T, K]
+        correction = math.log(num_items / self.num_negatives)
+        negative = scaled @ item_vectors[negative_rows].float().T + correction  # [T, K]
         negative = negative.masked_fill(target_rows[:, None] == negative_rows, float("-inf"))
         logits = torch.cat([positive, negative], dim=1)
         return F.cross_entropy(logits, torch.zeros_like(target_rows))

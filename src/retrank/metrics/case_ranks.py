@@ -99,7 +99,7 @@ class SavedRanks:
             SourceError: the file is missing, damaged or something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 ranks = CaseRanks(
                     users=file["users"],
                     offsets=file["offsets"],

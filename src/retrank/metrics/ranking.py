@@ -25,7 +25,7 @@ def tie_keys(users: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[
     """Pseudo-random order of items for each user; of two items with the same score the greater key goes first.
 
     Args:
-        users: user positions, broadcast against `items`.
+        users: user positions, at least one dimension, broadcast against `items`.
         items: item rows; different items of a user have different keys, since each step is a bijection.
 
     Returns:

@@ -18,7 +18,7 @@ def ranked_items(scores: NDArray[np.float32], user: int, seen: Sequence[int], ta
         seen: item rows to leave out.
         targets: item rows that stay even when seen.
     """
-    ties = tie_keys(np.array(user), np.arange(len(scores))).tolist()
+    ties = tie_keys(np.array([user]), np.arange(len(scores))).tolist()
     allowed = [
         item
         for item in range(1, len(scores))

@@ -61,7 +61,10 @@ class Rotary(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal multi-head self-attention with rotary positions; no dropout on the weights, which would forbid fused kernels."""
+    """Causal multi-head self-attention with rotary positions.
+
+    No dropout on the attention weights: it would forbid fused kernels.
+    """
 
     def __init__(self, width: int, num_heads: int, max_length: int) -> None:
         super().__init__()
@@ -72,16 +75,20 @@ class Attention(nn.Module):
         self.rotary = Rotary(width // num_heads, max_length)
 
     def forward(self, states: torch.Tensor, readers: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """Let `readers` `[B, Q, D]` (the last Q positions) attend to `states` `[B, L, D]` where `allowed` `[B, 1, Q, L]`."""
+        """Let `readers` `[B, Q, D]`, the last Q positions, attend to `states` `[B, L, D]`.
+
+        `allowed` `[B, 1, Q, L]` bool says who sees whom.
+        """
         query = self.rotary(self._heads(self.query(readers)))  # [B, H, Q, D/H]
         key, value = self.key_value(states).chunk(2, dim=-1)
         mixed = F.scaled_dot_product_attention(
             query, self.rotary(self._heads(key)), self._heads(value), attn_mask=allowed
         )
-        return self.output(mixed.transpose(1, 2).flatten(2))  # [B, Q, D]
+        output: torch.Tensor = self.output(mixed.transpose(1, 2).flatten(2))  # [B, Q, D]
+        return output
 
     def _heads(self, values: torch.Tensor) -> torch.Tensor:
-        return values.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return torch.unflatten(values, -1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class SwiGLU(nn.Module):
@@ -141,7 +148,8 @@ class ClassicBlock(Block):
     def _advance(self, states: torch.Tensor, readers: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
         attended = self.attention(self.attention_norm(states), self.attention_norm(readers), allowed)
         readers = readers + self.dropout(attended)
-        return readers + self.dropout(self.net(self.net_norm(readers)))
+        result: torch.Tensor = readers + self.dropout(self.net(self.net_norm(readers)))
+        return result
 
 
 class GatedBlock(Block):
@@ -158,4 +166,6 @@ class GatedBlock(Block):
     def _advance(self, states: torch.Tensor, readers: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
         attended = self.attention(self.attention_norm(states), self.attention_norm(readers), allowed)
         readers = readers + torch.sigmoid(self.attention_gate(readers)) * self.dropout(attended)
-        return readers + torch.sigmoid(self.net_gate(readers)) * self.dropout(self.net(self.net_norm(readers)))
+        improved = self.dropout(self.net(self.net_norm(readers)))
+        result: torch.Tensor = readers + torch.sigmoid(self.net_gate(readers)) * improved
+        return result

@@ -11,6 +11,7 @@ from retrank.contract.errors import ConfigError
 from retrank.models.blocks import Attention, ClassicBlock, Dropout, GatedBlock, ReluNet, SwiGLU
 
 _FLAVOURS = {"classic": (ClassicBlock, ReluNet), "gated": (GatedBlock, SwiGLU)}
+_EXPANSION = 4
 
 
 class SASRec(nn.Module):
@@ -22,7 +23,6 @@ class SASRec(nn.Module):
         width: size D of states, item vectors and queries; a multiple of `2 * num_heads`.
         num_blocks: attention blocks, >= 1.
         num_heads: attention heads H.
-        hidden: width of the feed-forward nets.
         dropout: rate on the input and on each part of a block, 0 <= rate < 1.
         flavour: "classic" (pre-norm, ReLU) or "gated" (gated residuals, SwiGLU).
         similarity: "cosine" scales queries and item vectors to length 1; "dot" leaves them. Either way
@@ -34,7 +34,7 @@ class SASRec(nn.Module):
     Source: Kang, McAuley 2018 (arXiv 1808.09781). Deviations: rotary positions instead of learned absolute ones. All
     positions of a crop are supervised, so an index counted from the newest event would differ between training (many
     events before it) and serving (always 0), and one counted from the oldest would change with the padding; distances
-    do neither. No dropout on attention weights. Norms come first.
+    do neither. No dropout on attention weights. Norms come first. Feed-forward nets are 4 * D wide.
     """
 
     def __init__(
@@ -45,7 +45,6 @@ class SASRec(nn.Module):
         width: int = 64,
         num_blocks: int = 2,
         num_heads: int = 2,
-        hidden: int = 256,
         dropout: float = 0.2,
         flavour: Literal["classic", "gated"] = "gated",
         similarity: Literal["cosine", "dot"] = "cosine",
@@ -58,7 +57,7 @@ class SASRec(nn.Module):
         self.items = nn.Embedding(num_items + 1, width, padding_idx=PADDING_ROW)
         self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(
-            block(Attention(width, num_heads, max_length), net(width, hidden), width=width, dropout=dropout)
+            block(Attention(width, num_heads, max_length), net(width, _EXPANSION * width), width=width, dropout=dropout)
             for _ in range(num_blocks)
         )
         self.norm = nn.LayerNorm(width)
@@ -87,7 +86,9 @@ class SASRec(nn.Module):
 
     def _embed(self, item_rows: torch.Tensor) -> torch.Tensor:
         if item_rows.shape[1] > self.max_length:
-            raise ValueError(f"{item_rows.shape[1]} events, the model reads {self.max_length}; cut to the newest ones first")
+            raise ValueError(
+                f"{item_rows.shape[1]} events, the model reads {self.max_length}; cut to the newest ones first"
+            )
         embedded: torch.Tensor = self.dropout(self.items(item_rows) * self.width**0.5)
         return embedded
 
@@ -106,7 +107,7 @@ class SASRec(nn.Module):
 
 
 def _visible(item_rows: torch.Tensor) -> torch.Tensor:
-    """`[B, 1, L, L]` bool: an event sees itself and older real events; padding sees itself, which keeps softmax finite."""
+    """`[B, 1, L, L]` bool: an event sees itself and older real events; so does padding, which keeps softmax finite."""
     length = item_rows.shape[1]
     age = torch.arange(length, device=item_rows.device)
     older, itself = age[:, None] > age, age[:, None] == age

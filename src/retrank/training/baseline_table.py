@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -50,11 +50,20 @@ class Recipe:
 
 RECIPES = (
     Recipe("popularity", Popularity, {}),
-    Recipe("decayed_popularity", DecayedPopularity, {"half_life_days": (3, 10, 30, 90, 270)}),
-    Recipe("markov", Markov, {"decay": (0.5, 0.7, 0.9, 1.0)}),
-    Recipe("item_knn", ItemKNN, {"top_k": (50, 200), "shrink": (0, 20)}),
+    Recipe("decayed_popularity", DecayedPopularity, {"half_life_days": (0.5, 1, 3, 10, 30, 90)}),
+    Recipe("markov", Markov, {"decay": (0.5, 0.7, 0.9, 1.0), "num_recent": (10, 50)}),
+    Recipe("item_knn", ItemKNN, {"top_k": (10, 50, 200), "shrink": (0, 20)}),
     Recipe("ease", EASE, {"regularisation": (50, 200, 1000)}),
 )
+
+
+class _Tried(NamedTuple):
+    """One set of settings, fitted on train."""
+
+    settings: Settings
+    validation: float
+    scorer: Fittable
+    fit_seconds: float
 
 
 @dataclass(frozen=True)
@@ -146,40 +155,49 @@ def events_before_test(split: Split) -> Sequences:
     which lack repeated events: a split does not keep more.
     """
     num_users = len(split.train)
-    has_test = np.zeros(num_users, dtype=bool)
-    has_test[split.test.users] = True
-    everyone = np.arange(num_users)
-    parts = [(everyone, split.train), (split.validation.users, split.validation.targets)]
-    owners = [np.repeat(users, sequences.lengths) for users, sequences in parts]
-    kept = [~has_test[owner] for owner in owners] + [np.ones(len(split.test.inputs.item_rows), dtype=bool)]
-    owners.append(np.repeat(split.test.users, split.test.inputs.lengths))
-    sources = [split.train, split.validation.targets, split.test.inputs]
-    owner = np.concatenate([a[b] for a, b in zip(owners, kept, strict=True)])
-    order = np.argsort(owner, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=num_users))]).astype(np.int64)
-    item_rows = np.concatenate([a.item_rows[b] for a, b in zip(sources, kept, strict=True)])[order]
-    timed = [a.times[b] for a, b in zip(sources, kept, strict=True) if a.times is not None]
-    return Sequences(item_rows, offsets, np.concatenate(timed)[order] if len(timed) == len(sources) else None)
+    users = (np.arange(num_users), split.validation.users, split.test.users)
+    sources = (split.train, split.validation.targets, split.test.inputs)
+    owner = np.concatenate([np.repeat(who, source.lengths) for who, source in zip(users, sources, strict=True)])
+    from_test = np.repeat([False, False, True], [len(source.item_rows) for source in sources])
+    kept = np.flatnonzero(np.isin(np.arange(num_users), split.test.users)[owner] == from_test)
+    order = kept[np.argsort(owner[kept], kind="stable")]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner[kept], minlength=num_users))]).astype(np.int64)
+    item_rows = np.concatenate([source.item_rows for source in sources])[order]
+    times = [source.times for source in sources if source.times is not None]
+    return Sequences(item_rows, offsets, np.concatenate(times)[order] if len(times) == len(sources) else None)
 
 
 def _row(recipe: Recipe, split: Split, final: Sequences, num_items: int, bar: tqdm) -> BaselineRow:
-    chosen: tuple[float, Settings] = (-1.0, {})
+    best: _Tried | None = None
     for settings in recipe.combinations():
         bar.set_postfix_str(f"{recipe.name} {settings or ''}")
-        scorer = recipe.build(**settings)
-        scorer.fit(split.train, num_items)
+        scorer, seconds = _fit(recipe, settings, split.train, num_items)
         value = evaluate(scorer, split.validation, split.train, ks=(10,)).metrics[SELECTION_METRIC]
-        chosen = max(chosen, (value, settings), key=lambda pair: pair[0])
+        if best is None or value > best.validation:
+            best = _Tried(settings, value, scorer, seconds)
         bar.update()
-    validation, settings = chosen
-    started = time.perf_counter()
-    scorer = recipe.build(**settings)
-    scorer.fit(final, num_items)
-    fit_seconds = time.perf_counter() - started
+    assert best is not None, f"{recipe.name} has a setting without values"
+    scorer, seconds = best.scorer, best.fit_seconds
+    if final is not split.train:
+        scorer, seconds = _fit(recipe, best.settings, final, num_items)
     result = evaluate(scorer, split.test, split.train)
     return BaselineRow(
-        recipe.name, settings, validation, result.metrics, fit_seconds, result.scorer_seconds, result.ranks
+        name=recipe.name,
+        settings=best.settings,
+        validation=best.validation,
+        metrics=result.metrics,
+        fit_seconds=seconds,
+        score_seconds=result.scorer_seconds,
+        ranks=result.ranks,
     )
+
+
+def _fit(recipe: Recipe, settings: Settings, histories: Sequences, num_items: int) -> tuple[Fittable, float]:
+    """Build and fit one baseline; return it with the seconds it took."""
+    scorer = recipe.build(**settings)
+    started = time.perf_counter()
+    scorer.fit(histories, num_items)
+    return scorer, time.perf_counter() - started
 
 
 def _key(split: Split, num_items: int, data_hash: str, fit_on: FitOn, recipes: Sequence[Recipe]) -> str:

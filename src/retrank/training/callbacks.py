@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
+from typing_extensions import override
 
 from retrank.data.batches import Batch
 
@@ -19,14 +20,17 @@ class Throughput(pl.Callback):
         self._at = (0.0, 0.0)
         self._epoch = (0.0, 0.0)
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clocks."""
         self._at = (time.perf_counter(), time.process_time())
 
+    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of the epoch."""
         self._epoch = (time.perf_counter(), 0.0)
 
+    @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
@@ -38,6 +42,7 @@ class Throughput(pl.Callback):
         self.totals["steps"] += 1
         pl_module.log("events/s", events / (time.perf_counter() - started), prog_bar=True, logger=False)
 
+    @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the totals; later callbacks (which write checkpoints) see them up to date."""
         wall, cpu = time.perf_counter(), time.process_time()
@@ -46,10 +51,12 @@ class Throughput(pl.Callback):
         self._at = (wall, cpu)
         pl_module.log_dict({"time/wall_s": self.totals["wall_s"], "time/cpu_s": self.totals["cpu_s"]})
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         """Return the totals."""
         return {"totals": self.totals}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the totals."""
         self.totals = dict(state_dict["totals"])

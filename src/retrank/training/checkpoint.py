@@ -1,4 +1,4 @@
-"""Find, check and open the checkpoints of a run. They are read with `weights_only=True`: nothing in them is executed."""
+"""Find, check and open the checkpoints of a run, read with `weights_only=True`: nothing in them is executed."""
 
 import pickle
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
+from typing_extensions import override
 
 from retrank.config import instantiate
 from retrank.contract.errors import TrainingError
@@ -28,7 +29,10 @@ class Identity(pl.Callback):
     def __init__(self, identity: dict[str, Any]) -> None:
         self.identity = identity
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    @override
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Add the identity."""
         checkpoint[IDENTITY_KEY] = self.identity
 
@@ -68,14 +72,16 @@ def read(path: Path) -> dict[str, Any]:
         TrainingError: not a checkpoint of retrank, or damaged.
     """
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise TrainingError(f"{path}: no such checkpoint; train the run first") from error
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}); it may be damaged") from error
+        raise TrainingError(
+            f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}); it may be damaged"
+        ) from error
     if not isinstance(checkpoint, dict) or IDENTITY_KEY not in checkpoint:
         raise TrainingError(f"{path}: not a checkpoint written by `retrank train`")
-    return checkpoint
+    return dict(checkpoint)
 
 
 def check_resumable(path: Path, identity: dict[str, Any]) -> None:
@@ -91,7 +97,9 @@ def check_resumable(path: Path, identity: dict[str, Any]) -> None:
         if identity.get(name) != saved.get(name)
     ]
     if differences:
-        raise TrainingError(f"{path}: cannot resume from it: {'; '.join(differences)}. Use the settings it was made with")
+        raise TrainingError(
+            f"{path}: cannot resume from it: {'; '.join(differences)}. Use the settings it was made with"
+        )
 
 
 def load_model(run_dir: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:

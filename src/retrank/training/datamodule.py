@@ -3,6 +3,7 @@
 from typing import Protocol
 
 import pytorch_lightning as pl
+from typing_extensions import override
 
 from retrank.contract.sequences import Sequences
 from retrank.data.batches import Batches
@@ -29,6 +30,7 @@ class HistoryData(pl.LightningDataModule):
         super().__init__()
         self.histories, self.make_batches, self.seed = histories, make_batches, seed
 
+    @override
     def train_dataloader(self) -> Batches:
         """Return the batches of the trainer's current epoch."""
         epoch = self.trainer.current_epoch if self.trainer else 0

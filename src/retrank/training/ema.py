@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from typing_extensions import override
 
 from retrank.contract.errors import ConfigError
 
@@ -28,6 +29,7 @@ class Ema(pl.Callback):
         self.decay = decay
         self.average: dict[str, torch.Tensor] = {}
 
+    @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from the current weights unless a checkpoint brought an average."""
         if not self.average:
@@ -35,6 +37,7 @@ class Ema(pl.Callback):
         device = pl_module.device
         self.average = {name: value.to(device) for name, value in self.average.items()}
 
+    @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -45,11 +48,17 @@ class Ema(pl.Callback):
             current = _weights(pl_module)
             torch._foreach_lerp_([self.average[name] for name in current], list(current.values()), 1 - decay)
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    @override
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Add the average to the checkpoint."""
         checkpoint[EMA_KEY] = self.average
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    @override
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Take the average from the checkpoint."""
         self.average = {name: value.clone() for name, value in checkpoint[EMA_KEY].items()}
 

@@ -1,8 +1,7 @@
 """`retrank train`: learn, keep the weights that rank best on validation, evaluate them, write the run folder.
 
-    <run_dir>/config.yaml  checkpoints/{best,last}.ckpt  logs/  run_card.json  metrics.json  ranks.npz  report.{html,json}
-
-The last four are written by `retrank evaluate`, which training ends with.
+<run_dir>/config.yaml  run_card.json  checkpoints/{best,last}.ckpt  logs/
+          metrics.json  ranks.npz  report.json  report.html     by `retrank evaluate`, with which training ends
 """
 
 from collections.abc import Mapping

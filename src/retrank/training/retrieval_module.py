@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch.optim.lr_scheduler import LRScheduler
+from typing_extensions import override
 
 from retrank.contract.errors import TrainingError
 from retrank.data.batches import Batch
@@ -40,6 +41,7 @@ class RetrievalModule(pl.LightningModule):
         self.model, self.loss, self.recipe = model, loss, recipe
         self._random_state: torch.Tensor | None = None
 
+    @override
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the loss of one batch.
 
@@ -50,27 +52,32 @@ class RetrievalModule(pl.LightningModule):
         loss: torch.Tensor = self.loss(queries, self.model.item_vectors(), batch.target_rows)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}): training diverged; the last "
-                "good checkpoint is kept, lower optim.learning_rate or raise optim.warmup_steps and resume with ckpt=last"
+                f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}): training diverged. The "
+                "last good checkpoint is kept: lower optim.learning_rate or raise optim.warmup_steps and continue with "
+                "ckpt=last"
             )
         num_targets = len(batch.target_rows)
         self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=num_targets)
         return loss
 
+    @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and a schedule that moves every step."""
         optimizer = self.recipe.optimizer(self.parameters())
         schedule = self.recipe.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state of the random generator, which dropout reads."""
         checkpoint[RANDOM_STATE_KEY] = torch.get_rng_state()
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember the generator's state until training starts; Lightning itself may draw numbers before that."""
         self._random_state = checkpoint[RANDOM_STATE_KEY].cpu()
 
+    @override
     def on_train_start(self) -> None:
         """Continue the random stream where the checkpoint left it."""
         if self._random_state is not None:

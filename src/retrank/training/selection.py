@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from typing_extensions import override
 
 from retrank.contract.errors import ConfigError
 from retrank.training.ema import Ema
@@ -25,7 +26,13 @@ class Selection(pl.Callback):
     """
 
     def __init__(
-        self, rank: Callable[[pl.LightningModule], dict[str, float]], ema: Ema, directory: Path, *, every: int, patience: int
+        self,
+        rank: Callable[[pl.LightningModule], dict[str, float]],
+        ema: Ema,
+        directory: Path,
+        *,
+        every: int,
+        patience: int,
     ) -> None:
         if every < 1 or patience < 1:
             raise ConfigError(f"trainer.validate_every is {every} and trainer.patience {patience}; both must be >= 1")
@@ -33,6 +40,13 @@ class Selection(pl.Callback):
         self.best = {"value": float("-inf"), "epoch": -1, "misses": 0}
         self.history: list[dict[str, float]] = []
 
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End at once when the resumed run had already stopped."""
+        if self.best["misses"] >= self.patience:
+            trainer.should_stop = True
+
+    @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validate if it is time to, log, write checkpoints and decide whether to go on."""
         done = trainer.current_epoch + 1
@@ -54,10 +68,12 @@ class Selection(pl.Callback):
         if self.best["misses"] >= self.patience:
             trainer.should_stop = True
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
         return {"best": self.best, "history": self.history}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the count of misses and the validation history."""
         self.best, self.history = dict(state_dict["best"]), list(state_dict["history"])

@@ -123,9 +123,7 @@ def test_leave_last_out_never_leaks_and_loses_nothing(sequences: Sequences) -> N
     assert len(split.validation) + len(split.test) + repeats == held_out
 
 
-@given(
-    histories(), st.floats(0.05, 0.45), st.floats(0.05, 0.45), st.booleans(), st.sampled_from(["all", "first"])
-)
+@given(histories(), st.floats(0.05, 0.45), st.floats(0.05, 0.45), st.booleans(), st.sampled_from(["all", "first"]))
 def test_global_temporal_never_leaks_and_loses_nothing(
     sequences: Sequences, validation_share: float, test_share: float, cold: bool, targets: str
 ) -> None:

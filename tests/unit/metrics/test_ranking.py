@@ -88,7 +88,7 @@ def test_two_tied_targets_never_share_a_rank() -> None:
 
 
 def test_tie_keys_of_different_items_differ() -> None:
-    assert len(np.unique(tie_keys(np.array(17), np.arange(200_000)))) == 200_000
+    assert len(np.unique(tie_keys(np.array([17]), np.arange(200_000)))) == 200_000
 
 
 def test_lists_are_short_when_the_catalogue_is() -> None:

@@ -10,7 +10,7 @@ from retrank.models.sasrec import SASRec
 
 def small(**changes: object) -> SASRec:
     torch.manual_seed(0)
-    settings = {"max_length": 6, "width": 8, "num_blocks": 2, "num_heads": 2, "hidden": 16} | changes
+    settings = {"max_length": 6, "width": 8, "num_blocks": 2, "num_heads": 2} | changes
     return SASRec(10, **settings).eval()  # type: ignore[arg-type]  # settings of several types in one dict
 
 

@@ -74,8 +74,8 @@ class MovieLens:
         name: name of the dataset.
         downloads: folder for archives; one that is already there is not fetched again.
         base_url: folder on the publisher's server; `<release>.zip` is fetched from it.
-        sha256: expected SHA-256 of the archive; None = check against `<release>.zip.md5` where the publisher has one, else
-            record the SHA-256 of the first download.
+        sha256: expected SHA-256 of the archive; None = check against `<release>.zip.md5` where the publisher has one,
+            else record the SHA-256 of the first download.
     """
 
     release: str

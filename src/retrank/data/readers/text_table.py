@@ -16,7 +16,7 @@ from retrank.data.readers.columns import Column
 from retrank.data.readers.text import line_of_invalid_text, open_bytes, open_text
 from retrank.data.report import RowReport
 
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 22
 _UNIT_SEPARATOR = b"\x1f"
 _COMMON_DELIMITERS = ",\t;|: "
 
@@ -61,7 +61,7 @@ class TextRows(NamedTuple):
 
 
 def read_text(path: Path, form: TextFormat, roles: Mapping[str, Column], report: RowReport) -> Iterator[TextRows]:
-    """Yield the mapped columns as text, a few hundred thousand rows at a time; empty fields are null.
+    """Yield the mapped columns as text, about 4 MiB of text at a time; empty fields are null.
 
     Rows with a wrong number of columns are refused and blank lines left out, both counted in `report`.
 

@@ -1,0 +1,90 @@
+"""Golden requests: the same answer passes, any other is refused with the request named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from retrank.contract.errors import BundleError, FormatError
+from retrank.contract.golden import Encoder, GoldenCase, check_golden, read_golden, write_golden
+from retrank.contract.vocab import Vocab
+
+ITEMS = Vocab(["a", "b", "c"])
+VECTORS = np.array([[0, 0], [1, 0], [0, 1], [0.6, 0.8]], np.float32)
+CASE = GoldenCase(
+    kind="session",
+    item_ids=["b", "unheard-of"],
+    item_rows=[2],
+    top_rows=[2, 3],
+    top_item_ids=["b", "c"],
+    top_scores=[1.0, 0.8],
+    tolerance=1e-4,
+)
+
+
+def newest(item_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Encode a history as the vector of its newest item."""
+    return VECTORS[item_rows[:, -1]]
+
+
+def _check(case: GoldenCase, encode: Encoder = newest, items: Vocab = ITEMS) -> float:
+    return check_golden([case], encode=encode, item_vectors=VECTORS, items=items, max_length=5)
+
+
+def test_the_right_answer_passes_and_reports_the_largest_difference() -> None:
+    assert _check(CASE) < 1e-6
+    assert _check(CASE, encode=lambda rows: newest(rows) * np.float32(1.00005)) == pytest.approx(5e-5, rel=0.01)
+
+
+def test_equal_scores_may_stand_in_any_order() -> None:
+    tied = VECTORS.copy()
+    tied[3] = [0, 1]
+    swapped = CASE.model_copy(update={"top_rows": [3, 2], "top_item_ids": ["c", "b"], "top_scores": [1.0, 1.0]})
+    assert check_golden([swapped], encode=newest, item_vectors=tied, items=ITEMS, max_length=5) == 0
+
+
+@pytest.mark.parametrize(
+    ("encode", "message"),
+    [
+        (lambda rows: -newest(rows), r"golden request 1 \(session, history \['b', 'unheard-of'\]\)"),
+        (lambda rows: newest(rows) * np.float32(1.001), "expected 1.000000 within 1.0e-04"),
+        (lambda rows: newest(rows) * np.nan, "nan"),
+        (lambda rows: VECTORS[[1]], "answers differently here"),
+    ],
+)
+def test_another_answer_is_refused(encode: Encoder, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        _check(CASE, encode=encode)
+
+
+def test_a_better_item_that_was_not_expected_is_noticed() -> None:
+    forgotten = CASE.model_copy(update={"top_rows": [2], "top_item_ids": ["b"], "top_scores": [1.0]})
+    vectors = np.concatenate([VECTORS, np.array([[0, 2]], np.float32)])
+    with pytest.raises(BundleError, match="2.000000 at rank 1, expected 1.000000"):
+        check_golden([forgotten], encode=newest, item_vectors=vectors, items=ITEMS, max_length=5)
+
+
+@pytest.mark.parametrize("ids", [["b", "a", "c"], ["a", "c", "b"], ["a", "b", "x"]])
+def test_a_foreign_item_table_is_refused(ids: list[str]) -> None:
+    with pytest.raises(BundleError, match="export again"):
+        _check(CASE, items=Vocab(ids))
+
+
+def test_no_golden_request_proves_nothing() -> None:
+    with pytest.raises(BundleError, match="no golden requests"):
+        check_golden([], encode=newest, item_vectors=VECTORS, items=ITEMS, max_length=5)
+
+
+def test_requests_survive_the_file(tmp_path: Path) -> None:
+    strange = CASE.model_copy(update={"item_ids": ["é\u2028\n\"", "日本"]})
+    write_golden(tmp_path / "golden.jsonl", [CASE, strange])
+    assert read_golden(tmp_path / "golden.jsonl") == [CASE, strange]
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    write_golden(tmp_path / "golden.jsonl", [CASE])
+    with (tmp_path / "golden.jsonl").open("a") as stream:
+        stream.write('{"kind": "gossip"}\n')
+    with pytest.raises(FormatError, match=r"golden\.jsonl:2: not a golden request"):
+        read_golden(tmp_path / "golden.jsonl")

@@ -1,0 +1,105 @@
+"""Training batches: what is predicted from what, which windows are cut, and that an epoch repeats exactly."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrank.contract.errors import DataError
+from retrank.contract.sequences import Sequences
+from retrank.data.batches import Batch, Batches
+
+
+def pairs(batch: Batch) -> list[tuple[tuple[int, ...], int]]:
+    """List (events so far, target) of a batch."""
+    width = batch.item_rows.shape[1]
+    found = []
+    for position, target in zip(batch.positions.tolist(), batch.target_rows.tolist(), strict=True):
+        row, column = divmod(position, width)
+        events = batch.item_rows[row, : column + 1]
+        found.append((tuple(events[events > 0].tolist()), target))
+    return found
+
+
+def all_pairs(batches: Batches) -> list[tuple[tuple[int, ...], int]]:
+    return sorted(pair for batch in batches for pair in pairs(batch))
+
+
+def test_every_event_but_the_newest_predicts_its_successor() -> None:
+    histories = Sequences.from_lists([[5, 6, 7], [8, 9]])
+    batches = Batches(histories, batch_size=2, max_length=10, seed=0)
+    assert all_pairs(batches) == [((5,), 6), ((5, 6), 7), ((8,), 9)]
+
+
+def test_histories_without_a_next_event_give_nothing() -> None:
+    batches = Batches(Sequences.from_lists([[], [1], [2, 3]]), batch_size=4, max_length=10, seed=0)
+    assert all_pairs(batches) == [((2,), 3)]
+
+
+def test_padding_is_on_the_left_and_never_supervised() -> None:
+    histories = Sequences.from_lists([[1, 2, 3, 4], [5, 6]])
+    (batch,) = Batches(histories, batch_size=2, max_length=10, seed=0)
+    rows = sorted(batch.item_rows.tolist())
+    assert rows == [[0, 0, 5], [1, 2, 3]]
+    assert (batch.item_rows.flatten()[batch.positions] > 0).all()
+
+
+def test_long_histories_give_another_window_in_each_epoch() -> None:
+    histories = Sequences.from_lists([list(range(1, 101))])
+    starts = set()
+    for epoch in range(20):
+        (batch,) = Batches(histories, batch_size=1, max_length=5, seed=0, epoch=epoch)
+        rows = batch.item_rows[0].tolist()
+        assert rows == list(range(rows[0], rows[0] + 5))
+        assert batch.target_rows.tolist() == list(range(rows[0] + 1, rows[0] + 6))
+        starts.add(rows[0])
+    assert len(starts) > 10
+
+
+def test_an_epoch_repeats_with_its_seed_and_differs_from_others() -> None:
+    histories = Sequences.from_lists([[user + 1] * 3 for user in range(50)])
+
+    def order(seed: int, epoch: int) -> list[list[int]]:
+        batches = Batches(histories, batch_size=10, max_length=5, seed=seed, epoch=epoch)
+        return [batch.item_rows[:, -1].tolist() for batch in batches]
+
+    assert order(1, 3) == order(1, 3)
+    assert order(1, 3) != order(1, 4)
+    assert order(1, 3) != order(2, 3)
+
+
+def test_no_history_with_two_events_is_refused() -> None:
+    with pytest.raises(DataError, match="none of 2 histories has two events"):
+        Batches(Sequences.from_lists([[1], []]), batch_size=1, max_length=5, seed=0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 30), min_size=1, max_size=40),
+    batch_size=st.integers(1, 10),
+    max_length=st.integers(1, 12),
+    epoch=st.integers(0, 3),
+)
+def test_an_epoch_holds_each_history_once_in_the_promised_number_of_batches(
+    lengths: list[int], batch_size: int, max_length: int, epoch: int
+) -> None:
+    histories = Sequences.from_lists([[user + 1] * length for user, length in enumerate(lengths)])
+    users = [user + 1 for user, length in enumerate(lengths) if length >= 2]
+    if not users:
+        return
+    batches = Batches(histories, batch_size=batch_size, max_length=max_length, seed=0, epoch=epoch)
+    made = list(batches)
+    assert len(made) == len(batches)
+    assert sorted(row for batch in made for row in batch.item_rows[:, -1].tolist()) == users
+    targets = torch.cat([batch.target_rows for batch in made])
+    expected = {user: min(lengths[user - 1] - 1, max_length) for user in users}
+    assert np.bincount(targets, minlength=len(lengths) + 1)[users].tolist() == list(expected.values())
+    assert batches.num_events == len(targets)
+
+
+def test_batches_hold_about_equally_many_events() -> None:
+    random = np.random.default_rng(0)
+    histories = Sequences.from_lists([[1] * int(length) for length in random.integers(2, 200, 600)])
+    sizes = [len(batch.target_rows) for batch in Batches(histories, batch_size=50, max_length=200, seed=0)]
+    assert max(sizes) < 1.2 * min(sizes)

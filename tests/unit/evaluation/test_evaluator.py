@@ -1,0 +1,94 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from retrank.contract.cases import Cases
+from retrank.contract.errors import DataError
+from retrank.contract.sequences import Sequences
+from retrank.metrics.reference import case_metrics, ranked_items
+from retrank.training.evaluator import evaluate
+
+NUM_ITEMS = 30
+
+
+@dataclass
+class Table:
+    """A scorer that looks its scores up by the first item of the history (0 for an empty one)."""
+
+    scores: NDArray[np.float32]
+
+    def score(self, histories: Sequences) -> NDArray[np.float32]:
+        return self.scores[[int(items[0]) if len(items) else 0 for items in histories]]
+
+
+def _world(num_cases: int = 57) -> tuple[Table, Cases, Sequences]:
+    generator = np.random.default_rng(0)
+    scores = generator.integers(0, 8, (NUM_ITEMS + 1, NUM_ITEMS + 1)).astype(np.float32)  # many ties
+    rows = [generator.permutation(np.arange(1, NUM_ITEMS + 1)).tolist() for _ in range(num_cases)]
+    inputs = Sequences.from_lists([row[: index % 6] for index, row in enumerate(rows)])
+    targets = Sequences.from_lists([row[10 : 11 + index % 4] for index, row in enumerate(rows)])
+    return Table(scores), Cases(np.arange(num_cases) * 3, inputs, targets), inputs
+
+
+def test_it_agrees_with_a_sort_and_a_loop_per_case() -> None:
+    scorer, cases, train = _world()
+    result = evaluate(scorer, cases, train, ks=(1, 5, 10), batch_size=10)
+    slow = []
+    for index, scores in enumerate(scorer.score(cases.inputs)):
+        seen, targets = cases.inputs.of(index).tolist(), cases.targets.of(index).tolist()
+        ranked = ranked_items(scores, int(cases.users[index]), seen, targets)
+        slow.append({k: v for size in (1, 5, 10) for k, v in case_metrics(ranked, targets, size).items()})
+    for name in slow[0]:
+        assert result.metrics[name] == pytest.approx(np.mean([case[name] for case in slow])), name
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_the_size_of_the_batch_does_not_matter(batch_size: int) -> None:
+    scorer, cases, train = _world()
+    assert evaluate(scorer, cases, train, batch_size=batch_size).metrics == evaluate(scorer, cases, train).metrics
+
+
+def test_the_order_of_the_cases_does_not_matter() -> None:
+    scorer, cases, train = _world()
+    shuffled = cases.take(np.random.default_rng(1).permutation(len(cases)))
+    assert evaluate(scorer, shuffled, train).metrics == pytest.approx(evaluate(scorer, cases, train).metrics)
+
+
+def test_seen_items_are_not_recommended() -> None:
+    scores = np.zeros((NUM_ITEMS + 1, NUM_ITEMS + 1), dtype=np.float32)
+    scores[:, 5] = 9
+    cases = Cases(np.arange(2), Sequences.from_lists([[5], [1]]), Sequences.from_lists([[2], [5]]))
+    result = evaluate(Table(scores), cases, cases.inputs)
+    assert result.shown[5] == 1
+    assert result.ranks.ranks[1] == 1
+
+
+def test_an_empty_history_is_a_case_like_any_other() -> None:
+    scorer, _, train = _world()
+    cases = Cases(np.zeros(1, dtype=np.int64), Sequences.from_lists([[]]), Sequences.from_lists([[3]]))
+    result = evaluate(scorer, cases, train)
+    assert [piece.label for piece in result.slices if piece.by == "history length"] == ["0"]
+
+
+def test_every_metric_of_the_table_is_there() -> None:
+    scorer, cases, train = _world()
+    metrics = evaluate(scorer, cases, train).metrics
+    assert {f"{family}@{k}" for family in ("hr", "recall", "ndcg", "mrr") for k in (1, 5, 10, 20, 50, 100, 200)} < set(
+        metrics
+    )
+    assert {f"{family}@10" for family in ("coverage", "gini", "novelty", "popularity_lift")} < set(metrics)
+
+
+def test_no_cases_are_refused() -> None:
+    scorer, cases, train = _world()
+    with pytest.raises(DataError, match="no cases"):
+        evaluate(scorer, cases.take(np.array([], dtype=np.int64)), train)
+
+
+def test_scores_of_a_smaller_catalogue_are_refused() -> None:
+    scorer, cases, train = _world()
+    small = Table(scorer.scores[:, :20])
+    with pytest.raises(DataError, match="over the whole catalogue"):
+        evaluate(small, cases, train)
