@@ -118,6 +118,7 @@ class TinyWorld:
 
     model: TrainedModel = field(default_factory=tiny_model)
     catalogue: Catalogue = field(default_factory=tiny_catalogue)
+    fallbacks: Fallbacks = field(default_factory=lambda: tiny_fallbacks(tiny_catalogue()))
     plan: IndexPlan = field(default_factory=IndexPlan)
     gates: Gates = field(default_factory=lambda: Gates(parity_rows=200))
     seed: int = 0
@@ -128,7 +129,7 @@ class TinyWorld:
         return assemble(
             self.model,
             self.catalogue,
-            tiny_fallbacks(self.catalogue),
+            self.fallbacks,
             root,
             plan=self.plan,
             gates=self.gates,

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +109,29 @@ def test_a_pointer_that_leads_elsewhere_is_refused(root: Path, tmp_path: Path, p
         verify(root)
 
 
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from retrank.contract import bundle, files
+root = Path({root!r})
+old = bundle.verify(root)
+setattr({where}, lambda *arguments: os.kill(os.getpid(), signal.SIGKILL))
+with files.staging(root) as staged:
+    for name in bundle.FILES:
+        shutil.copy(old.path(name), staged / name)
+    bundle.seal(staged, old.manifest.model_copy(update=dict(run_id="newer")), root)
+"""
+
+
+@pytest.mark.parametrize("where", ["files, '_sync'", "files, 'point_at'", "files.os, 'fdopen'", "bundle, 'publish'"])
+def test_a_writer_killed_at_any_moment_leaves_the_old_bundle_current(root: Path, where: str) -> None:
+    old = verify(root)
+    program = KILLED.format(root=str(root), where=where)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert verify(root) == old
+
+
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is this a bundle"):
         verify(tmp_path)
@@ -156,6 +182,14 @@ def test_an_incomplete_bundle_cannot_be_sealed(root: Path) -> None:
     (current(root) / ITEMS).unlink()
     with pytest.raises(BundleError, match=r"missing \['items\.parquet'\]"):
         seal_files(current(root))
+
+
+def test_a_manifest_that_would_not_read_back_is_not_sealed(root: Path) -> None:
+    sealed = verify(root)
+    metrics = sealed.manifest.metrics.model_copy(update={"values": {"ndcg@10": float("nan")}})
+    with staging(root) as staged, pytest.raises(FormatError, match=r"metrics\.values\.ndcg@10"):
+        seal(staged, sealed.manifest.model_copy(update={"metrics": metrics}), root)
+    assert verify(root) == sealed
 
 
 def test_sealing_the_same_content_twice_keeps_one_bundle(root: Path) -> None:

@@ -22,12 +22,23 @@ def test_every_experiment_composes_and_resolves(experiment: str) -> None:
     assert resolve(compose("train", [f"experiment={experiment}"]))
 
 
-@pytest.mark.parametrize("group", ["data", "split", "model", "loss", "optim", "trainer", "logger"])
-def test_every_choice_of_a_training_group_composes(group: str) -> None:
+GROUPS = [
+    *(("train", group) for group in ("split", "model", "loss", "optim", "trainer", "logger", "experiment")),
+    ("ingest", "data"), ("evaluate", "split"), ("export", "index"), ("export", "sealing"), ("serve", "serving"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("root", "group"), GROUPS)
+def test_every_choice_of_a_group_composes(root: str, group: str) -> None:
     choices = sorted(path.stem for path in (configs_dir() / group).glob("*.yaml"))
     assert choices
     for choice in choices:
-        assert compose("train", [f"{group}={choice}"])
+        assert compose(root, [f"{group}={choice}"])
+
+
+def test_every_group_belongs_to_a_root() -> None:
+    folders = {path.name for path in configs_dir().iterdir() if path.is_dir()}
+    assert folders - {group for _, group in GROUPS} == {"paths"}
 
 
 @pytest.mark.parametrize("root", ROOTS)
@@ -87,7 +98,7 @@ def test_a_missing_source_exits_with_two_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "store"
-    status = main(["ingest", "data=csv", f"data.reader.path={tmp_path / 'none.csv'}", f"out={out}"])
+    status = main(["ingest", "data=csv", f"data.path={tmp_path / 'none.csv'}", f"out={out}"])
     assert status == 2
     assert "none.csv" in capsys.readouterr().err
     assert not out.exists()

@@ -81,9 +81,14 @@ def seal_files(directory: Path) -> dict[str, SealedFile]:
 
 
 def seal(staged: Path, manifest: Manifest, root: Path) -> VerifiedBundle:
-    """Write the manifest into a staged directory and publish it under its content hash as the current bundle."""
+    """Write the manifest into a staged directory and publish it under its content hash as the current bundle.
+
+    Raises:
+        FormatError: the manifest would not read back, for instance because a figure is not a number.
+    """
     text = manifest.model_dump_json(indent=2) + "\n"
-    (staged / MANIFEST).write_text(text)
+    _parse_manifest(text.encode(), staged / MANIFEST)
+    (staged / MANIFEST).write_text(text, encoding="utf-8")
     bundle_id = _bundle_id(text.encode())
     return VerifiedBundle(bundle_id, publish(staged, root, bundle_id), manifest)
 

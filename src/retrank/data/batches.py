@@ -80,9 +80,10 @@ class Batches:
         noisy = lengths * random.uniform(1 - _LENGTH_NOISE, 1 + _LENGTH_NOISE, len(lengths))
         order = np.argsort(noisy, kind="stable")
         before = np.cumsum(lengths[order]) - lengths[order]
-        group = before * self.num_batches // lengths.sum()
-        bounds = np.searchsorted(group, np.arange(1, self.num_batches))
-        groups = [part for part in np.split(order, bounds) if len(part)]
+        cuts = np.arange(1, self.num_batches)
+        bounds = np.searchsorted(before * self.num_batches // lengths.sum(), cuts)
+        bounds = np.maximum.accumulate(bounds - cuts) + cuts  # every batch gets a history, however long others are
+        groups = np.split(order, np.clip(bounds, cuts, len(order) - self.num_batches + cuts))
         return [groups[index] for index in random.permutation(len(groups))]
 
 

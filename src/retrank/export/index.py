@@ -5,7 +5,7 @@ Inner product throughout: with cosine both sides are unit vectors. Ids are item 
 | items        | family                               | why                                                           |
 |--------------|--------------------------------------|---------------------------------------------------------------|
 | <= 50,000    | exact scan                           | 0.1 ms; nothing to tune                                       |
-| <= 300,000   | inverted lists                       | the IVF family suits Zen cores (arXiv 2505.07621), any norms  |
+| <= 100,000   | inverted lists                       | quick at any vector norms, unlike graphs; nothing is encoded  |
 | above        | inverted lists, 4-bit codes, refined | an eighth of the scan traffic; exact scores re-rank the best  |
 """
 
@@ -60,7 +60,7 @@ class Hnsw:
 
     def design(self, _num_items: int, _width: int, /) -> Design:
         """Return the index; the ladder is the breadth of the search."""
-        return Design(f"HNSW{self.links},Flat", [{"efSearch": breadth} for breadth in _doubling(128, 2_048)])
+        return Design(f"HNSW{self.links},Flat", [{"efSearch": breadth} for breadth in _growing(128, 2_048)])
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Ivf:
     def design(self, num_items: int, _width: int, /) -> Design:
         """Return the index; the ladder is the number of visited lists, up to all of them."""
         lists = self.num_lists or _num_lists(num_items)
-        return Design(f"IVF{lists},Flat", [{"nprobe": probes} for probes in _doubling(1, lists)])
+        return Design(f"IVF{lists},Flat", [{"nprobe": probes} for probes in _growing(1, lists)])
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class IvfPq:
         lists = self.num_lists or _num_lists(num_items)
         return Design(
             f"IVF{lists},PQ{max(1, width // 2)}x4fs,RFlat",
-            [{"nprobe": probes, "k_factor_rf": self.refine} for probes in _doubling(1, lists)],
+            [{"nprobe": probes, "k_factor_rf": self.refine} for probes in _growing(1, lists)],
         )
 
 
@@ -118,7 +118,7 @@ class IndexPlan:
     recall_at: int = 100
     family: Family | None = None
     exact_up_to: int = 50_000
-    plain_up_to: int = 300_000
+    plain_up_to: int = 100_000
 
     def __post_init__(self) -> None:
         """Refuse targets out of range.
@@ -171,9 +171,7 @@ def _num_lists(num_items: int) -> int:
     return int(2 ** round(np.log2(max(1.0, 4 * np.sqrt(num_items)))))
 
 
-def _doubling(first: int, last: int) -> list[int]:
-    values = []
-    while first < last:
-        values.append(first)
-        first *= 2
-    return [*values, last]
+def _growing(first: int, last: int) -> list[int]:
+    """Return first, then 1.5 and 2 times every power of two above it, up to last."""
+    steps = {first, last} | {(2 + half) << power >> 1 for power in range(last.bit_length()) for half in (0, 1)}
+    return sorted(step for step in steps if first <= step <= last)

@@ -42,39 +42,55 @@ class Measured:
     exact_latency: Latency
 
 
-def recall(index: Any, queries: NDArray[np.float32], item_vectors: NDArray[np.float32], k: int) -> float:
-    """Return the mean share of the exact top k of `[B, D]` queries that the index finds.
+@dataclass(frozen=True)
+class Probe:
+    """Queries with what exact search says about them.
 
-    A found item counts when its exact score is not below the k-th exact score, so that equal scores cost nothing.
+    Attributes:
+        queries: `[B, D]` float32.
+        item_vectors: `[N + 1, D]` float32, row 0 unused.
+        k: length of the exact top.
+        floor: `[B, 1]` float32 score of the k-th best item, less float32 noise.
     """
-    _, exact_scores = exact_top_k(queries, item_vectors, k)
-    _, rows = index.search(queries, k)
-    scores = np.einsum("bd,bkd->bk", queries, item_vectors[np.maximum(rows, 0)])
-    worst = exact_scores[:, -1:]
-    hits = (rows > 0) & (scores >= worst - _SAME_SCORE * np.maximum(1.0, np.abs(worst)))
-    return float(hits.mean())
+
+    queries: NDArray[np.float32]
+    item_vectors: NDArray[np.float32]
+    k: int
+    floor: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, queries: NDArray[np.float32], item_vectors: NDArray[np.float32], k: int) -> "Probe":
+        """Search exactly, once."""
+        _, scores = exact_top_k(queries, item_vectors, k)
+        worst = scores[:, -1:]
+        return cls(queries, item_vectors, k, worst - _SAME_SCORE * np.maximum(1.0, np.abs(worst)))
+
+    def recall(self, index: Any) -> float:
+        """Return the mean share of the exact top k that an index finds.
+
+        A found item counts when its exact score is not below the k-th exact score, so that equal scores cost nothing.
+        """
+        _, rows = index.search(self.queries, self.k)
+        scores = np.einsum("bd,bkd->bk", self.queries, self.item_vectors[np.maximum(rows, 0)])
+        return float(((rows > 0) & (scores >= self.floor)).mean())
 
 
-def tune(
-    index: Any, design: Design, plan: IndexPlan, queries: NDArray[np.float32], item_vectors: NDArray[np.float32]
-) -> Settings:
-    """Apply and return the cheapest settings whose recall on `[B, D]` tuning queries meets the target with a margin.
+def tune(index: Any, design: Design, recall_target: float, probe: Probe) -> Settings:
+    """Apply and return the cheapest settings whose recall on the tuning queries meets the target with a margin.
 
     Raises:
         GateError: no setting does.
     """
-    num_items = len(item_vectors) - 1
-    k = min(plan.recall_at, num_items)
-    wanted = plan.recall_target + TUNING_MARGIN * (1 - plan.recall_target)
+    wanted = recall_target + TUNING_MARGIN * (1 - recall_target)
     seen = 0.0
     for settings in design.ladder:
         apply(index, settings)
-        seen = recall(index, queries, item_vectors, k)
+        seen = probe.recall(index)
         if seen >= wanted:
             return settings
     raise GateError(
-        f"index {design.factory}: best recall@{k} {seen:.4f}, tuning needs "
-        f"{wanted:.4f} for a target of {plan.recall_target}; choose another index family or lower index.recall_target"
+        f"index {design.factory}: best recall@{probe.k} {seen:.4f}, tuning needs {wanted:.4f} for a target of "
+        f"{recall_target}; choose another index family or lower index.recall_target"
     )
 
 
@@ -108,7 +124,7 @@ def build_and_measure(
     k = min(plan.recall_at, num_items)
     design = plan.choose(num_items).design(num_items, width)
     index = build(design.factory, item_vectors)
-    settings = tune(index, design, plan, queries[0::2], item_vectors)
+    settings = tune(index, design, plan.recall_target, Probe.of(queries[0::2], item_vectors, k))
     fresh = queries[1::2]
     exact = faiss.IndexFlatIP(width)
     exact.add(np.ascontiguousarray(item_vectors[1:]))
@@ -118,7 +134,7 @@ def build_and_measure(
             factory=design.factory,
             settings=settings,
             recall_at=k,
-            recall=recall(index, fresh, item_vectors, k),
+            recall=Probe.of(fresh, item_vectors, k).recall(index),
             num_queries=len(fresh),
             latency=latency(index, fresh, k, timer),
             exact_latency=latency(exact, fresh[:200], k, timer),

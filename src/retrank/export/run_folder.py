@@ -16,8 +16,9 @@ from retrank.data.store import EventStore
 from retrank.export.sources import Catalogue, Fallbacks, TrainedModel
 from retrank.models.baselines.markov import Markov
 from retrank.models.protocols import QueryEncoder
-from retrank.training.baseline_table import RECIPES, baseline_table
+from retrank.training.baseline_table import RECIPES
 from retrank.training.checkpoint import load_model
+from retrank.training.evaluate import baselines_of
 
 METRICS, RUN_CARD = "metrics.json", "run_card.json"
 
@@ -90,8 +91,7 @@ def with_baselines(
     if not recipes:
         return metrics
     split = instantiate(config["split"])(store.sequences)
-    table = baseline_table(split, store.num_items, data_hash=store.facts.data_hash, recipes=recipes)
-    measured = {row.name: row.metrics for row in table.rows}
+    measured = {row.name: row.metrics for row in baselines_of(store, split, recipes=recipes).rows}
     return metrics.model_copy(update={"baselines": metrics.baselines | measured})
 
 

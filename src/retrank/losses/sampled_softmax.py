@@ -31,7 +31,7 @@ class SampledSoftmax(nn.Module):
         self.num_negatives, self.temperature = num_negatives, temperature
 
     def forward(self, queries: torch.Tensor, item_vectors: torch.Tensor, target_rows: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss of queries `[T, D]`, item vectors `[N + 1, D]` (row 0 unused), targets `[T]` in 1..N."""
+        """Return the scalar loss of queries `[T, D]` and targets `[T]` in 1..N; row 0 of `[N + 1, D]` is unused."""
         num_items = len(item_vectors) - 1
         negative_rows = torch.randint(1, num_items + 1, (self.num_negatives,), device=queries.device)
         scaled = queries.float() / self.temperature

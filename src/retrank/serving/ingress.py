@@ -28,10 +28,13 @@ exec {binary} "$@"
 """
 
 
-def prepare(environment: MutableMapping[str, str], host: str) -> bool:
-    """Set what Ray Serve reads from the environment; return whether HAProxy stands in front.
+def prepare(environment: MutableMapping[str, str], host: str) -> Path | None:
+    """Set what Ray Serve reads from the environment.
 
     Without a HAProxy binary, or with RAY_SERVE_ENABLE_HA_PROXY=0, Ray's own (slower) proxy is used.
+
+    Returns:
+        The folder of HAProxy's files, to be removed when the service has stopped; None without HAProxy.
     """
     found = _haproxy_binary(environment)
     wanted = environment.get("RAY_SERVE_ENABLE_HA_PROXY", "1") == "1"
@@ -40,13 +43,13 @@ def prepare(environment: MutableMapping[str, str], host: str) -> bool:
     if not (found and wanted):
         environment["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
         environment["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "0"
-        return False
+        return None
     folder = Path(tempfile.mkdtemp(prefix="retrank-", dir=_SHORT_FOLDER))
     for name, value in _haproxy(folder).items():
         environment.setdefault(name, value)
     if host == LOOPBACK:
         environment[_BINARY] = str(_narrowing_script(folder, found))
-    return True
+    return folder
 
 
 _RAY = {

@@ -3,6 +3,7 @@
 import http.client
 import logging
 import os
+import shutil
 import signal
 import socket
 import time
@@ -54,16 +55,18 @@ def serving(settings: Settings) -> Iterator[str]:
     Raises:
         ConfigError: Ray refused to start, or nothing answered in time.
     """
-    haproxy = ingress.prepare(os.environ, settings.host)
+    folder = ingress.prepare(os.environ, settings.host)
     try:
         _start(settings)
         host = ingress.LOOPBACK if settings.host == "0.0.0.0" else settings.host
         _wait_until_ready(host, settings)
-        if not haproxy:
+        if folder is None:
             print("no HAProxy binary: Ray's own proxy stands in front, expect a fraction of the throughput")
         yield f"http://{host}:{settings.port}"
     finally:
         _stop()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start(settings: Settings) -> None:
@@ -81,7 +84,7 @@ def _start(settings: Settings) -> None:
             address="local",
             num_cpus=max(settings.replicas, os.cpu_count() or 1),
             include_dashboard=False,
-            logging_level=logging.WARNING,
+            logging_level=logging.ERROR,
             log_to_driver=False,
         )
         serve.start(http_options={"host": settings.host, "port": settings.port}, logging_config=quiet)
@@ -96,7 +99,7 @@ def _stop() -> None:
     from ray import serve  # noqa: PLC0415
 
     interruptible = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve.shutdown()
+    serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's own signature
     ray.shutdown()
     signal.signal(signal.SIGINT, interruptible)
 

@@ -52,7 +52,7 @@ RECIPES = (
     Recipe("popularity", Popularity, {}),
     Recipe("decayed_popularity", DecayedPopularity, {"half_life_days": (0.5, 1, 3, 10, 30, 90)}),
     Recipe("markov", Markov, {"decay": (0.5, 0.7, 0.9, 1.0), "num_recent": (10, 50)}),
-    Recipe("item_knn", ItemKNN, {"top_k": (10, 50, 200), "shrink": (0, 20)}),
+    Recipe("item_knn", ItemKNN, {"top_k": (5, 10, 50), "shrink": (0, 20)}),
     Recipe("ease", EASE, {"regularisation": (50, 200, 1000)}),
 )
 
@@ -233,5 +233,5 @@ def _read(folder: Path) -> BaselineTable | None:
         return BaselineTable(record["data_hash"], record["protocol"], record["fit_on"], rows, record["skipped"])
     except (ValueError, KeyError, TypeError) as error:
         raise SourceError(
-            f"{folder / _TABLE}: not a readable table of baselines ({error}); delete the folder"
+            f"{folder / _TABLE}: not a readable table of baselines ({error}); delete its folder"
         ) from error

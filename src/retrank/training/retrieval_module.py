@@ -52,9 +52,9 @@ class RetrievalModule(pl.LightningModule):
         loss: torch.Tensor = self.loss(queries, self.model.item_vectors(), batch.target_rows)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}): training diverged. The "
-                "last good checkpoint is kept: lower optim.learning_rate or raise optim.warmup_steps and continue with "
-                "ckpt=last"
+                f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}): training diverged. "
+                "The last good checkpoint is kept: lower optim.learning_rate or raise optim.warmup_steps and continue "
+                "with ckpt=last"
             )
         num_targets = len(batch.target_rows)
         self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=num_targets)

@@ -63,7 +63,8 @@ def test_successors_come_strongest_first_and_padded_with_zero() -> None:
     items, weights = _fitted([[1, 2, 3], [1, 2], [4]], 4).successors(2)
     assert items.tolist() == [[0, 0], [2, 3], [3, 0], [0, 0], [0, 0]]
     assert weights[1] == pytest.approx([0.8, 0.2])
-    assert (items.dtype, weights.dtype) == (np.int32, np.float32)
+    assert items.dtype == np.int32
+    assert weights.dtype == np.float32
 
 
 def test_equally_strong_successors_go_by_item_row() -> None:

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_world import good, poor
 
 from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.training.compare import main
@@ -16,8 +15,10 @@ def _run(folder: Path, evaluation: Evaluation, *, data_hash: str = "abc", protoc
     return str(folder)
 
 
-def test_the_better_run_is_called_better(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([_run(tmp_path / "poor", poor()), _run(tmp_path / "good", good())])
+def test_the_better_run_is_called_better(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], good: Evaluation, poor: Evaluation
+) -> None:
+    main([_run(tmp_path / "poor", poor), _run(tmp_path / "good", good)])
     printed = capsys.readouterr().out
     line = next(line for line in printed.splitlines() if line.startswith("NDCG@10"))
     assert line.endswith("better")
@@ -27,8 +28,8 @@ def test_the_better_run_is_called_better(tmp_path: Path, capsys: pytest.CaptureF
     assert page.count("<svg") == 2
 
 
-def test_equal_runs_differ_by_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([_run(tmp_path / "one", good()), _run(tmp_path / "two", good())])
+def test_equal_runs_differ_by_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str], good: Evaluation) -> None:
+    main([_run(tmp_path / "one", good), _run(tmp_path / "two", good)])
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("HR@10"))
     assert line.split()[3] == "+0.0000"
     assert line.endswith("1.000")
@@ -41,17 +42,18 @@ def test_equal_runs_differ_by_zero(tmp_path: Path, capsys: pytest.CaptureFixture
         ({"protocol": "temporal"}, "protocol is 'P1' and 'temporal'"),
     ],
 )
-def test_runs_on_different_data_or_protocol_are_refused(tmp_path: Path, other: dict[str, str], message: str) -> None:
-    runs = [_run(tmp_path / "one", good()), _run(tmp_path / "two", good(), **other)]
+def test_runs_on_different_data_or_protocol_are_refused(
+    tmp_path: Path, good: Evaluation, other: dict[str, str], message: str
+) -> None:
+    runs = [_run(tmp_path / "one", good), _run(tmp_path / "two", good, **other)]
     with pytest.raises(DataError, match=message):
         main(runs)
     assert not list(tmp_path.rglob("compare.html"))
 
 
-def test_runs_on_different_cases_are_refused(tmp_path: Path) -> None:
-    evaluation = good()
-    other_targets = replace(evaluation.ranks, targets=np.roll(evaluation.ranks.targets, 1))
-    runs = [_run(tmp_path / "one", evaluation), _run(tmp_path / "two", replace(evaluation, ranks=other_targets))]
+def test_runs_on_different_cases_are_refused(tmp_path: Path, good: Evaluation) -> None:
+    other_targets = replace(good.ranks, targets=np.roll(good.ranks.targets, 1))
+    runs = [_run(tmp_path / "one", good), _run(tmp_path / "two", replace(good, ranks=other_targets))]
     with pytest.raises(DataError, match="targets of their test cases differ"):
         main(runs)
 

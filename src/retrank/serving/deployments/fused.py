@@ -13,8 +13,6 @@ from retrank.serving.web.routes import create_app
 DEPLOYMENT = "retrank"
 
 
-@serve.deployment(name=DEPLOYMENT)
-@serve.ingress()
 class FusedReplica:
     """One process that answers; it is not ready before its bundle is verified, proven and warm."""
 
@@ -31,10 +29,11 @@ class FusedReplica:
 
 def build(settings: Settings) -> Application:
     """Return the application with as many replicas as the settings say."""
-    deployment = FusedReplica.options(
+    replicas = serve.deployment(
+        name=DEPLOYMENT,
         num_replicas=settings.replicas,
         max_ongoing_requests=settings.max_ongoing_requests,
         ray_actor_options={"num_cpus": 1},
     )
-    application: Application = deployment.bind(settings)
+    application: Application = replicas(serve.ingress()(FusedReplica)).bind(settings)
     return application

@@ -2,7 +2,7 @@
 "use strict";
 
 const STAGES = ["hydrate", "retrieve", "filter", "score", "rerank", "explain", "record"];
-const SOURCES = { sequence: "sequence model", covisit: "co-visitation", popular: "popular", similar: "item vectors" };
+const SOURCES = { sequence: "sequence", covisit: "co-visited", popular: "popular", similar: "item vectors" };
 const DEGRADED = {
   unknown_user: "this user is not in the bundle",
   unknown_items: "some clicked items are not in the bundle",
@@ -169,11 +169,13 @@ function card(item, share) {
 
 function reasons(item) {
   if (item.reasons.length === 0) return [make("li", { class: "weak" }, "fits the history as a whole")];
-  return item.reasons.map((reason) => {
-    const percent = `${Math.round(100 * reason.weight)}%`;
-    if (reason.code === "popular") return make("li", { class: "weak" }, `popular, ${percent} of the best seller`);
-    const words = reason.code === "follows" ? "often follows " : "similar to ";
-    return make("li", { title: `strength ${percent}` }, words, make("b", {}, nameOf(reason.item_id)));
+  const words = { follows: "often follows", similar_to: "is similar to" };
+  const byItem = Map.groupBy(item.reasons, (reason) => reason.item_id);
+  return [...byItem].map(([itemId, found]) => {
+    const strength = found.map((reason) => `${Math.round(100 * reason.weight)}%`).join(", ");
+    if (itemId === null) return make("li", { class: "weak" }, `popular: ${strength} of the best seller`);
+    const phrase = found.map((reason) => words[reason.code]).join(" and ");
+    return make("li", { title: `strength ${strength}` }, `${phrase} `, make("b", {}, nameOf(itemId)));
   });
 }
 

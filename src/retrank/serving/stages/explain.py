@@ -48,7 +48,7 @@ class Explain:
             ]
             found.sort(key=lambda reason: -reason.weight)
             if "popular" in source_names(int(draft.candidates.sources[position])):
-                found.append(Reason(code="popular", weight=float(self.popularity[slate[position]])))
+                found.append(Reason(code="popular", weight=round(float(self.popularity[slate[position]]), 4)))
             reasons.append(found)
         return replace(draft, reasons=tuple(reasons))
 
@@ -56,4 +56,4 @@ class Explain:
         if anchor == 0 or weight <= above:
             return []
         item_id = self.items.id(anchor)
-        return [Reason(code="follows" if code == "follows" else "similar_to", item_id=item_id, weight=weight)]
+        return [Reason(code="follows" if code == "follows" else "similar_to", item_id=item_id, weight=round(weight, 4))]

@@ -103,8 +103,9 @@ def _response(
     detail: str,
     errors: Sequence[FieldProblem] = (),
     headers: dict[str, str] | None = None,
+    code: str | None = None,
 ) -> Response:
-    code = _CODES.get(HTTPStatus(status), HTTPStatus(status).phrase.lower().replace(" ", "_"))
+    code = code or _CODES.get(HTTPStatus(status), HTTPStatus(status).phrase.lower().replace(" ", "_"))
     problem = Problem(
         type=f"/problems/{code}",
         title=HTTPStatus(status).phrase,
@@ -125,7 +126,7 @@ def _on_problem(request: Request, error: Exception) -> Response:
 def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
     fields = [FieldProblem(pointer=error.pointer, detail=str(error))]
-    return _response(request, HTTPStatus.NOT_FOUND, str(error), fields)
+    return _response(request, HTTPStatus.NOT_FOUND, str(error), fields, code="unknown_item")
 
 
 def _on_http(request: Request, error: Exception) -> Response:

@@ -1,0 +1,137 @@
+"""The service as it runs: `retrank serve`, Ray Serve, HAProxy, two replicas, real sockets."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from serving_process import Service, mapped_files, outside_listeners, running
+
+from retrank.contract.api import MAX_BODY_BYTES, Problem, RecommendRequest, SimilarRequest, SlateResponse
+from retrank.serving.recommender import Recommender
+
+pytestmark = pytest.mark.ray
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def service(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tiny_bundle, replicas=2, log=tmp_path_factory.mktemp("service") / "log.txt") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=30.0) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def recommender(tiny_bundle: Path) -> Recommender:
+    return Recommender.open(tiny_bundle)
+
+
+def _comparable(slate: SlateResponse) -> dict[str, Any]:
+    return slate.model_dump(exclude={"request_id", "took_ms"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"user_id": "u1"},
+        {"user_id": "u20", "k": 50, "exclude_seen": False},
+        {"user_id": "stranger", "session": {"recent": ["i3", "what"]}},
+        {"session": {"recent": ["i1", "i2", "i1"]}, "exclude_items": ["i40"], "explain": False},
+    ],
+)
+def test_http_and_in_process_answers_are_identical(
+    client: httpx.Client, recommender: Recommender, body: dict[str, Any]
+) -> None:
+    answer = client.post("/v1/recommend", json=body)
+    over_http = SlateResponse.model_validate_json(answer.content)
+    in_process = recommender.recommend(RecommendRequest.model_validate_json(json.dumps(body)))
+    assert _comparable(over_http) == _comparable(in_process)
+
+
+def test_similar_and_popular_are_identical_too(client: httpx.Client, recommender: Recommender) -> None:
+    similar = SlateResponse.model_validate_json(client.post("/v1/similar", json={"item_id": "i3"}).content)
+    assert _comparable(similar) == _comparable(recommender.similar(SimilarRequest(item_id="i3")))
+    popular = SlateResponse.model_validate_json(client.get("/v1/popular?k=7").content)
+    assert _comparable(popular) == _comparable(recommender.popular(7))
+
+
+def test_the_request_id_is_echoed_once(client: httpx.Client) -> None:
+    answer = client.get("/v1/popular", headers={"x-request-id": "mine"})
+    assert answer.json()["request_id"] == "mine"
+    assert answer.headers.get_list("x-request-id") == ["mine"]
+
+
+def test_two_replicas_answer_and_neither_has_loaded_torch(service: Service) -> None:
+    replicas = [pid for pid, name in service.processes().items() if name.startswith("ray::ServeReplica")]
+    assert len(replicas) == 2
+    assert not any("libtorch" in mapped_files(pid) for pid in replicas)
+
+
+def test_nothing_listens_beyond_this_machine(service: Service) -> None:
+    assert outside_listeners(list(service.processes())) == []
+
+
+def test_a_chunked_body_without_a_length_is_bounded(service: Service) -> None:
+    head = (
+        f"POST /v1/recommend HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\nContent-Type: application/json\r\n"
+        "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    )
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30.0) as raw:
+        raw.sendall(head.encode())
+        for _ in range(MAX_BODY_BYTES // 0x10000 + 1):
+            raw.sendall(chunk)
+        raw.sendall(b"0\r\n\r\n")
+        assert raw.recv(64).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [
+        ("POST", "/v1/recommend", b"{", 400),
+        ("POST", "/v1/recommend", b'{"k": 0}', 422),
+        ("POST", "/v1/recommend", b" " * (MAX_BODY_BYTES + 1), 413),
+        ("POST", "/v1/similar", b'{"item_id": "nothing"}', 404),
+        ("GET", "/v1/recommend", b"", 405),
+        ("GET", "/elsewhere", b"", 404),
+        ("GET", "/v1/popular?k=201", b"", 422),
+    ],
+)
+def test_errors_are_problem_documents(
+    client: httpx.Client, method: str, path: str, content: bytes, status: int
+) -> None:
+    answer = client.request(method, path, content=content, headers=JSON)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert Problem.model_validate_json(answer.content).status == status
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["u1", "i1", "i2"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from([*RecommendRequest.model_fields, "item_id", "other"])
+BODIES = st.dictionaries(FIELDS, VALUES, max_size=5).map(json.dumps).map(str.encode) | st.binary(max_size=60)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(body=BODIES, path=st.sampled_from(["/v1/recommend", "/v1/similar"]))
+def test_no_body_gets_anything_but_a_slate_or_a_problem(client: httpx.Client, body: bytes, path: str) -> None:
+    answer = client.post(path, content=body, headers=JSON)
+    if answer.status_code == httpx.codes.OK:
+        SlateResponse.model_validate_json(answer.content)
+    else:
+        assert answer.status_code in {400, 404, 422}
+        Problem.model_validate_json(answer.content)

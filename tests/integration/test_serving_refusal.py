@@ -1,0 +1,52 @@
+"""A service that cannot start says why in one message and exits with a failure, before Ray is started."""
+
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from serving_process import command
+
+from retrank.contract.bundle import FILES
+from retrank.contract.files import current
+
+
+def _refusal(*overrides: str) -> str:
+    done = subprocess.run(command(*overrides), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    message = done.stderr.strip()
+    assert message.startswith("retrank serve: ")
+    assert len(message.splitlines()) == 1
+    return message
+
+
+@pytest.fixture
+def copied(tiny_bundle: Path, tmp_path: Path) -> Path:
+    source = current(tiny_bundle)
+    return Path(shutil.copytree(source, tmp_path / source.name))
+
+
+@pytest.mark.parametrize("name", ["query_encoder.onnx", "items.faiss", "golden.jsonl"])
+def test_a_flipped_byte(copied: Path, name: str) -> None:
+    assert name in FILES
+    content = bytearray((copied / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copied / name).write_bytes(content)
+    assert name in _refusal(f"bundle={copied}")
+
+
+def test_a_bundle_that_is_not_there(tmp_path: Path) -> None:
+    assert "nowhere" in _refusal(f"bundle={tmp_path / 'nowhere'}")
+
+
+def test_a_port_in_use(tiny_bundle: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1:{port}" in _refusal(f"bundle={tiny_bundle}", f"serving.port={port}")
+
+
+def test_an_unknown_setting(tiny_bundle: Path) -> None:
+    assert "replica" in _refusal(f"bundle={tiny_bundle}", "+serving.replica=2")

@@ -1,0 +1,202 @@
+"""Assembling a bundle: complete, repeatable, and refused as a whole when anything about it is wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from worlds import CREATED_AT, TinyEncoder, TinyWorld, tiny_model
+
+from retrank.contract import bundle
+from retrank.contract.bundle import verify
+from retrank.contract.errors import BundleError, GateError
+from retrank.contract.features import read_features
+from retrank.contract.files import POINTER, current
+from retrank.contract.golden import check_golden, read_golden
+from retrank.contract.vocab import Vocab
+from retrank.export.gates import Gates
+from retrank.export.index import IndexPlan, Ivf
+from retrank.export.to_onnx import open_encoder, run_encoder
+
+WORLD = TinyWorld()
+
+
+def test_the_manifest_tells_what_was_measured_and_from_what(tiny_bundle: Path) -> None:
+    manifest = verify(tiny_bundle).manifest
+    assert manifest.created_at == CREATED_AT
+    assert (manifest.model, manifest.run_id) == ("tiny encoder", "tiny/0")
+    assert manifest.data == WORLD.catalogue.facts
+    assert (manifest.encoder.max_length, manifest.encoder.width, manifest.encoder.similarity) == (10, 8, "cosine")
+    assert manifest.encoder.parity_rows == 200
+    assert manifest.encoder.parity_max_difference <= 1e-5
+    assert manifest.encoder.parity_top_k_identical
+    assert (manifest.index.factory, manifest.index.measured_recall, manifest.index.recall_at) == ("Flat", 1.0, 50)
+    assert manifest.index.latency_ms_p50 == pytest.approx(1)
+    assert manifest.metrics == WORLD.model.metrics
+    assert manifest.item_columns == ["title", "price"]
+
+
+def test_the_files_hold_what_the_layout_promises(tiny_bundle: Path) -> None:
+    opened = verify(tiny_bundle)
+
+    def load(name: str) -> np.ndarray:  # type: ignore[type-arg]
+        array: np.ndarray = np.load(opened.path(name), allow_pickle=False)  # type: ignore[type-arg]
+        return array
+
+    arrays = {
+        bundle.ITEM_VECTORS: ((51, 8), "float32"),
+        bundle.HISTORY_ITEMS: ((162,), "int32"),
+        bundle.HISTORY_OFFSETS: ((21,), "int64"),
+        bundle.POPULAR_ITEMS: ((50,), "int32"),
+        bundle.POPULAR_SCORES: ((50,), "float32"),
+        bundle.COVISIT_ITEMS: ((51, 5), "int32"),
+        bundle.COVISIT_WEIGHTS: ((51, 5), "float32"),
+    }
+    assert {name: (load(name).shape, str(load(name).dtype)) for name in arrays} == arrays
+    assert not load(bundle.ITEM_VECTORS)[0].any()
+    assert (np.diff(load(bundle.POPULAR_SCORES)) <= 0).all()
+    assert sorted(load(bundle.POPULAR_ITEMS).tolist()) == list(range(1, 51))
+    assert pq.read_table(opened.path(bundle.ITEMS)).column_names == ["item_id", "title", "price"]
+    assert Vocab.read(opened.path(bundle.USERS), "user_id").ids == WORLD.catalogue.user_ids
+    assert np.array_equal(load(bundle.HISTORY_ITEMS), WORLD.catalogue.histories.item_rows)
+
+
+def test_the_index_returns_item_rows_and_agrees_with_the_vectors(tiny_bundle: Path) -> None:
+    opened = verify(tiny_bundle)
+    index, vectors = faiss.read_index(str(opened.path(bundle.INDEX))), np.load(opened.path(bundle.ITEM_VECTORS))
+    _, rows = index.search(vectors[1:], 1)
+    assert rows.ravel().tolist() == list(range(1, 51))
+
+
+def test_a_sealed_bundle_answers_its_golden_requests_from_its_files(tiny_bundle: Path) -> None:
+    opened = verify(tiny_bundle)
+    session = open_encoder(opened.path(bundle.QUERY_ENCODER))
+    worst = check_golden(
+        read_golden(opened.path(bundle.GOLDEN)),
+        encode=lambda item_rows: run_encoder(session, item_rows),
+        item_vectors=np.load(opened.path(bundle.ITEM_VECTORS)),
+        items=Vocab.read(opened.path(bundle.ITEMS), "item_id"),
+        max_length=read_features(opened).max_length,
+    )
+    assert worst <= 1e-5
+
+
+def test_reference_histograms_count_every_user_and_every_score(tiny_bundle: Path) -> None:
+    with np.load(verify(tiny_bundle).path(bundle.REFERENCE_HISTOGRAMS)) as histograms:
+        assert histograms["length_counts"].sum() == 20
+        assert histograms["score_counts"].sum() == 200 * 10
+        assert len(histograms["score_edges"]) == len(histograms["score_counts"]) + 1
+
+
+def test_equal_inputs_give_the_same_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
+    assert WORLD.assemble(tmp_path).bundle_id == verify(tiny_bundle).bundle_id
+
+
+def test_progress_is_told_step_by_step(tmp_path: Path) -> None:
+    world = TinyWorld()
+    world.assemble(tmp_path)
+    told = "\n".join(world.lines)
+    for word in ("ONNX", "200 histories", "index", "recall@50", "sealed"):
+        assert word in told
+
+
+@dataclass
+class Refusal:
+    """A world with one fault and what is said about it."""
+
+    world: TinyWorld
+    error: type[BundleError]
+    message: str
+
+
+def _one_item_short(catalogue: Any) -> Any:
+    return replace(catalogue, items=catalogue.items.slice(1))
+
+
+def _broken_encoder() -> TinyEncoder:
+    model = TinyEncoder()
+    with torch.no_grad():
+        model.item[7, 0] = torch.nan
+    return model
+
+
+class Deceiving(TinyEncoder):
+    """Answers differently while it is being traced, as a model with a forgotten mode switch might."""
+
+    def forward(self, item_rows: torch.Tensor) -> torch.Tensor:
+        """Turn the query around in the exported graph only."""
+        return -super().forward(item_rows) if torch.compiler.is_exporting() else super().forward(item_rows)
+
+
+REFUSALS = {
+    "metric floor": Refusal(
+        replace(WORLD, gates=Gates(parity_rows=50, min_metrics={"ndcg@10": 0.5})), GateError, r"0\.2000.*at least 0\.5"
+    ),
+    "baseline": Refusal(
+        replace(WORLD, gates=Gates(parity_rows=50, must_beat=["popularity"], beat_on=["mrr@10"])), GateError, "mrr@10"
+    ),
+    "parity": Refusal(replace(WORLD, model=tiny_model(Deceiving())), GateError, "ONNX and torch queries differ by"),
+    "not finite": Refusal(replace(WORLD, model=tiny_model(_broken_encoder())), BundleError, "not finite"),
+    "items": Refusal(replace(WORLD, catalogue=_one_item_short(WORLD.catalogue)), BundleError, "49 items in the item"),
+    "users": Refusal(
+        replace(WORLD, catalogue=replace(WORLD.catalogue, user_ids=["u1"])), BundleError, "1 user ids but 20 histories"
+    ),
+    "fallbacks": Refusal(
+        replace(WORLD, fallbacks=replace(WORLD.fallbacks, popularity=np.zeros(9, np.float32))),
+        BundleError,
+        "8 popularity scores, but the model knows 50 items",
+    ),
+    "columns": Refusal(
+        replace(WORLD, catalogue=replace(WORLD.catalogue, items=pa.table({"title": ["x"] * 50}))),
+        BundleError,
+        "no column 'item_id'",
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+def test_a_refused_bundle_leaves_the_old_one_current_and_nothing_else(
+    refusal: Refusal, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    old = verify(tiny_bundle)
+    (tmp_path / POINTER).write_text(old.bundle_id + "\n")
+    (tmp_path / old.bundle_id).mkdir()
+    with pytest.raises(refusal.error, match=refusal.message):
+        refusal.world.assemble(tmp_path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([POINTER, old.bundle_id])
+    assert current(tmp_path).name == old.bundle_id
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from retrank.export import assemble
+from worlds import TinyWorld
+assemble.seal = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+TinyWorld().assemble(Path({root!r}))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_export_leaves_the_old_bundle_current_and_whole(tmp_path: Path) -> None:
+    old = WORLD.assemble(tmp_path)
+    tests = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED.format(tests=tests, root=str(tmp_path))],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert verify(tmp_path).bundle_id == old.bundle_id
+    assert replace(WORLD, seed=1).assemble(tmp_path).directory == current(tmp_path)

@@ -1,0 +1,52 @@
+"""The environment the service is started in."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from retrank.serving.ingress import prepare
+
+
+@pytest.fixture
+def binary(tmp_path: Path) -> Path:
+    """A stand-in for HAProxy that prints the configuration it was started with."""
+    path = tmp_path / "haproxy"
+    path.write_text('#!/bin/sh\ncat "$3"\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_haproxy_and_throughput_flags_are_on_when_the_binary_is_there(binary: Path) -> None:
+    environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
+    assert prepare(environment, "127.0.0.1") is not None
+    assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    assert environment["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+    assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_an_operator_can_switch_haproxy_off(binary: Path) -> None:
+    environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary), "RAY_SERVE_ENABLE_HA_PROXY": "0"}
+    assert prepare(environment, "127.0.0.1") is None
+    assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+
+
+def test_pages_for_operators_are_narrowed_to_this_machine(binary: Path, tmp_path: Path) -> None:
+    config = tmp_path / "haproxy.cfg"
+    config.write_text("frontend a\n    bind :9101\nlisten b\n  bind *:8404\nfrontend c\n    bind 127.0.0.1:8000\n")
+    environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
+    prepare(environment, "127.0.0.1")
+    command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert [line.split()[1] for line in shown.splitlines() if "bind" in line] == [
+        "127.0.0.1:9101",
+        "127.0.0.1:8404",
+        "127.0.0.1:8000",
+    ]
+
+
+def test_an_open_service_keeps_the_binary_as_it_is(binary: Path) -> None:
+    environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
+    prepare(environment, "0.0.0.0")
+    assert environment["RAY_SERVE_HAPROXY_BINARY_PATH"] == str(binary)
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in environment
