@@ -97,9 +97,7 @@ def _sealed_from() -> str | None:
 
 
 def _serve(port: int, started: float, *, once: bool) -> int:
-    service = subprocess.Popen(
-        _command("serve", [f"bundle={BUNDLE}", f"serving.port={port}"]), start_new_session=True
-    )
+    service = subprocess.Popen(_command("serve", [f"bundle={BUNDLE}", f"serving.port={port}"]), start_new_session=True)
     try:
         _wait_until_ready(service, port)
         _answer(port)

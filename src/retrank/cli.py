@@ -8,7 +8,8 @@
     retrank serve bundle=bundles/online_retail_sasrec
     retrank recommend bundle=bundles/online_retail_sasrec user_id=17850 k=5
 
-`--config-dir DIR` adds a folder of your own to the search path, laid out like `configs/` (data/shop.yaml, ...). Only the command that runs is imported, so `retrank serve` never loads torch.
+`--config-dir DIR` adds a folder of your own to the search path, laid out like `configs/` (data/shop.yaml, ...).
+Only the command that runs is imported, so `retrank serve` never loads torch.
 """
 
 import sys
@@ -78,7 +79,9 @@ def _with_config_dir(arguments: list[str]) -> list[str]:
     position = arguments.index(_CONFIG_DIR)
     directory = Path(*arguments[position + 1 : position + 2]).resolve()
     if len(arguments) == position + 1 or not directory.is_dir():
-        raise ConfigError(f"{_CONFIG_DIR} {' '.join(arguments[position + 1 : position + 2])}: expected a folder after it")
+        raise ConfigError(
+            f"{_CONFIG_DIR} {' '.join(arguments[position + 1 : position + 2])}: expected a folder after it"
+        )
     return [*arguments[:position], *arguments[position + 2 :], f"hydra.searchpath=[file://{directory}]"]
 
 

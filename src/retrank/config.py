@@ -33,7 +33,9 @@ def compose(root: str, overrides: Sequence[str] = ()) -> DictConfig:
         with hydra.initialize_config_dir(version_base="1.3", config_dir=str(configs_dir())):
             return hydra.compose(root, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"configs/{root}.yaml with {' '.join(overrides) or 'no overrides'}: {_first(error)}") from error
+        raise ConfigError(
+            f"configs/{root}.yaml with {' '.join(overrides) or 'no overrides'}: {_first(error)}"
+        ) from error
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:

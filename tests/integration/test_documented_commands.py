@@ -47,8 +47,13 @@ def test_the_page_works_as_written(tmp_path: Path) -> None:
     }
     process = subprocess.Popen(
         ["bash", "-c", script],
-        cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     try:
         said, _ = process.communicate(timeout=280)
     except subprocess.TimeoutExpired:

@@ -94,9 +94,7 @@ def test_an_unknown_command_exits_with_two(capsys: pytest.CaptureFixture[str]) -
     assert "expected one of ingest" in capsys.readouterr().err
 
 
-def test_a_missing_source_exits_with_two_and_leaves_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_source_exits_with_two_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "store"
     status = main(["ingest", "data=csv", f"data.path={tmp_path / 'none.csv'}", f"out={out}"])
     assert status == 2

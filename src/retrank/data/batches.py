@@ -3,6 +3,7 @@
 An epoch is a pure function of (seed, epoch), so a resumed run sees the batches an uninterrupted one would have seen.
 """
 
+import copy
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,20 +11,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retrank.contract.encode import pad_left
-from retrank.contract.errors import DataError
+from retrank.contract.encode import PADDING_ROW, pad_left
+from retrank.contract.errors import ConfigError, DataError
 from retrank.contract.sequences import Sequences
+from retrank.data.targets import NextEvent, Targets
 
 _LENGTH_NOISE = 0.1
+_TARGETS: Targets = NextEvent()
 
 
 class Batch(NamedTuple):
-    """B histories and what followed each of their events.
+    """B histories and what is to be predicted after some of their events (T may be 0).
 
     Attributes:
         item_rows: `[B, L]` int64, left-padded with 0, newest event last.
-        positions: `[T]` int64 indices into the flattened `[B * L]` positions that have a target.
-        target_rows: `[T]` int64 item rows 1..N, one per entry of `positions`.
+        positions: `[T]` int64 indices into the flattened `[B * L]` positions that are supervised.
+        target_rows: `[T, K]` int64 item rows 1..N, 0 = none; at least one target in each row.
     """
 
     item_rows: torch.Tensor
@@ -31,31 +34,63 @@ class Batch(NamedTuple):
     target_rows: torch.Tensor
 
 
-class Batches:
-    """The batches of one epoch.
+class _Windows(NamedTuple):
+    """One stretch of events per history: absolute positions `starts[i]:starts[i] + lengths[i]`."""
 
-    A history of n events gives n - 1 pairs (events so far, next event). Longer histories than `max_length` + 1 events
-    give a window at a random place, another one in each epoch. Histories of similar length share a batch, with some
-    noise so that batches differ between epochs; all batches of an epoch hold about the same number of events, so a
-    step weighs events equally however long the histories are.
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+class Batches:
+    """The batches of one epoch; `at(epoch)` gives those of another.
+
+    A history longer than `max_length` gives a window at a random place, another one in each epoch. Histories of similar
+    length share a batch, with some noise so that batches differ between epochs; all batches of an epoch hold about the
+    same number of events, so a step weighs events equally however long the histories are.
 
     Args:
-        histories: histories to learn from; those with fewer than 2 events give nothing.
+        histories: histories to learn from; those without any target give nothing.
         batch_size: mean number of histories in a batch, >= 1.
         max_length: events the model reads, >= 1.
-        seed, epoch: fix order and windows.
+        seed: with the epoch it fixes order, windows and targets.
+        targets: what is predicted after an event.
+        event_dropout: share of input events hidden from the model, 0 <= share < 1; targets are never hidden.
 
     Raises:
-        DataError: no history has two events.
+        ConfigError: a setting is out of range.
+        DataError: no history has an event with a target.
     """
 
-    def __init__(self, histories: Sequences, *, batch_size: int, max_length: int, seed: int, epoch: int = 0) -> None:
-        self.users = np.flatnonzero(histories.lengths >= 2)
-        if len(self.users) == 0:
-            raise DataError(f"none of {len(histories)} histories has two events; there is no next event to learn from")
-        self.histories, self.max_length, self.seed, self.epoch = histories, max_length, seed, epoch
-        self.num_batches = -(-len(self.users) // batch_size)
-        self.num_events = int(np.minimum(histories.lengths[self.users] - 1, max_length).sum())
+    def __init__(
+        self,
+        histories: Sequences,
+        *,
+        batch_size: int,
+        max_length: int,
+        seed: int,
+        targets: Targets = _TARGETS,
+        event_dropout: float = 0.0,
+    ) -> None:
+        if batch_size < 1 or max_length < 1 or not 0 <= event_dropout < 1:
+            raise ConfigError(
+                f"batches: batch_size {batch_size} and max_length {max_length} must be >= 1, "
+                f"event_dropout {event_dropout} in 0 <= share < 1"
+            )
+        self.histories, self.max_length, self.event_dropout = histories, max_length, event_dropout
+        self.seed, self.epoch = seed, 0
+        self.chooser = targets.prepare(histories)
+        self.stretches = _answerable_stretches(histories, self.chooser.answerable)
+        if len(self.stretches.starts) == 0:
+            raise DataError(
+                f"none of {len(histories)} histories has a target, such as a second event; nothing to learn"
+            )
+        self.num_batches = -(-len(self.stretches.starts) // batch_size)
+
+    def at(self, epoch: int) -> "Batches":
+        """Return the batches of epoch 0, 1, ...; the index of the histories is shared."""
+        other = copy.copy(self)
+        other.epoch = epoch
+        return other
 
     def __len__(self) -> int:
         """Return the number of batches, the same in every epoch."""
@@ -66,14 +101,13 @@ class Batches:
         random = np.random.default_rng([self.seed, self.epoch])
         windows = self._windows(random)
         groups = self._groups(windows.lengths, random)
-        return (_batch(windows.take(group)) for group in groups)
+        return (self._batch(windows, group, random) for group in groups)
 
-    def _windows(self, random: np.random.Generator) -> Sequences:
-        """Cut one window of at most `max_length` + 1 events from each history."""
-        lengths = self.histories.lengths[self.users]
-        sizes = np.minimum(lengths, self.max_length + 1)
-        starts = self.histories.offsets[self.users] + random.integers(0, lengths - sizes, endpoint=True)
-        return self.histories.slices(starts, starts + sizes)
+    def _windows(self, random: np.random.Generator) -> _Windows:
+        """Cut one window of at most `max_length` events that holds a target from each history."""
+        lengths = np.minimum(self.stretches.lengths, self.max_length)
+        latest = self.stretches.lengths - lengths
+        return _Windows(self.stretches.starts + random.integers(0, latest, endpoint=True), lengths)
 
     def _groups(self, lengths: NDArray[np.int64], random: np.random.Generator) -> list[NDArray[np.int64]]:
         """Group windows of similar length into `num_batches` groups of about equal event counts, in random order."""
@@ -86,14 +120,29 @@ class Batches:
         groups = np.split(order, np.clip(bounds, cuts, len(order) - self.num_batches + cuts))
         return [groups[index] for index in random.permutation(len(groups))]
 
+    def _batch(self, windows: _Windows, group: NDArray[np.int64], random: np.random.Generator) -> Batch:
+        starts, lengths = windows.starts[group], windows.lengths[group]
+        inputs = self.histories.slices(starts, starts + lengths)
+        events = np.arange(lengths.sum()) + np.repeat(starts - inputs.offsets[:-1], lengths)
+        chosen = self.chooser.choose(events, random)  # [T, K]
+        supervised = np.flatnonzero((chosen >= 0).any(axis=1))
+        item_rows = pad_left(inputs, self.max_length)
+        positions = np.flatnonzero(item_rows != PADDING_ROW)[supervised]
+        if self.event_dropout:
+            item_rows[random.random(item_rows.shape) < self.event_dropout] = PADDING_ROW
+        chosen = chosen[supervised]
+        target_rows = np.where(chosen >= 0, self.histories.item_rows[chosen], PADDING_ROW)
+        return Batch(
+            item_rows=torch.from_numpy(item_rows),
+            positions=torch.from_numpy(positions),
+            target_rows=torch.from_numpy(target_rows.astype(np.int64)),
+        )
 
-def _batch(windows: Sequences) -> Batch:
-    """Split windows into inputs (all but the newest event) and targets (all but the oldest)."""
-    starts, stops = windows.offsets[:-1], windows.offsets[1:]
-    item_rows = pad_left(windows.slices(starts, stops - 1), int(windows.lengths.max()) - 1)
-    targets = windows.slices(starts + 1, stops).item_rows
-    return Batch(
-        item_rows=torch.from_numpy(item_rows),
-        positions=torch.from_numpy(np.flatnonzero(item_rows)),
-        target_rows=torch.from_numpy(targets.astype(np.int64)),
-    )
+
+def _answerable_stretches(histories: Sequences, answerable: NDArray[np.bool_]) -> _Windows:
+    """From the oldest event to the last one with a target, per history that has one."""
+    places = np.flatnonzero(answerable)
+    owners = np.searchsorted(histories.offsets, places, side="right") - 1
+    users, backwards = np.unique(owners[::-1], return_index=True)
+    starts = histories.offsets[users]
+    return _Windows(starts, places[::-1][backwards] + 1 - starts)

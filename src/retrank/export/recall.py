@@ -63,7 +63,8 @@ class Probe:
         """Search exactly, once."""
         _, scores = exact_top_k(queries, item_vectors, k)
         worst = scores[:, -1:]
-        return cls(queries, item_vectors, k, worst - _SAME_SCORE * np.maximum(1.0, np.abs(worst)))
+        noise = np.float32(_SAME_SCORE) * np.maximum(np.float32(1), np.abs(worst))
+        return cls(queries, item_vectors, k, worst - noise)
 
     def recall(self, index: Any) -> float:
         """Return the mean share of the exact top k that an index finds.

@@ -4,17 +4,16 @@ import math
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from retrank.contract.errors import ConfigError
 
 
 class SampledSoftmax(nn.Module):
-    """Mean cross-entropy of each query against its target and K negatives shared by the batch.
+    """Mean cross-entropy of each target against itself and K negatives shared by the batch.
 
     Negatives are drawn uniformly with replacement. The logQ correction adds `log(N / K)` to their logits, so that
     the sum over negatives estimates the sum over the catalogue, and the loss that of `FullSoftmax` (from below, by
-    Jensen's inequality; the gap closes as K grows). A negative that is the query's own target is masked.
+    Jensen's inequality; the gap closes as K grows). A negative that is one of the query's own targets is masked.
 
     Args:
         num_negatives: K, >= 1.
@@ -31,13 +30,13 @@ class SampledSoftmax(nn.Module):
         self.num_negatives, self.temperature = num_negatives, temperature
 
     def forward(self, queries: torch.Tensor, item_vectors: torch.Tensor, target_rows: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss of queries `[T, D]` and targets `[T]` in 1..N; row 0 of `[N + 1, D]` is unused."""
-        num_items = len(item_vectors) - 1
+        """Return the scalar loss, a mean over all targets; arguments as for `FullSoftmax`."""
+        num_items, targets = len(item_vectors) - 1, target_rows.reshape(len(queries), -1)  # [T, K]
         negative_rows = torch.randint(1, num_items + 1, (self.num_negatives,), device=queries.device)
         scaled = queries.float() / self.temperature
-        positive = (scaled * item_vectors[target_rows].float()).sum(-1, keepdim=True)  # [T, 1]
+        positive = (scaled[:, None] * item_vectors[targets].float()).sum(-1)  # [T, K]
         correction = math.log(num_items / self.num_negatives)
-        negative = scaled @ item_vectors[negative_rows].float().T + correction  # [T, K]
-        negative = negative.masked_fill(target_rows[:, None] == negative_rows, float("-inf"))
-        logits = torch.cat([positive, negative], dim=1)
-        return F.cross_entropy(logits, torch.zeros_like(target_rows))
+        negative = scaled @ item_vectors[negative_rows].float().T + correction  # [T, negatives]
+        is_target = (targets[:, :, None] == negative_rows).any(1)
+        rest = negative.masked_fill(is_target, float("-inf")).logsumexp(1, keepdim=True)  # [T, 1]
+        return (torch.logaddexp(positive, rest) - positive)[targets > 0].mean()

@@ -9,7 +9,7 @@ from retrank.contract.errors import ConfigError
 
 
 class FullSoftmax(nn.Module):
-    """Mean cross-entropy of each query against all N items.
+    """Mean cross-entropy of each target of each query against all N items.
 
     Args:
         temperature: logits are divided by it, > 0 (0.05 suits cosine similarity, 1 suits dot products).
@@ -23,43 +23,52 @@ class FullSoftmax(nn.Module):
         self.temperature, self.chunk = temperature, chunk
 
     def forward(self, queries: torch.Tensor, item_vectors: torch.Tensor, target_rows: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss.
+        """Return the scalar loss, a mean over all targets.
 
         Args:
             queries: `[T, D]` float, T >= 1.
             item_vectors: `[N + 1, D]` float; row 0 is padding and takes no part.
-            target_rows: `[T]` int64, values 1..N.
+            target_rows: `[T]` or `[T, K]` int64, values 1..N; 0 = no target, at least one target in all.
         """
         scaled = queries.float() / self.temperature
-        loss: torch.Tensor = _ChunkedCrossEntropy.apply(scaled, item_vectors[1:].float(), target_rows - 1, self.chunk)  # type: ignore[no-untyped-call]  # torch
+        targets = target_rows.reshape(len(queries), -1)
+        loss: torch.Tensor = _ChunkedCrossEntropy.apply(scaled, item_vectors[1:].float(), targets, self.chunk)  # type: ignore[no-untyped-call]  # torch
         return loss
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Cross-entropy whose gradients are made in the forward pass, while a chunk of logits is still in cache.
 
-    `forward` returns a mean, so the gradients only need scaling in `backward`: no chunk is computed twice.
+    `forward` returns a mean, so the gradients only need scaling in `backward`: no chunk is computed twice. A query with
+    several targets costs no more than one with a single target.
     """
 
     @staticmethod
     def forward(
         ctx: Any, queries: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, chunk: int
     ) -> torch.Tensor:
-        num_queries, need_gradient = len(queries), any(ctx.needs_input_grad[:2])
+        need_gradient = any(ctx.needs_input_grad[:2])
         query_gradient, item_gradient = torch.empty_like(queries), torch.zeros_like(items)
-        buffer = queries.new_empty(min(chunk, num_queries), len(items))
+        buffer = queries.new_empty(min(chunk, len(queries)), len(items))
         loss = queries.new_zeros((), dtype=torch.float64)
-        for start in range(0, num_queries, chunk):
-            part, column = queries[start : start + chunk], targets[start : start + chunk, None]
+        real = (targets > 0).to(queries.dtype)  # [T, K]
+        columns = (targets - 1).clamp_(min=0)
+        for start in range(0, len(queries), chunk):
+            rows = slice(start, start + chunk)
+            part, weight, column = queries[rows], real[rows], columns[rows]
             logits = torch.mm(part, items.T, out=buffer[: len(part)])
             log_probability = torch.log_softmax(logits, dim=-1, out=logits)
-            loss -= log_probability.gather(1, column).sum()
+            loss -= (log_probability.gather(1, column) * weight).sum()
             if need_gradient:
-                gradient = log_probability.exp_().scatter_add_(1, column, -torch.ones_like(part[:, :1]))
-                torch.mm(gradient, items, out=query_gradient[start : start + chunk])
+                gradient = log_probability.exp_()
+                if targets.shape[1] > 1:
+                    gradient.mul_(weight.sum(1, keepdim=True))
+                gradient.scatter_add_(1, column, -weight)
+                torch.mm(gradient, items, out=query_gradient[rows])
                 item_gradient.addmm_(gradient.T, part)
-        ctx.save_for_backward(query_gradient / num_queries, item_gradient / num_queries)
-        return (loss / num_queries).to(queries.dtype)
+        count = real.sum()
+        ctx.save_for_backward(query_gradient / count, item_gradient / count)
+        return (loss / count).to(queries.dtype)
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:

@@ -12,6 +12,7 @@ from retrank.models.blocks import Attention, ClassicBlock, Dropout, GatedBlock, 
 
 _FLAVOURS = {"classic": (ClassicBlock, ReluNet), "gated": (GatedBlock, SwiGLU)}
 _EXPANSION = 4
+_INITIAL_DEVIATION = 0.02
 
 
 class SASRec(nn.Module):
@@ -84,6 +85,13 @@ class SASRec(nn.Module):
         """Return `[N + 1, D]` float32 item vectors; row 0 is zero."""
         return self._similar(self.items.weight)
 
+    @torch.no_grad()
+    def start_from(self, item_vectors: torch.Tensor) -> None:
+        """Take `[N + 1, D]` vectors as the first item table, scaled to the size of random ones."""
+        scale = _INITIAL_DEVIATION / item_vectors.square().mean().sqrt().clamp(min=1e-12)
+        self.items.weight.copy_(item_vectors * scale)
+        self.items.weight[PADDING_ROW] = 0.0
+
     def _embed(self, item_rows: torch.Tensor) -> torch.Tensor:
         if item_rows.shape[1] > self.max_length:
             raise ValueError(
@@ -99,7 +107,7 @@ class SASRec(nn.Module):
         """Small normal weights, so that residual parts start near zero and the item table dominates."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=_INITIAL_DEVIATION)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         with torch.no_grad():

@@ -11,6 +11,7 @@ import os
 import shlex
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import MutableMapping
 from contextlib import closing
@@ -57,6 +58,8 @@ _RAY = {
     "RAY_AUTH_MODE": "token",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # Seconds; a proxy that takes longer to start is killed after three checks, and a cold disk takes longer than 5.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # One machine: there is no load balancer elsewhere that needs half a minute to notice that a replica leaves.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
@@ -105,3 +108,16 @@ def _narrowing_script(folder: Path, binary: str) -> Path:
     script.write_text(_NARROWED.format(loopback=LOOPBACK, binary=shlex.quote(binary)))
     script.chmod(0o700)
     return script
+
+
+def main(arguments: list[str]) -> None:
+    """Print what to export before `serve run`: `eval "$(python -m retrank.serving.ingress [HOST])"`."""
+    environment = dict(os.environ)
+    prepare(environment, arguments[0] if arguments else LOOPBACK)
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            print(f"export {name}={shlex.quote(value)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -8,12 +8,12 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 from retrank.contract.api import BundleInfo
-from retrank.contract.errors import ConfigError
+from retrank.contract.errors import ConfigError, RetrankError
 from retrank.serving import ingress
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings, parse_settings
@@ -72,7 +72,6 @@ def serving(settings: Settings) -> Iterator[str]:
 def _start(settings: Settings) -> None:
     import ray  # noqa: PLC0415  (reads the environment when it is imported)
     from ray import serve  # noqa: PLC0415
-    from ray.exceptions import RayError  # noqa: PLC0415
     from ray.serve.schema import LoggingConfig  # noqa: PLC0415
 
     from retrank.serving.app import build_app  # noqa: PLC0415
@@ -87,9 +86,12 @@ def _start(settings: Settings) -> None:
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
-        serve.start(http_options={"host": settings.host, "port": settings.port}, logging_config=quiet)
+        with suppress(TimeoutError):  # Serve gives its proxies a minute; how long is long enough is our setting
+            serve.start(http_options={"host": settings.host, "port": settings.port}, logging_config=quiet)
         serve.run(build_app(settings), name=_APPLICATION, logging_config=quiet)
-    except (RayError, RuntimeError, TimeoutError) as error:
+    except RetrankError:
+        raise
+    except Exception as error:  # Ray raises a bare one when its own processes do not start
         cause = str(error).strip().splitlines()[-1]
         raise ConfigError(f"Ray Serve did not start: {cause}; its logs are in {_LOGS}") from error
 

@@ -36,9 +36,9 @@ class Throughput(pl.Callback):
     ) -> None:
         """Count the events of a step."""
         started, events = self._epoch
-        events += len(batch.target_rows)
+        events += int((batch.item_rows > 0).sum())
         self._epoch = (started, events)
-        self.totals["events"] += len(batch.target_rows)
+        self.totals["events"] += int((batch.item_rows > 0).sum())
         self.totals["steps"] += 1
         pl_module.log("events/s", events / (time.perf_counter() - started), prog_bar=True, logger=False)
 

@@ -77,7 +77,7 @@ def read(path: Path) -> dict[str, Any]:
         raise TrainingError(f"{path}: no such checkpoint; train the run first") from error
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).partition(". ")[0] or "it is empty"
-        raise TrainingError(f"{path}: not a readable checkpoint ({reason}); it is damaged or of another kind") from error
+        raise TrainingError(f"{path}: not a readable checkpoint ({reason}); it is damaged or foreign") from error
     if not isinstance(checkpoint, dict) or IDENTITY_KEY not in checkpoint:
         raise TrainingError(f"{path}: not a checkpoint written by `retrank train`")
     return dict(checkpoint)

@@ -10,10 +10,10 @@ from retrank.data.batches import Batches
 
 
 class BatchesFactory(Protocol):
-    """Cuts histories into the batches of one epoch; a partial of `Batches`, set up by the configuration."""
+    """Cuts histories into batches; a partial of `Batches`, set up by the configuration."""
 
-    def __call__(self, histories: Sequences, *, seed: int, epoch: int) -> Batches:
-        """Return the batches of an epoch, a pure function of the arguments."""
+    def __call__(self, histories: Sequences, *, seed: int) -> Batches:
+        """Return the batches of the first epoch."""
         ...
 
 
@@ -28,10 +28,10 @@ class HistoryData(pl.LightningDataModule):
 
     def __init__(self, histories: Sequences, make_batches: BatchesFactory, *, seed: int) -> None:
         super().__init__()
-        self.histories, self.make_batches, self.seed = histories, make_batches, seed
+        self.batches = make_batches(histories, seed=seed)
 
     @override
     def train_dataloader(self) -> Batches:
         """Return the batches of the trainer's current epoch."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        return self.make_batches(self.histories, seed=self.seed, epoch=epoch)
+        return self.batches.at(epoch)

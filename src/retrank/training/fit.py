@@ -69,6 +69,9 @@ def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: P
     settings: TrainerSettings = instantiate(config["trainer"])
     loggers: Loggers = instantiate(config["logger"])
     model = instantiate(config["model"])(num_items=store.num_items)
+    if config["warm_start"] is not None:
+        factors = instantiate(config["warm_start"])(split.train, store.num_items, model.width)
+        model.start_from(torch.from_numpy(factors))
     module = RetrievalModule(model, instantiate(config["loss"]), instantiate(config["optim"]))
     data = HistoryData(split.train, instantiate(config["batches"]), seed=seed)
 

@@ -32,7 +32,7 @@ class RetrievalModule(pl.LightningModule):
 
     Args:
         model: query encoder with item vectors.
-        loss: called with queries `[T, D]`, item vectors `[N + 1, D]` and target rows `[T]`; returns a scalar.
+        loss: called with queries `[T, D]`, item vectors `[N + 1, D]` and target rows `[T, K]`; returns a scalar.
         recipe: optimizer and schedule.
     """
 
@@ -42,12 +42,14 @@ class RetrievalModule(pl.LightningModule):
         self._random_state: torch.Tensor | None = None
 
     @override
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Return the loss of one batch.
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
+        """Return the loss of one batch; None skips a batch whose targets were all left out by chance.
 
         Raises:
             TrainingError: the loss is not finite.
         """
+        if len(batch.positions) == 0:
+            return None
         queries = self.model.encode_all(batch.item_rows).flatten(0, 1)[batch.positions]  # [T, D]
         loss: torch.Tensor = self.loss(queries, self.model.item_vectors(), batch.target_rows)
         if not torch.isfinite(loss):
@@ -56,7 +58,7 @@ class RetrievalModule(pl.LightningModule):
                 "The last good checkpoint is kept: lower optim.learning_rate or raise optim.warmup_steps and continue "
                 "with ckpt=last"
             )
-        num_targets = len(batch.target_rows)
+        num_targets = int((batch.target_rows > 0).sum())
         self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=num_targets)
         return loss
 

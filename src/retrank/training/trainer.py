@@ -77,5 +77,6 @@ def _silence_by_design() -> None:
     """Mute what Lightning says about choices made on purpose, and about its own use of torch."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     logging.getLogger("pytorch_lightning.accelerators.cuda").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="`training_step` returned `None`")
     warnings.filterwarnings("ignore", message="GPU available but not used")
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)

@@ -15,7 +15,7 @@ def pairs(batch: Batch) -> list[tuple[tuple[int, ...], int]]:
     """List (events so far, target) of a batch."""
     width = batch.item_rows.shape[1]
     found = []
-    for position, target in zip(batch.positions.tolist(), batch.target_rows.tolist(), strict=True):
+    for position, target in zip(batch.positions.tolist(), batch.target_rows[:, 0].tolist(), strict=True):
         row, column = divmod(position, width)
         events = batch.item_rows[row, : column + 1]
         found.append((tuple(events[events > 0].tolist()), target))
@@ -49,10 +49,10 @@ def test_long_histories_give_another_window_in_each_epoch() -> None:
     histories = Sequences.from_lists([list(range(1, 101))])
     starts = set()
     for epoch in range(20):
-        (batch,) = Batches(histories, batch_size=1, max_length=5, seed=0, epoch=epoch)
+        (batch,) = Batches(histories, batch_size=1, max_length=5, seed=0).at(epoch)
         rows = batch.item_rows[0].tolist()
         assert rows == list(range(rows[0], rows[0] + 5))
-        assert batch.target_rows.tolist() == list(range(rows[0] + 1, rows[0] + 6))
+        assert batch.target_rows[:, 0].tolist() == list(range(rows[0] + 1, rows[0] + 6))
         starts.add(rows[0])
     assert len(starts) > 10
 
@@ -61,7 +61,7 @@ def test_an_epoch_repeats_with_its_seed_and_differs_from_others() -> None:
     histories = Sequences.from_lists([[user + 1] * 3 for user in range(50)])
 
     def order(seed: int, epoch: int) -> list[list[int]]:
-        batches = Batches(histories, batch_size=10, max_length=5, seed=seed, epoch=epoch)
+        batches = Batches(histories, batch_size=10, max_length=5, seed=seed).at(epoch)
         return [batch.item_rows[:, -1].tolist() for batch in batches]
 
     assert order(1, 3) == order(1, 3)
@@ -70,7 +70,7 @@ def test_an_epoch_repeats_with_its_seed_and_differs_from_others() -> None:
 
 
 def test_no_history_with_two_events_is_refused() -> None:
-    with pytest.raises(DataError, match="none of 2 histories has two events"):
+    with pytest.raises(DataError, match="none of 2 histories has a target"):
         Batches(Sequences.from_lists([[1], []]), batch_size=1, max_length=5, seed=0)
 
 
@@ -88,14 +88,13 @@ def test_an_epoch_holds_each_history_once_in_the_promised_number_of_batches(
     users = [user + 1 for user, length in enumerate(lengths) if length >= 2]
     if not users:
         return
-    batches = Batches(histories, batch_size=batch_size, max_length=max_length, seed=0, epoch=epoch)
+    batches = Batches(histories, batch_size=batch_size, max_length=max_length, seed=0).at(epoch)
     made = list(batches)
     assert len(made) == len(batches)
     assert sorted(row for batch in made for row in batch.item_rows[:, -1].tolist()) == users
-    targets = torch.cat([batch.target_rows for batch in made])
+    targets = torch.cat([batch.target_rows[:, 0] for batch in made])
     expected = {user: min(lengths[user - 1] - 1, max_length) for user in users}
     assert np.bincount(targets, minlength=len(lengths) + 1)[users].tolist() == list(expected.values())
-    assert batches.num_events == len(targets)
 
 
 def test_batches_hold_about_equally_many_events() -> None:

@@ -24,7 +24,6 @@ from retrank.contract.files import POINTER, current
 from retrank.contract.golden import check_golden, read_golden
 from retrank.contract.vocab import Vocab
 from retrank.export.gates import Gates
-from retrank.export.index import IndexPlan, Ivf
 from retrank.export.to_onnx import open_encoder, run_encoder
 
 WORLD = TinyWorld()
@@ -48,8 +47,8 @@ def test_the_manifest_tells_what_was_measured_and_from_what(tiny_bundle: Path) -
 def test_the_files_hold_what_the_layout_promises(tiny_bundle: Path) -> None:
     opened = verify(tiny_bundle)
 
-    def load(name: str) -> np.ndarray:  # type: ignore[type-arg]
-        array: np.ndarray = np.load(opened.path(name), allow_pickle=False)  # type: ignore[type-arg]
+    def load(name: str) -> np.ndarray:
+        array: np.ndarray = np.load(opened.path(name), allow_pickle=False)
         return array
 
     arrays = {

@@ -29,9 +29,7 @@ def test_the_best_come_first_ties_by_row_and_row_zero_never(
     assert seen.tolist() == [scores]
 
 
-@given(
-    st.lists(st.lists(st.integers(-3, 3), min_size=6, max_size=6), min_size=1, max_size=5), st.integers(1, 6)
-)
+@given(st.lists(st.lists(st.integers(-3, 3), min_size=6, max_size=6), min_size=1, max_size=5), st.integers(1, 6))
 def test_top_k_equals_a_stable_sort(table: list[list[int]], k: int) -> None:
     scores = np.array(table, np.float32)
     columns, values = top_k(scores, k)

@@ -4,10 +4,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from worlds import TinyEncoder, tiny_catalogue
 
 from retrank.contract.errors import BundleError
 from retrank.contract.golden import GoldenCase, check_golden
+from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 from retrank.export.exact import exact_top_k
 from retrank.export.golden import make_golden
@@ -34,12 +36,11 @@ def test_unknown_items_are_named_but_not_encoded() -> None:
     cases = {kind: [case for case in _golden() if case.kind == kind] for kind in ("unknown_items", "nothing")}
     assert all("no-such-item" in case.item_ids[0] for case in cases["unknown_items"])
     assert [bool(case.item_rows) for case in cases["unknown_items"]] == [True] * 4 + [False]
-    assert cases["nothing"][0].item_ids == cases["nothing"][0].item_rows == []
+    assert not cases["nothing"][0].item_ids
+    assert not cases["nothing"][0].item_rows
 
 
 def test_answers_are_those_of_torch_and_exact_search() -> None:
-    from retrank.contract.sequences import Sequences
-
     for case in _golden():
         rows, scores = exact_top_k(torch_queries(MODEL, Sequences.from_lists([case.item_rows])), VECTORS, 10)
         assert case.top_rows == rows[0].tolist()
@@ -58,9 +59,7 @@ def test_the_same_seed_asks_the_same() -> None:
 def test_another_model_fails_them() -> None:
     other = TinyEncoder(seed=1)
 
-    def encode(item_rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-        import torch
-
+    def encode(item_rows: np.ndarray) -> np.ndarray:
         return other(torch.from_numpy(item_rows)).detach().numpy()  # type: ignore[no-any-return]
 
     with pytest.raises(BundleError, match="golden request 1"):

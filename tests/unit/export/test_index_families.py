@@ -99,6 +99,16 @@ def test_settings_are_tried_in_growing_steps_up_to_everything() -> None:
     assert [step["nprobe"] for step in Ivf(20).design(2_000, 16).ladder] == [1, 2, 3, 4, 6, 8, 12, 16, 20]
 
 
+def test_codes_are_refined_more_when_they_cap_the_recall() -> None:
+    ladder = IvfPq(32).design(2_000, 16).ladder
+    assert ladder[0] == {"nprobe": 4, "k_factor_rf": 4}
+    assert ladder[-1] == {"nprobe": 32, "k_factor_rf": 64}
+    coarse, probe = build("IVF32,PQ4x4fs,RFlat", VECTORS), Probe.of(QUERIES, VECTORS, 20)
+    apply(coarse, {"nprobe": 32, "k_factor_rf": 4})
+    assert probe.recall(coarse) < 0.9
+    assert tune(coarse, Design("coarse", ladder), 0.95, probe)["k_factor_rf"] > 4
+
+
 def test_an_unreachable_target_names_what_was_reached() -> None:
     index = build("IVF32,Flat", VECTORS)
     with pytest.raises(GateError, match=r"best recall@50 0\.\d+, tuning needs 0\.9910 for a target of 0\.99"):

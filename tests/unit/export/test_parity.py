@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from worlds import TinyEncoder
 
 from retrank.contract.sequences import Sequences
 from retrank.export import parity
 from retrank.export.parity import compare, encode_in_batches, torch_queries
-from worlds import TinyEncoder
 
 ITEMS = np.array([[0, 0], [1, 0], [0, 1], [1, 1 + 1e-7], [-1, -1]], np.float32)
 QUERY = np.array([[1.0, 0.5]], np.float32)
@@ -32,14 +32,16 @@ def test_lists_are_identical_near_ties_or_different(
 
 
 def test_the_largest_component_difference_is_reported() -> None:
-    assert compare(QUERY, QUERY + np.float32([[0, 0.25]]), ITEMS, top_k=2).max_difference == pytest.approx(0.25)
+    assert compare(QUERY, QUERY + np.array([[0, 0.25]], np.float32), ITEMS, top_k=2).max_difference == pytest.approx(
+        0.25
+    )
 
 
 def test_batches_of_similar_length_come_back_in_the_order_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity, "_BATCH", 2)
     widths: list[int] = []
 
-    def encode(item_rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def encode(item_rows: np.ndarray) -> np.ndarray:
         widths.append(item_rows.shape[1])
         return item_rows[:, -1:].astype(np.float32)
 

@@ -45,29 +45,29 @@ def _export(run_dir: Path, out: Path, *overrides: str) -> VerifiedBundle:
     return assemble.run(resolve(compose("export", settings)))
 
 
-def test_a_run_becomes_a_bundle_that_says_where_it_comes_from(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sealed = _export(trained, tmp_path)
-    assert verify(tmp_path) == sealed
+@pytest.fixture(scope="module")
+def sealed(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> VerifiedBundle:
+    """Return the bundle of the run. Never modify it."""
+    return _export(trained, tmp_path_factory.mktemp("bundles"))
+
+
+def test_a_run_becomes_a_bundle_that_says_where_it_comes_from(trained: Path, sealed: VerifiedBundle) -> None:
+    assert verify(sealed.directory.parent) == sealed
     manifest, metrics = sealed.manifest, json.loads((trained / "metrics.json").read_text())
     assert (manifest.model, manifest.run_id, manifest.data.name) == ("SASRec", "smoke/run", "ring1")
     assert manifest.data.data_hash == EventStore.open(trained.parent / "ring1").facts.data_hash
     assert manifest.metrics.values == metrics["test"]
     assert metrics["protocol"] in manifest.metrics.protocol
     assert manifest.config["model"]["width"] == 8
-    assert "sealed" in capsys.readouterr().out
 
 
-def test_known_users_bring_all_their_events(trained: Path, tmp_path: Path) -> None:
-    sealed = _export(trained, tmp_path)
+def test_known_users_bring_all_their_events(sealed: VerifiedBundle) -> None:
     offsets = np.load(sealed.path(bundle.HISTORY_OFFSETS))
     assert np.diff(offsets).tolist() == [LENGTH] * NUM_USERS
     assert pq.read_table(sealed.path(bundle.USERS)).column("user_id").to_pylist()[0] == "u0"
 
 
-def test_the_strongest_successor_is_the_next_item_of_the_ring(trained: Path, tmp_path: Path) -> None:
-    sealed = _export(trained, tmp_path)
+def test_the_strongest_successor_is_the_next_item_of_the_ring(sealed: VerifiedBundle) -> None:
     ids = [None, *pq.read_table(sealed.path(bundle.ITEMS)).column("item_id").to_pylist()]
     successors = np.load(sealed.path(bundle.COVISIT_ITEMS))[:, 0]
     assert {ids[row]: ids[successors[row]] for row in range(1, NUM_ITEMS + 1)} == {

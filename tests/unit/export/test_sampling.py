@@ -25,7 +25,10 @@ def test_the_corners_are_always_among_them() -> None:
 @given(st.integers(1, 9), st.integers(0, 99))
 def test_every_history_is_a_run_of_one_user_that_the_model_can_read(max_length: int, seed: int) -> None:
     runs = {
-        tuple(rows[a:b]) for rows in HISTORIES for b in range(len(rows) + 1) for a in range(max(0, b - max_length), b + 1)
+        tuple(rows[a:b])
+        for rows in HISTORIES
+        for b in range(len(rows) + 1)
+        for a in range(max(0, b - max_length), b + 1)
     }
     assert {tuple(rows) for rows in _sample(50, max_length, seed)} <= runs
 

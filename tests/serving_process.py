@@ -1,6 +1,5 @@
 """A service started as a person would start it, and a look at its processes through /proc."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -94,7 +93,7 @@ def _settled(family: list[int]) -> dict[int, str]:
 
 
 def _descendants(root: int) -> list[int]:
-    parents = {int(entry): _parent(int(entry)) for entry in os.listdir("/proc") if entry.isdecimal()}
+    parents = {int(entry.name): _parent(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdecimal()}
     family = [root]
     for pid in family:
         family.extend(child for child, parent in parents.items() if parent == pid)

@@ -46,8 +46,9 @@ class Tab:
         return answer["result"].get("value")
 
     def wait_for(self, expression: str, timeout_s: float = 10.0) -> None:
+        """Wait until an expression is true; one that throws, such as before the page is there, is not."""
         deadline = time.monotonic() + timeout_s
-        while not self.evaluate(f"Boolean({expression})"):
+        while not self.evaluate(f"(() => {{ try {{ return Boolean({expression}) }} catch {{ return false }} }})()"):
             assert time.monotonic() < deadline, f"{expression} did not become true; {self.complaints}"
             time.sleep(0.05)
 
