@@ -70,8 +70,7 @@ def serving(settings: Settings) -> Iterator[str]:
 
 
 def _start(settings: Settings) -> None:
-    import ray  # noqa: PLC0415  (reads the environment when it is imported)
-    from ray import serve  # noqa: PLC0415
+    from ray import serve  # noqa: PLC0415  (reads the environment when it is imported)
     from ray.serve.schema import LoggingConfig  # noqa: PLC0415
 
     from retrank.serving.app import build_app  # noqa: PLC0415
@@ -79,13 +78,7 @@ def _start(settings: Settings) -> None:
     quiet = LoggingConfig(log_level=logging.WARNING, enable_access_log=False)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
-        ray.init(
-            address="local",
-            num_cpus=max(settings.replicas, os.cpu_count() or 1),
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        _start_ray(settings)
         with suppress(TimeoutError):  # Serve gives its proxies a minute; how long is long enough is our setting
             serve.start(http_options={"host": settings.host, "port": settings.port}, logging_config=quiet)
         serve.run(build_app(settings), name=_APPLICATION, logging_config=quiet)
@@ -94,6 +87,27 @@ def _start(settings: Settings) -> None:
     except Exception as error:  # Ray raises a bare one when its own processes do not start
         cause = str(error).strip().splitlines()[-1]
         raise ConfigError(f"Ray Serve did not start: {cause}; its logs are in {_LOGS}") from error
+
+
+def _start_ray(settings: Settings) -> None:
+    """Start Ray's own processes; half a minute is all Ray gives them, so a cold disk gets a second try."""
+    import ray  # noqa: PLC0415
+
+    def start() -> None:
+        ray.init(
+            address="local",
+            num_cpus=max(settings.replicas, os.cpu_count() or 1),
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+
+    try:
+        start()
+    except Exception as error:
+        logging.getLogger(__name__).warning("Ray did not start (%s), trying once more", error)
+        ray.shutdown()
+        start()
 
 
 def _stop() -> None:

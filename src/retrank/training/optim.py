@@ -19,7 +19,7 @@ class AdamW:
         learning_rate: peak rate, > 0.
         weight_decay: decoupled decay, applied to matrices only (norms and biases are left alone), >= 0.
         betas: decay of the first and second moment, each in 0..1.
-        warmup_steps: steps from 0 to the peak, >= 0.
+        warmup_steps: steps from 0 to the peak, >= 0; a tenth of all steps at most, so that short runs learn too.
         decay: shape after the warm-up.
         floor: share of the peak that is left at the last step, 0..1.
 
@@ -59,10 +59,11 @@ class AdamW:
 
     def share(self, step: int, total_steps: int) -> float:
         """Share of the peak rate at a step, counted from 0; in 0..1."""
-        if step < self.warmup_steps:
-            return (step + 1) / (self.warmup_steps + 1)
+        warmup = min(self.warmup_steps, total_steps // 10)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
         if self.decay == "constant":
             return 1.0
-        done = min(1.0, (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps))
+        done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
         left = 1 - done if self.decay == "linear" else (1 + math.cos(math.pi * done)) / 2
         return self.floor + (1 - self.floor) * left
