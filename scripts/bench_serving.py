@@ -128,6 +128,8 @@ def _service(bundle: Path, replicas: int) -> Iterator[Service]:
             yield Service(port, replicas, replica_pids, proxy_pids)
         finally:
             process.send_signal(signal.SIGTERM)
+            if process.stdout is not None:
+                process.stdout.read()  # until it has said its last word
 
 
 def _measure(service: Service, bodies: Sequence[bytes], load: Load, *, concurrency: int, seconds: float) -> None:

@@ -19,7 +19,7 @@ _FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
     "--remote-debugging-port=0",
 )  # fmt: skip
-_START_S = 30.0
+_START_S = 90.0
 
 
 class Tab:

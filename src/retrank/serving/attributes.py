@@ -1,7 +1,6 @@
 """What a person recognises an item by: title, price and whatever else the catalogue holds, kept in columns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,40 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 _TITLE = "title"
+_MAX_KEPT = 100_000
 
 
-@dataclass(frozen=True)
 class ItemAttributes:
-    """Display attributes; row i of the table describes item row i + 1, its first column is `item_id`."""
+    """Display attributes; row i of the table describes item row i + 1, its first column is `item_id`.
 
-    table: pa.Table
+    Records are made when first asked for and kept, as the same few items are on most slates.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        """Wrap a table whose values JSON can hold."""
+        self.table = table
+        self._made: dict[int, dict[str, Any]] = {}
 
     @classmethod
     def read(cls, path: Path, columns: Sequence[str]) -> "ItemAttributes":
-        """Read the named columns; types JSON does not have (dates, decimals, bytes) become text."""
+        """Read the named columns; types JSON does not have (dates, decimals) become text."""
         wanted = ["item_id", *(name for name in columns if name != "item_id")]
         table = pq.read_table(path, columns=wanted).combine_chunks()
         return cls(pa.table({name: _plain(table.column(name)) for name in table.column_names}))
 
-    def of(self, rows: Sequence[int] | NDArray[np.integer]) -> list[dict[str, Any]]:
-        """Return the attributes of some item rows, in that order; missing values are left out."""
-        positions = pa.array(np.asarray(rows, dtype=np.int64) - 1)
-        records: list[dict[str, Any]] = self.table.take(positions).to_pylist()
+    def of(self, rows: NDArray[np.integer]) -> list[dict[str, Any]]:
+        """Return the attributes of some item rows, in that order, not to be changed; missing values are left out."""
+        wanted = rows.tolist()
+        missing = [row for row in wanted if row not in self._made]
+        if missing:
+            if len(self._made) + len(missing) > _MAX_KEPT:
+                self._made = {}
+                missing = wanted
+            self._made |= dict(zip(missing, self._make(missing), strict=True))
+        return [self._made[row] for row in wanted]
+
+    def _make(self, rows: list[int]) -> list[dict[str, Any]]:
+        records = self.table.take(pa.array([row - 1 for row in rows], type=pa.int64())).to_pylist()
         return [
             {name: value for name, value in record.items() if name != "item_id" and not _missing(value)}
             for record in records

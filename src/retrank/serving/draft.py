@@ -53,6 +53,14 @@ def source_names(mask: int) -> list[Source]:
     return [source for source, bit in _BITS.items() if mask & bit]
 
 
+def contained(rows: NDArray[np.int64], increasing: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell for each of `[C]` item rows whether it is among increasing ones (faster than `numpy.isin` on short arrays)."""
+    if len(increasing) == 0:
+        return np.zeros(len(rows), dtype=bool)
+    found = increasing[np.minimum(np.searchsorted(increasing, rows), len(increasing) - 1)] == rows
+    return np.asarray(found)
+
+
 def _no_rows() -> NDArray[np.int64]:
     return np.empty(0, dtype=np.int64)
 
@@ -64,8 +72,8 @@ class Draft:
     Attributes:
         request: what was asked.
         history: `[H]` int64 known item rows, oldest first: the stored history, then the session.
-        seen: `[X]` int64 item rows that must not appear because the user knows them.
-        excluded: `[Y]` int64 item rows that must not appear because the request says so.
+        seen: `[X]` int64 increasing item rows that must not appear because the user knows them.
+        excluded: `[Y]` int64 increasing item rows that must not appear because the request says so.
         query: `[D]` float32 vector of the history; None until encoded, or when there is no history.
         candidates: what is still in the race; ordered best first once reranked.
         removed: item rows taken out by a filter, by its name.
@@ -88,7 +96,7 @@ class Draft:
     def hidden(self) -> NDArray[np.bool_]:
         """Tell for each candidate `[C]` whether it must not appear."""
         rows = self.candidates.rows
-        return np.isin(rows, self.seen) | np.isin(rows, self.excluded)
+        return contained(rows, self.seen) | contained(rows, self.excluded)
 
     def over_fetch(self, wanted: int) -> int:
         """Return how many items to fetch so that `wanted` are left after filtering."""

@@ -104,7 +104,7 @@ def _start_ray(settings: Settings) -> None:
 
     try:
         start()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (the bare one again)
         logging.getLogger(__name__).warning("Ray did not start (%s), trying once more", error)
         ray.shutdown()
         start()

@@ -60,6 +60,17 @@ def test_a_factor_on_the_loss_scales_its_gradients() -> None:
         torch.testing.assert_close(3 * one, three)
 
 
+def test_several_targets_per_query_count_one_by_one() -> None:
+    queries, items, _ = world(3, 9, 4, seed=0)
+    several = torch.tensor([[1, 4, 0], [2, 0, 0], [7, 7, 9]])  # 0 = none
+    rows = torch.tensor([0, 0, 1, 2, 2, 2])
+    expected = naive(queries[rows], items, several[several > 0], 0.5)
+    loss = FullSoftmax(temperature=0.5, chunk=2)(queries, items, several)
+    torch.testing.assert_close(loss, expected)
+    for ours, theirs in zip(gradients(loss, queries, items), gradients(expected, queries, items), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
 def test_the_padding_row_takes_no_part_and_gets_no_gradient() -> None:
     queries, items, targets = world(5, 6, 4, seed=0)
     loss = FullSoftmax()(queries, items, targets)

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from retrank.serving.draft import Draft
+from retrank.serving.draft import Draft, contained
 from retrank.serving.pipeline import Step
 
 
@@ -23,8 +21,8 @@ class RemoveHidden:
     def run(self, draft: Draft) -> Draft:
         """Split the candidates into kept and removed."""
         rows = draft.candidates.rows
-        excluded = np.isin(rows, draft.excluded)
-        seen = np.isin(rows, draft.seen) & ~excluded
+        excluded = contained(rows, draft.excluded)
+        seen = contained(rows, draft.seen) & ~excluded
         removed = {"excluded": rows[excluded], "seen": rows[seen]}
         draft = replace(draft, candidates=draft.candidates.take(~(excluded | seen)), removed=removed)
         short = len(draft.candidates) < draft.request.k
