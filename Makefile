@@ -2,7 +2,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-export HYDRA_FULL_ERROR ?= 0
 
 .DEFAULT_GOAL := help
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -34,11 +35,12 @@ def main() -> int:
     started = time.monotonic()
     _say("1/4 ingest the built-in shop (Online Retail)")
     _retrank("ingest", "data=online_retail")
-    run_dir = _finished_run()
+    wanted = _experiment(arguments.train)
+    run_dir = _finished_run(wanted)
     if run_dir is None:
         _say("2/4 train and evaluate SASRec beside the baselines")
         _retrank("train", f"experiment={EXPERIMENT}", *arguments.train)
-        run_dir = _finished_run()
+        run_dir = _finished_run(wanted)
         if run_dir is None:
             sys.exit(f"no finished run in {RUNS} after training")
     else:
@@ -77,13 +79,23 @@ def _retrank(name: str, *overrides: str) -> None:
         sys.exit(done.returncode)
 
 
-def _finished_run() -> Path | None:
-    """Return the newest run on the current data that got as far as its report."""
+def _experiment(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return what the training step would run with, its folder aside."""
+    config = resolve(compose("train", [f"experiment={EXPERIMENT}", *overrides]))
+    return {key: value for key, value in config.items() if key != "run_dir"}
+
+
+def _finished_run(wanted: dict[str, Any]) -> Path | None:
+    """Return the newest run of this experiment on the current data that got as far as its report."""
     data_hash = json.loads((current(STORE) / "store.json").read_text())["data_hash"]
     for run_dir in sorted(RUNS.glob("*"), reverse=True):
         card = run_dir / "run_card.json"
         finished = card.is_file() and (run_dir / "report.html").is_file()
-        if finished and json.loads(card.read_text())["data"]["data_hash"] == data_hash:
+        if not finished:
+            continue
+        facts = json.loads(card.read_text())
+        settings = {key: value for key, value in facts["config"].items() if key != "run_dir"}
+        if facts["data"]["data_hash"] == data_hash and settings == wanted:
             return run_dir
     return None
 
@@ -93,10 +105,12 @@ def _sealed_from() -> str | None:
     if not BUNDLE.is_dir():
         return None
     manifest = current(BUNDLE) / "manifest.json"
-    return str(json.loads(manifest.read_text())["run_id"]) if manifest.is_file() else None
+    return str(json.loads(manifest.read_text())["run_id"]).rpartition("/")[2] if manifest.is_file() else None
 
 
 def _serve(port: int, started: float, *, once: bool) -> int:
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)  # whatever ends this script ends the service as well
     service = subprocess.Popen(_command("serve", [f"bundle={BUNDLE}", f"serving.port={port}"]), start_new_session=True)
     try:
         _wait_until_ready(service, port)

@@ -12,6 +12,7 @@
 Only the command that runs is imported, so `retrank serve` never loads torch.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -110,6 +111,7 @@ def _sweep(name: str, overrides: list[str]) -> int:
     def job(config: DictConfig) -> None:
         _load(_COMMANDS[name].target)(resolve(config))
 
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main(), which prints their message alone
     sys.argv = [f"retrank-{name}", "--multirun", *overrides, "run_dir=${hydra:runtime.output_dir}"]
     hydra.main(version_base="1.3", config_path=str(configs_dir()), config_name=name)(job)()
     return 0

@@ -19,8 +19,10 @@ _DAY_US = 86_400_000_000
 class Chooser(Protocol):
     """Targets in one set of histories."""
 
-    answerable: NDArray[np.bool_]
-    """`[E]`: events that can have a target."""
+    @property
+    def answerable(self) -> NDArray[np.bool_]:
+        """`[E]`: events that can have a target."""
+        ...
 
     def choose(self, events: Positions, random: np.random.Generator) -> Positions:
         """Return `[T, K]` positions of target events for `[T]` events; -1 = none."""

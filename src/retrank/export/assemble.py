@@ -34,6 +34,7 @@ from retrank.models.baselines.markov import Markov
 from retrank.training.run_card import git_commit
 
 _INDEX_QUERIES = 2_000
+_UNIT_TOLERANCE = 1e-3
 
 
 class _Encoder(NamedTuple):
@@ -78,7 +79,7 @@ def run(cfg: Mapping[str, Any]) -> VerifiedBundle:
 
 @dataclass(frozen=True)
 class BundleSettings:
-    """The configuration group `bundle`.
+    """The configuration group `sealing`.
 
     Args:
         gates: what must be shown before sealing.
@@ -168,12 +169,12 @@ def _export(
     circumstances.say(f"export: {model.name} to ONNX")
     export_encoder(model.encoder, staged / bundle.QUERY_ENCODER)
     session = open_encoder(staged / bundle.QUERY_ENCODER)
-    vectors = model.encoder.item_vectors().detach().float().cpu().numpy()
+    vectors = _item_vectors(model)
     sample = sample_histories(catalogue.histories, gates.parity_rows, model.encoder.max_length, rng)
     circumstances.say(f"export: comparing torch and ONNX Runtime on {len(sample):,} histories")
     expected = torch_queries(model.encoder, sample)
-    if not (np.isfinite(expected).all() and np.isfinite(vectors).all()):
-        raise BundleError(f"{model.name}: a query or an item vector is not finite; the run diverged, train it again")
+    if not np.isfinite(expected).all():
+        raise BundleError(f"{model.name}: a query is not finite; the run diverged, train it again")
     seen = onnx_queries(session, sample, model.encoder.max_length)
     parity = compare(expected, seen, vectors, min(gates.parity_top_k, model.encoder.num_items))
     circumstances.say(
@@ -182,6 +183,23 @@ def _export(
     )
     gates.check_parity(parity)
     return _Encoder(session, vectors, seen, parity)
+
+
+def _item_vectors(model: TrainedModel) -> NDArray[np.float32]:
+    """Return `[N + 1, D]` float32 item vectors that are what the model says they are."""
+    vectors: NDArray[np.float32] = model.encoder.item_vectors().detach().float().cpu().numpy()
+    if not np.isfinite(vectors).all():
+        raise BundleError(f"{model.name}: an item vector is not finite; the run diverged, train it again")
+    if vectors[0].any():
+        raise BundleError(f"{model.name}: the vector of row 0 (padding) is {vectors[0][:3]}..., expected zeros")
+    lengths = np.linalg.norm(vectors[1:], axis=1)
+    if model.similarity == "cosine" and not np.allclose(lengths, 1, atol=_UNIT_TOLERANCE):
+        worst = int(np.argmax(np.abs(lengths - 1)))
+        raise BundleError(
+            f"{model.name}: similarity is cosine but the vector of item row {worst + 1} has length "
+            f"{lengths[worst]:.4f}, expected 1; item_vectors() must normalise, or the similarity is dot"
+        )
+    return vectors
 
 
 def _prove_golden(

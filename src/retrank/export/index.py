@@ -80,7 +80,7 @@ class Ivf:
 
     def design(self, num_items: int, _width: int, /) -> Design:
         """Return the index; the ladder is the number of visited lists, up to all of them."""
-        lists = self.num_lists or _num_lists(num_items)
+        lists = min(self.num_lists or _num_lists(num_items), num_items)
         return Design(f"IVF{lists},Flat", [{"nprobe": probes} for probes in _growing(1, lists)])
 
 
@@ -100,7 +100,7 @@ class IvfPq:
 
     def design(self, num_items: int, width: int, /) -> Design:
         """Return the index with one code per two dimensions; the ladder is ordered by estimated work."""
-        lists = self.num_lists or _num_lists(num_items)
+        lists = min(self.num_lists or _num_lists(num_items), num_items)
         grid = [(probes, refine) for probes in _growing(4, lists) for refine in _REFINE]
         grid.sort(key=lambda pair: pair[0] * num_items / lists + _CODES_PER_RERANK * 100 * pair[1])
         return Design(

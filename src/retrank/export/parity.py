@@ -1,4 +1,4 @@
-"""Does the ONNX file answer like the torch model? Run on real histories, at least 10,000 before a bundle is sealed."""
+"""Does the ONNX file answer like the torch model? Run on real histories (by default 10,000) before sealing a bundle."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

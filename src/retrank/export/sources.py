@@ -104,6 +104,11 @@ def check_fit(model: TrainedModel, catalogue: Catalogue, fallbacks: Fallbacks) -
     num_items = model.encoder.num_items
     if ITEM_COLUMN not in catalogue.items.column_names:
         raise BundleError(f"the item table has no column {ITEM_COLUMN!r}, found {catalogue.items.column_names}")
+    ids = catalogue.item_ids
+    if len(set(ids)) != len(ids) or None in ids:
+        raise BundleError(
+            f"{len(ids)} items have {len(set(ids) - {None})} distinct ids; each needs one of its own, ingest again"
+        )
     counts = {
         "items in the item table": len(catalogue.items),
         "popularity scores": len(fallbacks.popularity) - 1,

@@ -61,8 +61,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             loss -= (log_probability.gather(1, column) * weight).sum()
             if need_gradient:
                 gradient = log_probability.exp_()
-                if targets.shape[1] > 1:
-                    gradient.mul_(weight.sum(1, keepdim=True))
+                gradient.mul_(weight.sum(1, keepdim=True))
                 gradient.scatter_add_(1, column, -weight)
                 torch.mm(gradient, items, out=query_gradient[rows])
                 item_gradient.addmm_(gradient.T, part)

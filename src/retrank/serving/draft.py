@@ -54,7 +54,7 @@ def source_names(mask: int) -> list[Source]:
 
 
 def contained(rows: NDArray[np.int64], increasing: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell for each of `[C]` item rows whether it is among increasing ones (faster than `numpy.isin` on short arrays)."""
+    """Tell for each of `[C]` item rows whether it is among increasing ones (`numpy.isin` costs more)."""
     if len(increasing) == 0:
         return np.zeros(len(rows), dtype=bool)
     found = increasing[np.minimum(np.searchsorted(increasing, rows), len(increasing) - 1)] == rows

@@ -85,7 +85,7 @@ def _start(settings: Settings) -> None:
     except RetrankError:
         raise
     except Exception as error:  # Ray raises a bare one when its own processes do not start
-        cause = str(error).strip().splitlines()[-1]
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise ConfigError(f"Ray Serve did not start: {cause}; its logs are in {_LOGS}") from error
 
 

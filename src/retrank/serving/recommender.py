@@ -18,7 +18,7 @@ from retrank.contract.api import (
     SlateResponse,
 )
 from retrank.contract.bundle import verify
-from retrank.contract.errors import RequestError
+from retrank.contract.errors import BundleError, RequestError
 from retrank.serving.draft import Draft, source_names
 from retrank.serving.pipeline import Clock, Pipeline, Stage
 from retrank.serving.runtime import Runtime, open_runtime
@@ -110,7 +110,13 @@ class Recommender:
         for length in _WARM_UP_LENGTHS:
             history = np.resize(popular, length)
             ids = [self.runtime.items.id(int(row)) for row in history[:MAX_RECENT]]
-            self.recommend(RecommendRequest(session=Session(recent=ids)))
+            answer = self.recommend(RecommendRequest(session=Session(recent=ids)))
+            failed = [reason for reason in answer.degraded.reasons if reason.endswith("_failed")]
+            if failed:
+                raise BundleError(
+                    f"bundle {self.bundle.id}: rehearsal of {len(ids)} events ended with {', '.join(failed)}; "
+                    "the log has the cause, export the bundle again"
+                )
             self.runtime.encoder.encode(history)
 
     def _answer(self, pipeline: Pipeline, draft: Draft, request_id: str | None) -> SlateResponse:

@@ -58,15 +58,19 @@ class QueryEncoder:
 class ItemIndex:
     """The FAISS index over item vectors; its ids are item rows."""
 
-    def __init__(self, path: Path, *, width: int) -> None:
+    def __init__(self, path: Path, *, num_items: int, width: int) -> None:
         """Open the index, mapped into memory.
 
         Raises:
-            FormatError: the vectors in it have another width.
+            FormatError: its vectors have another width or another number.
         """
         self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
         if self._index.d != width:
             raise FormatError(f"{path}: vectors of width {self._index.d}, the manifest says {width}; export it again")
+        if self._index.ntotal != num_items:
+            raise FormatError(
+                f"{path}: {self._index.ntotal} vectors, the manifest says {num_items} items; export it again"
+            )
 
     def search(self, query: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Return up to `count` item rows with the largest inner products, best first."""
@@ -129,7 +133,7 @@ def open_runtime(bundle: VerifiedBundle) -> Runtime:
             _mapped(bundle, layout.HISTORY_ITEMS, np.int32), _mapped(bundle, layout.HISTORY_OFFSETS, np.int64)
         ),
         encoder=QueryEncoder(bundle.path(layout.QUERY_ENCODER), spec),
-        index=ItemIndex(bundle.path(layout.INDEX), width=width),
+        index=ItemIndex(bundle.path(layout.INDEX), num_items=num_items, width=width),
         item_vectors=_mapped(bundle, layout.ITEM_VECTORS, np.float32),
         popular_items=popular_items,
         popularity=_shares(popular_items, _mapped(bundle, layout.POPULAR_SCORES, np.float32), num_items),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from retrank.contract.errors import ConfigError
 
@@ -31,6 +31,12 @@ class Settings(BaseModel):
     max_ongoing_requests: int = Field(default=32, ge=1, le=10_000, description="concurrent requests per replica")
     ready_timeout_s: float = Field(default=120.0, gt=0, description="give up when the replicas are not ready by then")
     pipeline: PipelineSettings = PipelineSettings()
+
+    @field_validator("host")
+    @classmethod
+    def _as_address(cls, host: str) -> str:
+        """Treat the name of this machine's loopback like its address, which is what keeps every listener local."""
+        return "127.0.0.1" if host == "localhost" else host
 
 
 def parse_settings(values: dict[str, Any]) -> Settings:

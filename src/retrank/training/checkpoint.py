@@ -38,8 +38,8 @@ class Identity(pl.Callback):
 
 
 def identity_of(config: dict[str, Any], *, data_hash: str, num_items: int) -> dict[str, Any]:
-    """Return what makes two runs the same: data, split, model, loss, batches and seed."""
-    parts = {name: config[name] for name in ("split", "model", "loss", "batches", "seed")}
+    """Return what makes two runs the same: data, split, model, loss, optimizer, batches and seed."""
+    parts = {name: config[name] for name in ("split", "model", "loss", "optim", "batches", "seed")}
     return {"data_hash": data_hash, "num_items": num_items, **parts}
 
 
@@ -87,7 +87,7 @@ def check_resumable(path: Path, identity: dict[str, Any]) -> None:
     """Refuse a checkpoint that belongs to something else.
 
     Raises:
-        TrainingError: data, split, model, loss, batches or seed differ; the message names each with both values.
+        TrainingError: data, split, model, loss, optimizer, batches or seed differ; each is named.
     """
     saved = read(path)[IDENTITY_KEY]
     differences = [

@@ -1,6 +1,7 @@
 """Where metrics of a run go: CSV and TensorBoard always, MLflow when asked."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
@@ -8,6 +9,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from retrank.contract.errors import ConfigError
 
 _SQLITE = "sqlite:///"
+_DATABASE_PACKAGES = ("sqlalchemy", "alembic")
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,11 @@ class Loggers:
         return loggers
 
     def _mlflow(self, uri: str, run_dir: Path) -> Logger:
+        needed = ["mlflow", *(_DATABASE_PACKAGES if uri.startswith(_SQLITE) else ())]
+        missing = [name for name in needed if find_spec(name) is None]
+        if missing:
+            names = ", ".join(missing)
+            raise ConfigError(f"logger=mlflow: {names} not installed; run pip install 'retrank[mlflow]'")
         if uri.startswith(_SQLITE):
             Path(uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            return MLFlowLogger(experiment_name=self.mlflow_experiment, tracking_uri=uri, run_name=run_dir.name)
-        except ModuleNotFoundError as error:
-            raise ConfigError("logger=mlflow: MLflow is not installed; run pip install 'retrank[mlflow]'") from error
+        return MLFlowLogger(experiment_name=self.mlflow_experiment, tracking_uri=uri, run_name=run_dir.name)

@@ -55,8 +55,7 @@ class RetrievalModule(pl.LightningModule):
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}): training diverged. "
-                "The last good checkpoint is kept: lower optim.learning_rate or raise optim.warmup_steps and continue "
-                "with ckpt=last"
+                "The last good checkpoint is kept; lower optim.learning_rate or raise optim.warmup_steps, train again"
             )
         num_targets = int((batch.target_rows > 0).sum())
         self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=num_targets)

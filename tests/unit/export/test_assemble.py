@@ -121,11 +121,19 @@ def _one_item_short(catalogue: Any) -> Any:
     return replace(catalogue, items=catalogue.items.slice(1))
 
 
-def _broken_encoder() -> TinyEncoder:
+def _with_item(row: int, value: float) -> TinyEncoder:
     model = TinyEncoder()
     with torch.no_grad():
-        model.item[7, 0] = torch.nan
+        model.item[row, 0] = value
     return model
+
+
+class Unscaled(TinyEncoder):
+    """Says cosine but does not normalise its items."""
+
+    def item_vectors(self) -> torch.Tensor:
+        """Return the raw table."""
+        return self.item
 
 
 class Deceiving(TinyEncoder):
@@ -144,7 +152,17 @@ REFUSALS = {
         replace(WORLD, gates=Gates(parity_rows=50, must_beat=["popularity"], beat_on=["mrr@10"])), GateError, "mrr@10"
     ),
     "parity": Refusal(replace(WORLD, model=tiny_model(Deceiving())), GateError, "ONNX and torch queries differ by"),
-    "not finite": Refusal(replace(WORLD, model=tiny_model(_broken_encoder())), BundleError, "not finite"),
+    "not finite": Refusal(replace(WORLD, model=tiny_model(_with_item(7, torch.nan))), BundleError, "not finite"),
+    "padding": Refusal(replace(WORLD, model=tiny_model(_with_item(0, 2.0))), BundleError, r"row 0 \(padding\) is"),
+    "not unit": Refusal(replace(WORLD, model=tiny_model(Unscaled())), BundleError, "similarity is cosine but"),
+    "twins": Refusal(
+        replace(
+            WORLD,
+            catalogue=replace(WORLD.catalogue, items=pa.table({"item_id": [f"i{row // 2}" for row in range(50)]})),
+        ),
+        BundleError,
+        "50 items have 25 distinct ids",
+    ),
     "items": Refusal(replace(WORLD, catalogue=_one_item_short(WORLD.catalogue)), BundleError, "49 items in the item"),
     "users": Refusal(
         replace(WORLD, catalogue=replace(WORLD.catalogue, user_ids=["u1"])), BundleError, "1 user ids but 20 histories"

@@ -8,6 +8,11 @@ import pytest
 from retrank.serving.ingress import prepare
 
 
+@pytest.fixture(autouse=True)
+def _short_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retrank.serving.ingress._SHORT_FOLDER", str(tmp_path))
+
+
 @pytest.fixture
 def binary(tmp_path: Path) -> Path:
     """A stand-in for HAProxy that prints the configuration it was started with."""

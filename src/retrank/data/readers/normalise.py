@@ -15,7 +15,7 @@ from retrank.data.readers.protocol import ACTION, CONTEXT, ITEM, TIME, USER, VAL
 from retrank.data.readers.times import to_microseconds
 from retrank.data.report import RowReport
 
-_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+_NUMBER = r"^\s*-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 
 
 def normalise(

@@ -203,6 +203,7 @@ def _open_csv(
             quote_char=form.quote or False,
             invalid_row_handler=handler,
             ignore_empty_lines=False,
+            newlines_in_values=form.quote is not None,
         ),
         convert_options=pacsv.ConvertOptions(
             include_columns=wanted,

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from retrank.contract.errors import ConfigError
+from retrank.contract.errors import ConfigError, DataError
 from retrank.contract.sequences import Sequences
 from retrank.models.baselines.interactions import user_item_matrix
 
@@ -46,7 +46,12 @@ class EASE:
         users_items = user_item_matrix(histories, num_items)[:, 1:]
         gram = (users_items.T @ users_items).toarray()
         gram[np.diag_indices(num_items)] += np.float32(self.regularisation)
-        factor, _ = linalg.lapack.spotrf(gram.T, lower=True, overwrite_a=True)  # .T: the column order LAPACK works in
+        factor, failed = linalg.lapack.spotrf(gram.T, lower=True, overwrite_a=True)  # .T: the order LAPACK works in
+        if failed:
+            raise DataError(
+                f"EASE: the Gram matrix is not positive definite in float32 at regularisation {self.regularisation}; "
+                "raise regularisation"
+            )
         inverse, _ = linalg.lapack.spotri(factor, lower=True, overwrite_c=True)
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         self.weights = inverse / -np.diag(inverse)
