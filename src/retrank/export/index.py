@@ -180,5 +180,6 @@ def _num_lists(num_items: int) -> int:
 
 def _growing(first: int, last: int) -> list[int]:
     """Return first, then 1.5 and 2 times every power of two above it, up to last."""
+    first = min(first, last)
     steps = {first, last} | {(2 + half) << power >> 1 for power in range(last.bit_length()) for half in (0, 1)}
     return sorted(step for step in steps if first <= step <= last)

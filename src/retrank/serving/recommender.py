@@ -80,7 +80,9 @@ class Recommender:
         return self._answer(self._recommend, Draft(request), request.request_id)
 
     def similar(self, request: SimilarRequest) -> SlateResponse:
-        """Return the items closest to one item by the cosine of their vectors; the item itself is left out.
+        """Return items like one item, ordered by the cosine of their vectors; the item itself is left out.
+
+        Candidates are the largest inner products, so with a `dot` model long vectors enter the race first.
 
         Raises:
             RequestError: the bundle does not know the item.

@@ -99,6 +99,13 @@ def test_settings_are_tried_in_growing_steps_up_to_everything() -> None:
     assert [step["nprobe"] for step in Ivf(20).design(2_000, 16).ladder] == [1, 2, 3, 4, 6, 8, 12, 16, 20]
 
 
+@pytest.mark.parametrize("family", [Ivf(), IvfPq(), Ivf(64)], ids=str)
+@pytest.mark.parametrize("num_items", [1, 2, 3, 7])
+def test_a_catalogue_of_a_few_items_has_settings_to_try(family: Family, num_items: int) -> None:
+    ladder = family.design(num_items, 8).ladder
+    assert max(step["nprobe"] for step in ladder) <= num_items
+
+
 def test_codes_are_refined_more_when_they_cap_the_recall() -> None:
     ladder = IvfPq(32).design(2_000, 16).ladder
     assert ladder[0] == {"nprobe": 4, "k_factor_rf": 4}
