@@ -6,14 +6,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from serving_process import command
+from serving_process import command, free_port
 
 from retrank.contract.bundle import FILES
 from retrank.contract.files import current
 
 
 def _refusal(*overrides: str) -> str:
-    done = subprocess.run(command(*overrides), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command(f"serving.port={free_port()}", *overrides), capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 2, done.stdout + done.stderr
     message = done.stderr.strip()
     assert message.startswith("retrank serve: ")
