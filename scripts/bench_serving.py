@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -55,8 +55,15 @@ class Load:
 class Service:
     port: int
     replicas: int
-    replica_pids: list[int]
-    proxy_pids: list[int]
+    root_pid: int
+
+    def cpu_s(self) -> tuple[float, float]:
+        """Return the CPU seconds of the replicas and of the proxy so far; HAProxy reloads as a new process."""
+        names = _descendants(self.root_pid)
+        replicas = [pid for pid, name in names.items() if name.startswith("ray::ServeReplica")]
+        proxies = [pid for pid, name in names.items() if "/haproxy -db" in name or "ray::ProxyActor" in name]
+        assert len(replicas) == self.replicas, f"{len(replicas)} replicas found, {self.replicas} asked for: {names}"
+        return _cpu_s(replicas), _cpu_s(proxies)
 
 
 def main() -> None:
@@ -66,7 +73,7 @@ def main() -> None:
     with ExitStack() as stack:
         services = [stack.enter_context(_service(arguments.bundle, count)) for count in arguments.replicas]
         for service in services:
-            asyncio.run(_drive(service.port, bodies, concurrency=8, seconds=2.0))  # warm
+            asyncio.run(_drive(service.port, bodies, concurrency=8, seconds=10.0))  # warm; HAProxy settles
         for number in range(arguments.rounds):
             for concurrency in arguments.concurrency:
                 for service in services:
@@ -121,11 +128,7 @@ def _service(bundle: Path, replicas: int) -> Iterator[Service]:
                     break
             else:
                 raise SystemExit(f"the service with {replicas} replica(s) did not start")
-            names = _descendants(process.pid)
-            replica_pids = [pid for pid, name in names.items() if name.startswith("ray::ServeReplica")]
-            proxy_pids = [pid for pid, name in names.items() if "/haproxy -db" in name or "ray::ProxyActor" in name]
-            assert len(replica_pids) == replicas, f"{len(replica_pids)} replicas found, {replicas} asked for: {names}"
-            yield Service(port, replicas, replica_pids, proxy_pids)
+            yield Service(port, replicas, process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             if process.stdout is not None:
@@ -133,11 +136,11 @@ def _service(bundle: Path, replicas: int) -> Iterator[Service]:
 
 
 def _measure(service: Service, bodies: Sequence[bytes], load: Load, *, concurrency: int, seconds: float) -> None:
-    before = _cpu_s(service.replica_pids), _cpu_s(service.proxy_pids), time.process_time()
+    before = *service.cpu_s(), time.process_time()
     started = time.perf_counter()
     load.latencies_s += asyncio.run(_drive(service.port, bodies, concurrency=concurrency, seconds=seconds))
     load.seconds += time.perf_counter() - started
-    after = _cpu_s(service.replica_pids), _cpu_s(service.proxy_pids), time.process_time()
+    after = *service.cpu_s(), time.process_time()
     load.replica_cpu_s += after[0] - before[0]
     load.proxy_cpu_s += after[1] - before[1]
     load.generator_cpu_s += after[2] - before[2]
@@ -191,13 +194,18 @@ def _cpu_s(pids: Sequence[int]) -> float:
 def _descendants(root: int) -> dict[int, str]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and (entry / "stat").exists():
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(entry.name))
+        if entry.name.isdecimal():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
     family = [root]
     for pid in family:
         family.extend(children.get(pid, []))
-    return {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in family}
+    names = {}
+    for pid in family:
+        with suppress(FileNotFoundError, ProcessLookupError):  # ended since it was listed
+            names[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return names
 
 
 def _report(arguments: argparse.Namespace, loads: dict[tuple[int, int], Load]) -> str:

@@ -74,16 +74,19 @@ def _dispatch(name: str, rest: list[str]) -> int:
 
 
 def _with_config_dir(arguments: list[str]) -> list[str]:
-    """Replace `--config-dir DIR` by the Hydra override that searches it too."""
-    if _CONFIG_DIR not in arguments:
+    """Replace `--config-dir DIR` or `--config-dir=DIR` by the Hydra override that searches it too."""
+    spread = [part for argument in arguments for part in _parted(argument)]
+    if _CONFIG_DIR not in spread:
         return arguments
-    position = arguments.index(_CONFIG_DIR)
-    directory = Path(*arguments[position + 1 : position + 2]).resolve()
-    if len(arguments) == position + 1 or not directory.is_dir():
-        raise ConfigError(
-            f"{_CONFIG_DIR} {' '.join(arguments[position + 1 : position + 2])}: expected a folder after it"
-        )
-    return [*arguments[:position], *arguments[position + 2 :], f"hydra.searchpath=[file://{directory}]"]
+    position = spread.index(_CONFIG_DIR)
+    named = spread[position + 1 : position + 2]
+    if not any(named) or not Path(*named).is_dir():
+        raise ConfigError(f"{_CONFIG_DIR} {' '.join(named)}: expected a folder after it")
+    return [*spread[:position], *spread[position + 2 :], f"hydra.searchpath=[file://{Path(*named).resolve()}]"]
+
+
+def _parted(argument: str) -> list[str]:
+    return argument.split("=", 1) if argument.startswith(f"{_CONFIG_DIR}=") else [argument]
 
 
 def _run_once(name: str, overrides: list[str]) -> None:

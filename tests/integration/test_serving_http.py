@@ -102,7 +102,6 @@ def test_a_chunked_body_without_a_length_is_bounded(service: Service) -> None:
         ("POST", "/v1/recommend", b"{", 400),
         ("POST", "/v1/recommend", b'{"k": 0}', 422),
         ("POST", "/v1/recommend", b" " * (MAX_BODY_BYTES + 1), 413),
-        ("POST", "/v1/similar", b'{"item_id": "nothing"}', 404),
         ("GET", "/v1/recommend", b"", 405),
         ("GET", "/elsewhere", b"", 404),
         ("GET", "/v1/popular?k=201", b"", 422),

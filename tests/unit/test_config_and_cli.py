@@ -100,3 +100,20 @@ def test_a_missing_source_exits_with_two_and_leaves_nothing(tmp_path: Path, caps
     assert status == 2
     assert "none.csv" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_folder_of_ones_own_is_searched_too(
+    joined: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "my_shop.yaml").write_text("name: my_shop\nsource:\n  _target_: no.such.Reader\n")
+    named = [f"--config-dir={tmp_path}"] if joined else ["--config-dir", str(tmp_path)]
+    assert main(["ingest", "data=my_shop", *named]) == 2
+    assert "no.such.Reader" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--config-dir"], ["--config-dir", "no-such-folder"], ["--config-dir="]])
+def test_a_folder_that_is_not_there_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ingest", *words]) == 2
+    assert "expected a folder after it" in capsys.readouterr().err

@@ -17,7 +17,7 @@ ReasonCode = Literal["similar_to", "follows", "popular"]
 Source = Literal["sequence", "covisit", "popular", "similar"]
 DegradedReason = Literal[
     "unknown_user",  # a user was named whom the bundle does not know
-    "unknown_items",  # the session holds items the bundle does not know
+    "unknown_items",  # the session holds items the bundle does not know, or they are asked about
     "catalogue_exhausted",  # fewer than k items were left after removing seen and excluded ones
     "sequence_failed",  # a source or stage failed and the next rung of the ladder answered
     "covisit_failed",

@@ -14,7 +14,7 @@ message alone and exits with `exit_code`; a programming error keeps its tracebac
     │   ├── ChecksumError    a file of the bundle is not the one that was sealed
     │   ├── FormatError      the bundle was written by an incompatible version
     │   └── GateError        a quality gate refused the bundle
-    └── RequestError         a request cannot be answered (the service maps it to a 4xx problem)
+    └── RequestError         a request asked on the command line is not valid
 """
 
 
@@ -65,7 +65,7 @@ class GateError(BundleError):
 
 
 class RequestError(RetrankError):
-    """A request cannot be answered; `pointer` names the offending field as a JSON pointer."""
+    """A request is not valid; `pointer` names the offending field as a JSON pointer."""
 
     def __init__(self, message: str, pointer: str = "") -> None:
         super().__init__(message)

@@ -4,6 +4,8 @@ Every block offers two ways in: `forward` for all positions (training) and `newe
 (serving: the other positions of the last block feed nothing). Linear layers have no bias where a norm precedes them.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -120,7 +122,7 @@ class ReluNet(nn.Module):
         return down
 
 
-class Block(nn.Module):
+class Block(nn.Module, ABC):
     """Attention and a feed-forward net, each behind a norm and added to the stream."""
 
     def __init__(self, attention: Attention, net: nn.Module, *, width: int, dropout: float) -> None:
@@ -138,8 +140,9 @@ class Block(nn.Module):
         """Map `[B, L, D]` to the `[B, 1, D]` state of the newest event."""
         return self._advance(states, states[:, -1:], allowed[:, :, -1:])
 
+    @abstractmethod
     def _advance(self, states: torch.Tensor, readers: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        """Move the readers `[B, R, D]` past the stream they read, `[B, L, D]`; `allowed` `[B, 1, R, L]`."""
 
 
 class ClassicBlock(Block):

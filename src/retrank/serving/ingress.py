@@ -13,8 +13,8 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import MutableMapping
-from contextlib import closing
+from collections.abc import Iterator, MutableMapping
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,6 +27,21 @@ config="$3"
 sed -i -e 's/^\\( *bind \\)[*]\\{{0,1\\}}:/\\1{loopback}:/' "$config"
 exec {binary} "$@"
 """
+
+
+@contextmanager
+def prepared(environment: MutableMapping[str, str], host: str) -> Iterator[Path | None]:
+    """`prepare` for as long as a service runs; afterwards the environment is what it was and the folder is gone."""
+    before = dict(environment)
+    folder = prepare(environment, host)
+    try:
+        yield folder
+    finally:
+        for name in set(environment) - set(before):
+            del environment[name]
+        environment.update(before)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def prepare(environment: MutableMapping[str, str], host: str) -> Path | None:

@@ -3,7 +3,6 @@
 import http.client
 import logging
 import os
-import shutil
 import signal
 import socket
 import time
@@ -55,18 +54,16 @@ def serving(settings: Settings) -> Iterator[str]:
     Raises:
         ConfigError: Ray refused to start, or nothing answered in time.
     """
-    folder = ingress.prepare(os.environ, settings.host)
-    try:
-        _start(settings)
-        host = ingress.LOOPBACK if settings.host == "0.0.0.0" else settings.host
-        _wait_until_ready(host, settings)
-        if folder is None:
-            print("no HAProxy binary: Ray's own proxy stands in front, expect a fraction of the throughput")
-        yield f"http://{host}:{settings.port}"
-    finally:
-        _stop()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+    with ingress.prepared(os.environ, settings.host) as folder:
+        try:
+            _start(settings)
+            host = ingress.LOOPBACK if settings.host == "0.0.0.0" else settings.host
+            _wait_until_ready(host, settings)
+            if folder is None:
+                print("no HAProxy binary: Ray's own proxy stands in front, expect a fraction of the throughput")
+            yield f"http://{host}:{settings.port}"
+        finally:
+            _stop()
 
 
 def _start(settings: Settings) -> None:

@@ -18,7 +18,7 @@ from retrank.contract.api import (
     SlateResponse,
 )
 from retrank.contract.bundle import verify
-from retrank.contract.errors import BundleError, RequestError
+from retrank.contract.errors import BundleError
 from retrank.serving.draft import Draft, source_names
 from retrank.serving.pipeline import Clock, Pipeline, Stage
 from retrank.serving.runtime import Runtime, open_runtime
@@ -82,21 +82,12 @@ class Recommender:
     def similar(self, request: SimilarRequest) -> SlateResponse:
         """Return items like one item, ordered by the cosine of their vectors; the item itself is left out.
 
-        Candidates are the largest inner products, so with a `dot` model long vectors enter the race first.
-
-        Raises:
-            RequestError: the bundle does not know the item.
+        An item the bundle does not know, such as one listed an hour ago, is answered with popular items and the
+        degraded reason `unknown_items`: a product page then has something to show.
         """
-        row = self.runtime.items.row(request.item_id)
-        if row == 0:
-            raise RequestError(
-                f"item {request.item_id!r} is not in bundle {self.bundle.id}; expected one of its "
-                f"{len(self.runtime.items)} items, GET /v1/catalogue/items finds them",
-                pointer="/item_id",
-            )
-        anchor = np.array([row], dtype=np.int64)
+        anchor = self.runtime.items.rows([request.item_id]).astype(np.int64)
         draft = Draft(RecommendRequest(k=request.k), history=anchor, excluded=anchor)
-        return self._answer(self._similar, draft, request.request_id)
+        return self._answer(self._similar, draft if len(anchor) else draft.without("unknown_items"), request.request_id)
 
     def popular(self, k: int = 10, request_id: str | None = None) -> SlateResponse:
         """Return the k most popular items; the score is the share of the most popular item's."""
@@ -172,6 +163,7 @@ def _similar_stages(runtime: Runtime, settings: PipelineSettings, tally: Tally) 
         PopularSource(runtime.popular_items),
         RemoveHidden(),
         CosineScore(runtime.item_vectors),
+        PopularScore(runtime.popularity),
         TopK(),
         _explain(runtime, settings),
         Record(tally),

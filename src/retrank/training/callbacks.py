@@ -10,7 +10,7 @@ from retrank.data.batches import Batch
 
 
 class Throughput(pl.Callback):
-    """Count supervised events and time; show events per second in the progress bar.
+    """Count input events and time; show events per second in the progress bar.
 
     Wall time grows when other programs use the machine, processor time hardly does: both are kept, also over resumes.
     """

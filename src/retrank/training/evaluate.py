@@ -82,6 +82,8 @@ def evaluate_run(
     metrics = write_report(run_dir, facts, test, table)
     rows = {facts.model: test.metrics} | {row.name: row.metrics for row in (table.rows if table else [])}
     print(as_text(rows, opened, split, fit_on="train"))
+    if metrics["verdict"]:
+        print("", metrics["verdict"]["text"], *metrics["verdict"]["reasons"], sep="\n")
     print(f"\n{run_dir / PAGE}")
     return metrics
 

@@ -15,6 +15,7 @@ from retrank.metrics.slices import by_history_length, by_target_popularity
 from retrank.training import figures
 from retrank.training.baseline_table import BaselineTable
 from retrank.training.evaluator import Evaluation, save_ranks
+from retrank.training.verdict import verdict
 
 METRICS, REPORT, PAGE, RANKS = "metrics.json", "report.json", "report.html", "ranks.npz"
 METRIC = "ndcg@10"
@@ -70,20 +71,24 @@ def write_report(
         table: baselines on the same test cases.
 
     Returns:
-        what `metrics.json` holds: protocol, data_hash, validation and test metrics, test metrics of each baseline.
+        what `metrics.json` holds: protocol, data_hash, validation and test metrics, test metrics of each baseline, and
+        the verdict on the model, None without baselines.
     """
+    differences = _differences(evaluation, table)
+    rows = table.rows if table else []
+    judged = verdict(facts.model, evaluation, facts.validation, rows, differences) if rows else None
     metrics = {
         "protocol": facts.protocol,
         "data_hash": facts.data_hash,
         "validation": dict(facts.validation),
         "test": evaluation.metrics,
-        "baselines": {row.name: row.metrics for row in table.rows} if table else {},
+        "baselines": {row.name: row.metrics for row in rows},
+        "verdict": asdict(judged) if judged else None,
     }
-    differences = _differences(evaluation, table)
     save_ranks(evaluation, run_dir / RANKS, data_hash=facts.data_hash, protocol=facts.protocol)
     _write_json(run_dir / METRICS, metrics)
-    _write_json(run_dir / REPORT, _report(facts, evaluation, table, differences))
-    page = render("report.html", **_page(run_dir, facts, evaluation, table, differences))
+    _write_json(run_dir / REPORT, {**_report(facts, evaluation, table, differences), "verdict": metrics["verdict"]})
+    page = render("report.html", verdict=judged, **_page(run_dir, facts, evaluation, table, differences))
     (run_dir / PAGE).write_text(page, encoding="utf-8")
     return metrics
 

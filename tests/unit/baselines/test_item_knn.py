@@ -41,3 +41,12 @@ def test_the_score_is_the_sum_over_the_history() -> None:
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigError, match="top_k=0"):
         ItemKNN(top_k=0)
+
+
+def test_of_equal_neighbours_at_the_cut_the_first_in_the_catalogue_stay() -> None:
+    """Every pair is bought together once, so all similarities are equal."""
+    scorer = ItemKNN(top_k=3, shrink=0.0)
+    scorer.fit(Sequences.from_lists([list(range(1, 41))]), 40)
+    similarities = scorer.similarities.toarray()
+    assert similarities[1].nonzero()[0].tolist() == [2, 3, 4]
+    assert similarities[40].nonzero()[0].tolist() == [1, 2, 3]

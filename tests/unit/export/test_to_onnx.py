@@ -119,8 +119,8 @@ class Descending(nn.Module):
         self.item, self.position = nn.Embedding(31, 8), nn.Embedding(12, 8)
 
     def encode_all(self, item_rows: torch.Tensor) -> torch.Tensor:
-        """Not needed here."""
-        raise NotImplementedError
+        """Sum up to every position."""
+        return torch.stack([self(item_rows[:, : stop + 1]) for stop in range(item_rows.shape[1])], dim=1)
 
     def item_vectors(self) -> torch.Tensor:
         """Return the item table."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from retrank.contract.api import RecommendRequest, Session, SimilarRequest, SlateResponse
-from retrank.contract.errors import ChecksumError, RequestError
+from retrank.contract.errors import ChecksumError
 from retrank.contract.golden import read_golden
 from retrank.policy.covisit import Successors
 from retrank.serving.recommender import Recommender
@@ -132,10 +132,20 @@ def test_similar_items_leave_out_the_item_itself(recommender: Recommender) -> No
     assert slate.items[0].score == pytest.approx(float(vectors[closest] @ vectors[3]), abs=1e-5)
 
 
-def test_similar_to_an_unknown_item_is_a_request_error_that_names_the_field(recommender: Recommender) -> None:
-    with pytest.raises(RequestError, match="'nothing' is not in bundle") as caught:
-        recommender.similar(SimilarRequest(item_id="nothing"))
-    assert caught.value.pointer == "/item_id"
+def test_similar_to_an_unknown_item_is_what_is_popular_and_says_so(recommender: Recommender) -> None:
+    slate = recommender.similar(SimilarRequest(item_id="nothing", k=5))
+    assert _ids(slate) == _ids(recommender.popular(5))
+    assert slate.degraded.reasons == ["unknown_items"]
+    assert {source for item in slate.items for source in item.sources} == {"popular"}
+
+
+def test_similar_items_are_nearest_by_angle_however_long_other_vectors_are(recommender: Recommender) -> None:
+    vectors = recommender.runtime.item_vectors.copy()
+    vectors[20:] *= 100.0  # inner products with these are the largest
+    runtime = replace(recommender.runtime, item_vectors=vectors)
+    slate = Recommender(runtime, PipelineSettings(num_candidates=5)).similar(SimilarRequest(item_id="i3", k=5))
+    direct = vectors[1:] @ vectors[3] / np.linalg.norm(vectors[1:], axis=1)
+    assert _ids(slate) == [f"i{row + 1}" for row in np.argsort(-direct, kind="stable") if row != 2][:5]
 
 
 def test_a_given_request_id_is_kept_and_a_missing_one_made_up(recommender: Recommender) -> None:

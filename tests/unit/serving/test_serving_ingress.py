@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from retrank.serving.ingress import prepare
+from retrank.serving.ingress import prepare, prepared
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +28,17 @@ def test_haproxy_and_throughput_flags_are_on_when_the_binary_is_there(binary: Pa
     assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert environment["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
     assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_a_second_service_in_one_process_starts_from_a_clean_environment(binary: Path) -> None:
+    untouched = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary), "HOME": "/home/me"}
+    environment = dict(untouched)
+    for _ in range(2):
+        with prepared(environment, "127.0.0.1") as folder:
+            assert folder is not None
+            assert Path(environment["RAY_SERVE_HAPROXY_BINARY_PATH"]).parent == folder
+        assert environment == untouched
+        assert not folder.exists()
 
 
 def test_an_operator_can_switch_haproxy_off(binary: Path) -> None:

@@ -138,9 +138,10 @@ def test_unknown_routes_and_wrong_methods_are_problems_too(client: Client) -> No
     assert refused.headers["allow"] == "POST"
 
 
-def test_an_unknown_item_is_a_404_that_names_the_field(client: Client) -> None:
-    problem = _problem(client.post("/v1/similar", json={"item_id": "nothing"}))
-    assert (problem.status, problem.code, problem.errors[0].pointer) == (404, "unknown_item", "/item_id")
+def test_an_item_nobody_knows_yet_still_gets_a_slate(client: Client) -> None:
+    answer = client.post("/v1/similar", json={"item_id": "nothing", "k": 4})
+    slate = SlateResponse.model_validate_json(answer.content)
+    assert (answer.status_code, len(slate.items), slate.degraded.reasons) == (200, 4, ["unknown_items"])
 
 
 @pytest.mark.parametrize(

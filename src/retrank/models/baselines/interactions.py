@@ -31,7 +31,11 @@ def strongest_per_row(block: NDArray[np.float32], top_k: int) -> tuple[NDArray[n
         column; 0 and 0.0 where a row has fewer positive entries.
     """
     top_k = min(top_k, block.shape[1] - 1)
-    columns = np.sort(np.argpartition(-block, top_k - 1, axis=1)[:, :top_k], axis=1)
+    cut = np.partition(block, -top_k, axis=1)[:, -top_k, None]
+    above, level = block > cut, block == cut
+    room = top_k - np.count_nonzero(above, axis=1, keepdims=True)  # for entries at the cut, smallest column first
+    kept = above | (level & (np.cumsum(level, axis=1) <= room))
+    columns = np.nonzero(kept)[1].reshape(len(block), top_k)
     values = np.take_along_axis(block, columns, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
     columns, values = np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)

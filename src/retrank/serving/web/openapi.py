@@ -28,7 +28,6 @@ _MODELS: tuple[type[BaseModel], ...] = (
 )
 _MEANINGS = {
     400: "the body is not JSON",
-    404: "unknown item",
     413: "the body is too large",
     415: "the body is not declared as JSON",
     422: "a field does not fit; `errors` names it",

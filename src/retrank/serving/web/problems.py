@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import FieldProblem, Problem
-from retrank.contract.errors import RequestError
 from retrank.serving.web.request_id import request_id_of
 
 MEDIA_TYPE = "application/problem+json"
@@ -47,7 +46,6 @@ class ProblemError(Exception):
 def install(app: FastAPI) -> None:
     """Answer every error of an application with a problem document."""
     app.add_exception_handler(ProblemError, _on_problem)
-    app.add_exception_handler(RequestError, _on_request_error)
     app.add_exception_handler(RequestValidationError, _on_query)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_middleware(LastResort)
@@ -121,12 +119,6 @@ def _response(
 def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
     return _response(request, error.status, error.detail, error.errors)
-
-
-def _on_request_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    fields = [FieldProblem(pointer=error.pointer, detail=str(error))]
-    return _response(request, HTTPStatus.NOT_FOUND, str(error), fields, code="unknown_item")
 
 
 def _on_http(request: Request, error: Exception) -> Response:

@@ -114,11 +114,11 @@ def _add_slates(app: FastAPI, recommender: Recommender) -> None:
 
     @app.post(
         "/v1/similar",
-        responses=openapi.answers(SlateResponse, 400, 404, 413, 415, 422),
+        responses=openapi.answers(SlateResponse, 400, 413, 415, 422),
         openapi_extra=openapi.body_of(SimilarRequest, {"item_id": "85123A", "k": 10}),
     )
     async def similar(request: Request) -> Response:
-        """List the items closest to one item; 404 when the bundle does not know it."""
+        """List the items closest to one item; popular ones, marked degraded, when the bundle does not know it."""
         asked = _named(request, await read_model(request, SimilarRequest))
         return _json(recommender.similar(asked))
 

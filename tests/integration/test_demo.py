@@ -1,0 +1,35 @@
+"""`make demo` without the installation: the whole path on the built-in shop, and again on what is already there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retrank.serving.ingress import free_port
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "demo.py"
+BRIEF = ("trainer.max_epochs=1", "baselines=false")
+
+
+def _demo(folder: Path, *overrides: str) -> str:
+    command = [sys.executable, str(SCRIPT), "--once", f"--port={free_port()}", *overrides]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_demo_answers_and_does_nothing_twice(tmp_path: Path) -> None:
+    first = _demo(tmp_path, *BRIEF)
+    assert "first answer after" in first
+    assert len(re.findall(r"(?m)^ *\d+ +-?\d+\.\d{3} ", first)) == 10  # rank, score, ...
+    second = _demo(tmp_path, *BRIEF)
+    assert "2/4 reuse the trained run" in second
+    assert "3/4 reuse the bundle" in second
+    assert "retrank train" not in second
+    other = _demo(tmp_path, *BRIEF, "seed=2")
+    assert "2/4 train" in other
+    assert "3/4 export" in other
+    assert len(list((tmp_path / "runs" / "online_retail_sasrec").iterdir())) == 2
