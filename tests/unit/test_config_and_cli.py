@@ -103,9 +103,7 @@ def test_a_missing_source_exits_with_two_and_leaves_nothing(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize("joined", [False, True])
-def test_a_folder_of_ones_own_is_searched_too(
-    joined: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_of_ones_own_is_searched_too(joined: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "my_shop.yaml").write_text("name: my_shop\nsource:\n  _target_: no.such.Reader\n")
     named = [f"--config-dir={tmp_path}"] if joined else ["--config-dir", str(tmp_path)]
