@@ -161,7 +161,7 @@ def _titles(bundle: Path) -> dict[str, str]:
 
 def _stop(service: subprocess.Popen[bytes]) -> None:
     if service.poll() is None:
-        os.killpg(service.pid, signal.SIGINT)
+        service.terminate()  # not SIGINT, which a process started in the background ignores
         try:
             service.wait(timeout=30)
         except subprocess.TimeoutExpired:
