@@ -20,29 +20,38 @@ COMPARE_ALL_UP_TO = 100_000
 """Catalogue size up to which an item is compared with every other to find the similar ones."""
 
 
-@dataclass(frozen=True)
-class SequenceSource:
-    """Items whose vectors have the largest inner product with the query the model makes of the history."""
+class _FromHistory:
+    """What the sources that start from a history have in common."""
 
-    encoder: QueryEncoder
-    index: ItemIndex
-    num_candidates: int
     step: Step = "retrieve"
-    on_failure: DegradedReason = "sequence_failed"
+    num_candidates: int
 
     def applies(self, draft: Draft) -> bool:
         """Needs a history."""
         return len(draft.history) > 0
 
+    def _wanted(self, draft: Draft) -> int:
+        return draft.over_fetch(max(self.num_candidates, draft.request.k))
+
+
+@dataclass(frozen=True)
+class SequenceSource(_FromHistory):
+    """Items whose vectors have the largest inner product with the query the model makes of the history."""
+
+    encoder: QueryEncoder
+    index: ItemIndex
+    num_candidates: int
+    on_failure: DegradedReason = "sequence_failed"
+
     def run(self, draft: Draft) -> Draft:
         """Add the nearest items and keep the query for scoring."""
         query = self.encoder.encode(draft.history)
-        rows = self.index.search(query, draft.over_fetch(max(self.num_candidates, draft.request.k)))
+        rows = self.index.search(query, self._wanted(draft))
         return replace(draft, query=query, candidates=draft.candidates.add(rows, "sequence"))
 
 
 @dataclass(frozen=True)
-class SimilarSource:
+class SimilarSource(_FromHistory):
     """Items whose vectors point where that of the one item of the history points.
 
     The nearest by cosine; beyond `COMPARE_ALL_UP_TO` items the index proposes the largest inner products instead, and
@@ -52,17 +61,12 @@ class SimilarSource:
     item_vectors: NDArray[np.float32]
     index: ItemIndex
     num_candidates: int
-    step: Step = "retrieve"
     on_failure: DegradedReason = "sequence_failed"
-
-    def applies(self, draft: Draft) -> bool:
-        """Needs the item."""
-        return len(draft.history) > 0
 
     def run(self, draft: Draft) -> Draft:
         """Add the nearest items."""
         anchor = draft.history[-1:]
-        wanted = draft.over_fetch(max(self.num_candidates, draft.request.k))
+        wanted = self._wanted(draft)
         if len(self.item_vectors) - 1 > COMPARE_ALL_UP_TO:
             rows = self.index.search(np.ascontiguousarray(self.item_vectors[anchor[0]]), wanted)
         else:
@@ -72,23 +76,18 @@ class SimilarSource:
 
 
 @dataclass(frozen=True)
-class CovisitSource:
+class CovisitSource(_FromHistory):
     """Items that usually follow the newest events of the history."""
 
     successors: Successors
     window: int
     num_candidates: int
-    step: Step = "retrieve"
     on_failure: DegradedReason = "covisit_failed"
-
-    def applies(self, draft: Draft) -> bool:
-        """Needs a history."""
-        return len(draft.history) > 0
 
     def run(self, draft: Draft) -> Draft:
         """Add the strongest followers; ties go to the smaller row."""
         rows, scores = followers(draft.history, self.successors, window=self.window)
-        best = np.lexsort((rows, -scores))[: draft.over_fetch(max(self.num_candidates, draft.request.k))]
+        best = np.lexsort((rows, -scores))[: self._wanted(draft)]
         return replace(draft, candidates=draft.candidates.add(rows[best], "covisit"))
 
 
