@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from retrank.contract.bundle import VerifiedBundle
+from retrank.contract.encode import ITEM_ROWS, InputName
 from retrank.contract.manifest import DataFacts, MetricFacts
 from retrank.contract.sequences import Sequences
 from retrank.export.assemble import assemble
@@ -24,6 +25,8 @@ CREATED_AT = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 class TinyEncoder(nn.Module):
     """Recency-weighted mean of item vectors: a query encoder that is small, fast to export and easy to reason about."""
+
+    inputs: tuple[InputName, ...] = (ITEM_ROWS,)
 
     def __init__(self, num_items: int = 50, max_length: int = 10, width: int = 8, seed: int = 0) -> None:
         super().__init__()

@@ -12,6 +12,7 @@
 Only the command that runs is imported, so `retrank serve` never loads torch.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -39,6 +40,7 @@ _COMMANDS = {
 _COMPARE = "retrank.training.compare:main"
 _CONFIG_DIR = "--config-dir"
 _INTERRUPTED = 130
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"retrank {name}: interrupted", file=sys.stderr)
         return _INTERRUPTED
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        print(f"retrank {name}: cannot write: {error}; free space or rights and try again", file=sys.stderr)
+        return RetrankError.exit_code
 
 
 def _dispatch(name: str, rest: list[str]) -> int:

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from retrank.models.hstu import HSTU
 from retrank.models.sasrec import SASRec
 
 NUM_ITEMS, MAX_LENGTH = 30, 12
-Make = Callable[[], SASRec]
+Model = SASRec | HSTU
+Make = Callable[[], Model]
 
 
 def _sasrec(**settings: object) -> Make:
@@ -22,12 +24,25 @@ def _sasrec(**settings: object) -> Make:
     return make
 
 
+def _hstu(**settings: object) -> Make:
+    def make() -> HSTU:
+        torch.manual_seed(0)
+        common = {"max_length": MAX_LENGTH, "width": 16, "num_blocks": 2, "num_heads": 2, "dropout": 0.1}
+        return HSTU(NUM_ITEMS, **(common | settings))  # type: ignore[arg-type]  # settings of several types
+
+    return make
+
+
 ENCODERS = {
     "gated cosine": _sasrec(flavour="gated", similarity="cosine"),
     "gated dot": _sasrec(flavour="gated", similarity="dot"),
     "classic cosine": _sasrec(flavour="classic", similarity="cosine"),
     "classic dot": _sasrec(flavour="classic", similarity="dot"),
     "one block": _sasrec(num_blocks=1),
+    "hstu": _hstu(),
+    "hstu without times": _hstu(time_bias=False),
+    "hstu dot, one block": _hstu(similarity="dot", num_blocks=1),
+    "hstu, eight blocks": _hstu(num_blocks=8),
 }
 every_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS.keys())
 
@@ -36,11 +51,27 @@ def _histories(batch: int, length: int, seed: int = 1) -> torch.Tensor:
     return torch.randint(1, NUM_ITEMS + 1, (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
+def _inputs(model: Model, item_rows: torch.Tensor) -> list[torch.Tensor]:
+    """Return what the model reads; events become older faster and faster, padding has age 0."""
+    steps = torch.arange(item_rows.shape[1] - 1, -1, -1)
+    values = {"item_rows": item_rows, "ages": 50 * steps**3 * (item_rows != 0)}
+    return [values[name] for name in model.inputs]
+
+
+def _query(model: Model, item_rows: torch.Tensor) -> torch.Tensor:
+    query: torch.Tensor = model(*_inputs(model, item_rows))
+    return query
+
+
+def _queries(model: Model, item_rows: torch.Tensor) -> torch.Tensor:
+    return model.encode_all(*_inputs(model, item_rows))
+
+
 @every_encoder
 def test_the_newest_query_is_the_last_of_all_queries(make: Make) -> None:
     model, histories = make().eval(), _histories(5, 9)
     histories[0, :4] = histories[1, :8] = 0
-    torch.testing.assert_close(model(histories), model.encode_all(histories)[:, -1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(_query(model, histories), _queries(model, histories)[:, -1], atol=1e-5, rtol=1e-4)
 
 
 @every_encoder
@@ -48,9 +79,9 @@ def test_the_width_of_the_padding_does_not_matter(make: Make) -> None:
     model, histories = make().eval(), _histories(4, 5)
     for padding in (1, 3, MAX_LENGTH - 5):
         padded = F.pad(histories, (padding, 0))
-        torch.testing.assert_close(model(padded), model(histories), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(_query(model, padded), _query(model, histories), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(
-            model.encode_all(padded)[:, padding:], model.encode_all(histories), atol=1e-5, rtol=1e-4
+            _queries(model, padded)[:, padding:], _queries(model, histories), atol=1e-5, rtol=1e-4
         )
 
 
@@ -59,14 +90,14 @@ def test_a_query_never_sees_the_future(make: Make) -> None:
     model, histories = make().eval(), _histories(3, 8)
     changed = histories.clone()
     changed[:, 5:] = _histories(3, 3, seed=9)
-    torch.testing.assert_close(model.encode_all(histories)[:, :5], model.encode_all(changed)[:, :5])
+    torch.testing.assert_close(_queries(model, histories)[:, :5], _queries(model, changed)[:, :5])
 
 
 @every_encoder
 def test_other_histories_in_the_batch_do_not_matter(make: Make) -> None:
     model, histories = make().eval(), _histories(4, 6)
-    alone = torch.cat([model(row[None]) for row in histories])
-    torch.testing.assert_close(model(histories), alone, atol=1e-5, rtol=1e-4)
+    alone = torch.cat([_query(model, row[None]) for row in histories])
+    torch.testing.assert_close(_query(model, histories), alone, atol=1e-5, rtol=1e-4)
 
 
 @every_encoder
@@ -75,12 +106,12 @@ def test_order_of_events_matters(make: Make) -> None:
     with torch.no_grad():  # weights near zero at the start would hide it
         for parameter in model.parameters():
             parameter.mul_(10 if parameter.ndim == 2 else 1)
-    assert not torch.allclose(model(histories), model(histories[:, [2, 0, 1, 3]]), atol=1e-4)
+    assert not torch.allclose(_query(model, histories), _query(model, histories[:, [2, 0, 1, 3]]), atol=1e-4)
 
 
 @every_encoder
 def test_padding_alone_gives_finite_queries(make: Make) -> None:
-    assert torch.isfinite(make().eval()(torch.zeros(2, 3, dtype=torch.int64))).all()
+    assert torch.isfinite(_query(make().eval(), torch.zeros(2, 3, dtype=torch.int64))).all()
 
 
 @every_encoder
@@ -92,7 +123,7 @@ def test_saved_and_loaded_weights_give_equal_queries(make: Make) -> None:
     torch.save(model.state_dict(), stream)
     stream.seek(0)
     fresh.load_state_dict(torch.load(stream, weights_only=True))
-    assert torch.equal(fresh(_histories(2, 4)), model(_histories(2, 4)))
+    assert torch.equal(_query(fresh, _histories(2, 4)), _query(model, _histories(2, 4)))
 
 
 @every_encoder
@@ -103,10 +134,10 @@ def test_it_can_learn_one_batch_by_heart(make: Make) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     temperature = 0.1 if model.similarity == "cosine" else 1.0
     for _ in range(150):
-        logits = model.encode_all(inputs).flatten(0, 1) @ model.item_vectors()[1:].T / temperature
+        logits = _queries(model, inputs).flatten(0, 1) @ model.item_vectors()[1:].T / temperature
         loss = F.cross_entropy(logits, targets - 1)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         optimizer.step()
-    predicted = (model.eval().encode_all(inputs).flatten(0, 1) @ model.item_vectors()[1:].T).argmax(-1) + 1
+    predicted = (_queries(model.eval(), inputs).flatten(0, 1) @ model.item_vectors()[1:].T).argmax(-1) + 1
     assert (predicted == targets).float().mean().item() == 1.0

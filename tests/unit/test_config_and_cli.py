@@ -1,5 +1,6 @@
 """Composing a configuration and running a command: what a person sees when a key is wrong."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,26 @@ def test_a_folder_of_ones_own_is_searched_too(joined: bool, tmp_path: Path, caps
 def test_a_folder_that_is_not_there_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ingest", *words]) == 2
     assert "expected a folder after it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "trainer.max_epoch=3"], "did you mean trainer.max_epochs"),
+        (["train", "trainer.max_epoch=3"], "`retrank train --help` lists the keys"),
+        (["ingest", "data.delimiter=;"], "quote twice what is not a plain word"),
+        (["train"], "name has no value; set name=..."),
+    ],
+)
+def test_mistakes_at_the_shell_get_advice(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/a/checkpoints/last.ckpt")
+
+    monkeypatch.setattr("retrank.serving.ask.run", full)
+    assert main(["recommend", "bundle=b"]) == 2
+    assert "cannot write: [Errno 28] No space left on device" in capsys.readouterr().err

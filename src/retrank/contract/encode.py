@@ -1,28 +1,72 @@
 """From a history to the arrays a model reads: the one implementation, used by training, export and serving."""
 
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 
 PADDING_ROW = 0
+InputName = Literal["item_rows", "ages"]
+ITEM_ROWS: InputName = "item_rows"
+AGES: InputName = "ages"
+"""Names of what a model can read. `ages`: whole seconds from an event to the moment that is asked about, >= 0."""
+
+ModelInputs = Mapping[InputName, NDArray[np.int64]]
+"""`[B, L]` int64 by name; newest event last, padded on the left with 0."""
+_SECOND = 1_000_000
 
 
-def pad_left(histories: Sequences, max_length: int) -> NDArray[np.int64]:
+def encode(histories: Sequences, inputs: Sequence[InputName], max_length: int) -> ModelInputs:
     """Keep the newest `max_length` events of each history and pad on the left.
 
     Args:
         histories: B histories, oldest event first.
+        inputs: which arrays the model reads, of `ITEM_ROWS` and `AGES`.
         max_length: longest history a model reads, >= 1.
 
     Returns:
-        `[B, L]` int64 item rows with L = min(max_length, longest history), at least 1; newest event last, 0 = padding.
+        One `[B, L]` int64 array per name with L = min(max_length, longest history), at least 1; newest event last.
+        The moment asked about is `histories.asked_at`; without one it is that of the newest event.
+
+    Raises:
+        DataError: ages are asked for and the histories have no times.
     """
     lengths = np.minimum(histories.lengths, max_length)
     width = max(1, int(lengths.max(initial=0)))
     columns = np.arange(width) - (width - lengths)[:, None]
-    positions = (histories.offsets[1:] - lengths)[:, None] + columns
-    encoded = np.full((len(histories), width), PADDING_ROW, dtype=np.int64)
     real = columns >= 0
-    encoded[real] = histories.item_rows[positions[real]]
+    positions = ((histories.offsets[1:] - lengths)[:, None] + columns)[real]
+    values = {ITEM_ROWS: histories.item_rows, AGES: _ages(histories) if AGES in inputs else None}
+    encoded: dict[InputName, NDArray[np.int64]] = {}
+    for name in inputs:
+        column = values[name]
+        assert column is not None, "ages are made when they are asked for"
+        encoded[name] = np.full((len(histories), width), PADDING_ROW, dtype=np.int64)
+        encoded[name][real] = column[positions]
     return encoded
+
+
+def asked_now(item_rows: NDArray[np.integer], ages: NDArray[np.integer]) -> Sequences:
+    """Return one history of H events, oldest first, that are `ages` `[H]` seconds old when something is asked."""
+    offsets = np.array([0, len(item_rows)], dtype=np.int64)
+    times = -np.asarray(ages, dtype=np.int64) * _SECOND
+    return Sequences(np.asarray(item_rows, dtype=np.int32), offsets, times, np.zeros(1, dtype=np.int64))
+
+
+def _ages(histories: Sequences) -> NDArray[np.int64]:
+    """Return `[E]` int64 seconds before the moment asked about."""
+    if histories.times is None:
+        raise DataError(
+            "this model reads how long ago events were and the histories have no times; set model.time_bias=false, "
+            "or ingest a source with a time column"
+        )
+    asked_at = histories.asked_at
+    if asked_at is None:
+        newest = np.maximum(histories.offsets[1:] - 1, 0)
+        asked_at = histories.times[newest] if len(histories.times) else np.zeros(len(histories), dtype=np.int64)
+    ages: NDArray[np.int64] = (np.repeat(asked_at, histories.lengths) - histories.times) // _SECOND
+    return np.maximum(ages, 0)

@@ -10,6 +10,7 @@ message alone and exits with `exit_code`; a programming error keeps its tracebac
     │   └── BadRowsError     more rows were rejected than the configured share allows
     ├── DownloadError        a remote file could not be fetched or is not the one expected
     ├── TrainingError        a run diverged or cannot be resumed
+    │   └── InterruptedRun   a signal ended a run; its last checkpoint is kept
     ├── BundleError          a bundle cannot be written or opened
     │   ├── ChecksumError    a file of the bundle is not the one that was sealed
     │   ├── FormatError      the bundle was written by an incompatible version
@@ -46,6 +47,14 @@ class DownloadError(RetrankError):
 
 class TrainingError(RetrankError):
     """A run diverged or cannot be resumed."""
+
+
+class InterruptedRun(TrainingError):  # noqa: N818  (nothing is wrong)
+    """A signal ended a run; `exit_code` is 128 + the number of the signal, as in a shell."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 class BundleError(RetrankError):

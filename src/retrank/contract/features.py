@@ -8,16 +8,13 @@ import hashlib
 import json
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrank.contract.bundle import FEATURES, VerifiedBundle
-from retrank.contract.encode import pad_left
+from retrank.contract.encode import InputName, ModelInputs, encode
 from retrank.contract.errors import FormatError
 from retrank.contract.sequences import Sequences
 
-INPUT_NAME = "item_rows"
 OUTPUT_NAME = "query"
 ITEM_COLUMN = "item_id"
 USER_COLUMN = "user_id"
@@ -28,13 +25,13 @@ class FeatureSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    encoding: Literal["item_rows/1"] = "item_rows/1"
+    encoding: Literal["inputs/1"] = "inputs/1"
     max_length: int = Field(ge=1)
     similarity: Literal["dot", "cosine"]
     keeps: Literal["newest"] = "newest"
     padding_side: Literal["left"] = "left"
     padding_row: Literal[0] = 0
-    input_name: Literal["item_rows"] = "item_rows"
+    inputs: tuple[InputName, ...] = ("item_rows",)
     output_name: Literal["query"] = "query"
     item_column: Literal["item_id"] = "item_id"
     user_column: Literal["user_id"] = "user_id"
@@ -48,9 +45,9 @@ class FeatureSpec(BaseModel):
         """SHA-256 of the canonical JSON as lower-case hex."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
-    def encode(self, histories: Sequences) -> NDArray[np.int64]:
-        """Encode B histories as `[B, L]` int64 model input, L <= max_length."""
-        return pad_left(histories, self.max_length)
+    def encode(self, histories: Sequences) -> ModelInputs:
+        """Encode B histories as the `[B, L]` int64 inputs of the model, L <= max_length."""
+        return encode(histories, self.inputs, self.max_length)
 
 
 def read_features(bundle: VerifiedBundle) -> FeatureSpec:

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from retrank.contract.encode import pad_left
+from retrank.contract.encode import asked_now
 from retrank.contract.errors import BundleError, FormatError
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 
-Encoder = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""`[B, L]` int64 item rows -> `[B, D]` float32 queries."""
+Encoder = Callable[[Sequences], NDArray[np.float32]]
+"""B histories -> `[B, D]` float32 queries."""
 
 
 class GoldenCase(BaseModel):
@@ -29,6 +29,7 @@ class GoldenCase(BaseModel):
         kind: what sort of request it is.
         item_ids: raw ids of the history, oldest first, unknown ones included.
         item_rows: rows of the known ones among them; what the encoder is given.
+        ages: whole seconds from each of these events to the request, >= 0; what the encoder is given, if it reads them.
         top_rows: rows of the K best items, best first, ties by row.
         top_item_ids: their raw ids.
         top_scores: their scores, non-increasing.
@@ -40,10 +41,15 @@ class GoldenCase(BaseModel):
     kind: Literal["user", "session", "single_item", "unknown_items", "nothing"]
     item_ids: list[str]
     item_rows: list[int]
+    ages: list[int]
     top_rows: list[int]
     top_item_ids: list[str]
     top_scores: list[float]
     tolerance: float = Field(gt=0)
+
+    def history(self) -> Sequences:
+        """Return the history that the encoder is given."""
+        return asked_now(np.array(self.item_rows, dtype=np.int32), np.array(self.ages, dtype=np.int64))
 
 
 def write_golden(path: Path, cases: Iterable[GoldenCase]) -> None:
@@ -73,7 +79,6 @@ def check_golden(
     encode: Encoder,
     item_vectors: NDArray[np.float32],
     items: Vocab,
-    max_length: int,
 ) -> float:
     """Answer every golden request again and return the largest score difference seen.
 
@@ -82,7 +87,6 @@ def check_golden(
         encode: the query encoder under test.
         item_vectors: `[N + 1, D]` float32, row 0 unused.
         items: the item vocab under test.
-        max_length: longest history the encoder reads.
 
     Raises:
         BundleError: there is no case, or one got another answer.
@@ -93,7 +97,7 @@ def check_golden(
     for number, case in enumerate(cases, start=1):
         where = f"golden request {number} ({case.kind}, history {case.item_ids[-3:]})"
         _check_rows(case, items, where)
-        query = encode(pad_left(Sequences.from_lists([case.item_rows]), max_length))[0]  # [D]
+        query = encode(case.history())[0]  # [D]
         scores = item_vectors[1:] @ query  # [N]
         worst = max(worst, _check_scores(case, scores, where))
     return worst

@@ -20,11 +20,14 @@ class Sequences:
         item_rows: `[E]` int32, values 1..num_items, oldest event first within a user.
         offsets: `[U + 1]` int64, non-decreasing, `offsets[0] == 0`, `offsets[-1] == E`.
         times: `[E]` int64 microseconds since the Unix epoch (UTC), non-decreasing within a user; None if unknown.
+        asked_at: `[U]` int64, the moment (as in `times`) for which something is asked about each history, no earlier
+            than its newest event; None when nothing is asked or the moment is unknown.
     """
 
     item_rows: NDArray[np.int32]
     offsets: NDArray[np.int64]
     times: NDArray[np.int64] | None = None
+    asked_at: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         """Refuse columns that do not fit together.
@@ -37,6 +40,8 @@ class Sequences:
             raise DataError(f"offsets end at {last} but there are {len(self.item_rows)} events; they must agree")
         if self.times is not None and len(self.times) != len(self.item_rows):
             raise DataError(f"{len(self.times)} times for {len(self.item_rows)} events; one per event is needed")
+        if self.asked_at is not None and len(self.asked_at) != len(self):
+            raise DataError(f"{len(self.asked_at)} moments asked about for {len(self)} users; one per user is needed")
 
     def __len__(self) -> int:
         """Return the number of users U."""
@@ -58,15 +63,17 @@ class Sequences:
     def take(self, users: NDArray[np.integer]) -> "Sequences":
         """Return the sequences of the given 0-based user positions, in that order (one vectorised gather)."""
         starts, lengths = self.offsets[users], self.lengths[users]
-        return self.slices(starts, starts + lengths)
+        return self.slices(starts, starts + lengths, None if self.asked_at is None else self.asked_at[users])
 
-    def slices(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> "Sequences":
+    def slices(
+        self, starts: NDArray[np.int64], stops: NDArray[np.int64], asked_at: NDArray[np.int64] | None = None
+    ) -> "Sequences":
         """Return one sequence per pair of absolute event positions `starts[i]:stops[i]` (one vectorised gather)."""
         lengths = stops - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         times = None if self.times is None else np.asarray(self.times[positions])
-        return Sequences(np.asarray(self.item_rows[positions]), offsets, times)
+        return Sequences(np.asarray(self.item_rows[positions]), offsets, times, asked_at)
 
     @classmethod
     def from_lists(cls, lists: list[list[int]], times: list[list[int]] | None = None) -> "Sequences":

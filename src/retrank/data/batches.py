@@ -4,14 +4,14 @@ An epoch is a pure function of (seed, epoch), so a resumed run sees the batches 
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retrank.contract.encode import PADDING_ROW, pad_left
+from retrank.contract.encode import AGES, ITEM_ROWS, PADDING_ROW, InputName, encode
 from retrank.contract.errors import ConfigError, DataError
 from retrank.contract.sequences import Sequences
 from retrank.data.targets import NextEvent, Targets
@@ -24,14 +24,19 @@ class Batch(NamedTuple):
     """B histories and what is to be predicted after some of their events (T may be 0).
 
     Attributes:
-        item_rows: `[B, L]` int64, left-padded with 0, newest event last.
+        inputs: `[B, L]` int64 arrays by name, left-padded with 0, newest event last; see `contract.encode`.
         positions: `[T]` int64 indices into the flattened `[B * L]` positions that are supervised.
         target_rows: `[T, K]` int64 item rows 1..N, 0 = none; at least one target in each row.
     """
 
-    item_rows: torch.Tensor
+    inputs: dict[InputName, torch.Tensor]
     positions: torch.Tensor
     target_rows: torch.Tensor
+
+    @property
+    def item_rows(self) -> torch.Tensor:
+        """Return the `[B, L]` int64 item rows among the inputs."""
+        return self.inputs[ITEM_ROWS]
 
 
 class _Windows(NamedTuple):
@@ -53,6 +58,7 @@ class Batches:
         batch_size: mean number of histories in a batch, >= 1.
         max_length: events the model reads, >= 1.
         seed: with the epoch it fixes order, windows and targets.
+        inputs: names of the arrays the model reads.
         targets: what is predicted after an event.
         event_dropout: share of input events hidden from the model, 0 <= share < 1; targets are never hidden.
 
@@ -68,6 +74,7 @@ class Batches:
         batch_size: int,
         max_length: int,
         seed: int,
+        inputs: Sequence[InputName] = (ITEM_ROWS,),
         targets: Targets = _TARGETS,
         event_dropout: float = 0.0,
     ) -> None:
@@ -77,7 +84,7 @@ class Batches:
                 f"event_dropout {event_dropout} in 0 <= share < 1"
             )
         self.histories, self.max_length, self.event_dropout = histories, max_length, event_dropout
-        self.seed, self.epoch = seed, 0
+        self.seed, self.epoch, self.inputs = seed, 0, tuple(inputs)
         self.chooser = targets.prepare(histories)
         self.stretches = _answerable_stretches(histories, self.chooser.answerable)
         if len(self.stretches.starts) == 0:
@@ -122,18 +129,21 @@ class Batches:
 
     def _batch(self, windows: _Windows, group: NDArray[np.int64], random: np.random.Generator) -> Batch:
         starts, lengths = windows.starts[group], windows.lengths[group]
-        inputs = self.histories.slices(starts, starts + lengths)
+        stops = starts + lengths
+        asked_at = self.histories.times[stops] if AGES in self.inputs and self.histories.times is not None else None
+        inputs = self.histories.slices(starts, stops, asked_at)  # a window ends before a target: an event follows it
         events = np.arange(lengths.sum()) + np.repeat(starts - inputs.offsets[:-1], lengths)
         chosen = self.chooser.choose(events, random)  # [T, K]
         supervised = np.flatnonzero((chosen >= 0).any(axis=1))
-        item_rows = pad_left(inputs, self.max_length)
+        encoded = encode(inputs, self.inputs, self.max_length)
+        item_rows = encoded[ITEM_ROWS]
         positions = np.flatnonzero(item_rows != PADDING_ROW)[supervised]
         if self.event_dropout:
             item_rows[random.random(item_rows.shape) < self.event_dropout] = PADDING_ROW
         chosen = chosen[supervised]
         target_rows = np.where(chosen >= 0, self.histories.item_rows[chosen], PADDING_ROW)
         return Batch(
-            item_rows=torch.from_numpy(item_rows),
+            inputs={name: torch.from_numpy(values) for name, values in encoded.items()},
             positions=torch.from_numpy(positions),
             target_rows=torch.from_numpy(target_rows.astype(np.int64)),
         )

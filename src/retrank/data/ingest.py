@@ -37,6 +37,7 @@ from retrank.data.store_writer import USER_ROWS, Provenance, Tables, write_store
 from retrank.data.vocab_builder import VocabBuilder
 
 _LOCK = ".lock"
+_EPOCH_YEAR = 1970
 
 
 def run(cfg: Mapping[str, Any]) -> EventStore:
@@ -51,6 +52,8 @@ def run(cfg: Mapping[str, Any]) -> EventStore:
     print(f"{facts.num_users:,} users, {facts.num_items:,} items, {facts.num_events:,} events", end="")
     print(f", {facts.first_event_at:%Y-%m-%d} to {facts.last_event_at:%Y-%m-%d}" if facts.first_event_at else "")
     print("\n".join(report_lines(facts.report)))
+    if facts.last_event_at and facts.last_event_at.year == _EPOCH_YEAR:
+        print("warning: every event is in 1970; is the time unit of the source (data.columns.time_unit) right?")
     return store
 
 

@@ -6,7 +6,7 @@ another into the training data.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -163,7 +163,7 @@ class GlobalTemporal:
         targets = _new_items(inputs, window, num_items, only_first=self.targets == "first")
         kept = np.flatnonzero(targets.lengths > 0)
         counts[f"users_with_only_repeats_{name}"] = len(users) - len(kept)
-        return Cases(users, inputs, targets).take(kept)
+        return _asked(Cases(users, inputs, targets).take(kept))
 
 
 def _last_event_cases(
@@ -174,8 +174,16 @@ def _last_event_cases(
     owners = np.repeat(np.arange(len(users)), inputs.lengths)
     repeated = np.zeros(len(users), dtype=bool)
     repeated[owners[inputs.item_rows == targets.item_rows[owners]]] = True
-    cases = Cases(users, inputs, targets)
+    cases = _asked(Cases(users, inputs, targets))
     return (cases.take(np.flatnonzero(~repeated)) if repeated.any() else cases), int(np.count_nonzero(repeated))
+
+
+def _asked(cases: Cases) -> Cases:
+    """Let each case be asked at the time of its first target, which is when a request would have come."""
+    times = cases.targets.times
+    if times is None:
+        return cases
+    return replace(cases, inputs=replace(cases.inputs, asked_at=times[cases.targets.offsets[:-1]]))
 
 
 def _counts_before(sequences: Sequences, moment: int) -> NDArray[np.int64]:

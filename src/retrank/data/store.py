@@ -210,9 +210,14 @@ def _check_rows(path: Path, expected: int) -> None:
         raise SourceError(f"{path}: {found} rows, expected {expected}; ingest again")
 
 
+_SHOWN_EXAMPLES = 2
+
+
 def report_lines(report: Mapping[str, Any]) -> list[str]:
     """Return the report of a store as lines for a person: rows read, accepted, and counts per rule."""
     lines = [f"rows read {report['rows']:,}, accepted {report['accepted']:,}"]
     for kind, label in (("filtered", "left out"), ("bad", "bad row")):
-        lines += [f"  {label}: {reason} {count:,}" for reason, count in report[kind].items()]
+        for reason, count in report[kind].items():
+            lines.append(f"  {label}: {reason} {count:,}")
+            lines += [f"    {example}" for example in report["examples"].get(reason, [])[:_SHOWN_EXAMPLES]]
     return lines

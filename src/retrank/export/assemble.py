@@ -117,7 +117,7 @@ def assemble(
     say, rng = circumstances.say, np.random.default_rng(circumstances.seed)
     check_fit(model, catalogue, fallbacks)
     gates.check_metrics(model.metrics)
-    spec = FeatureSpec(max_length=model.encoder.max_length, similarity=model.similarity)
+    spec = FeatureSpec(max_length=model.encoder.max_length, similarity=model.similarity, inputs=model.encoder.inputs)
     with staging(root) as staged:
         encoder = _export(model, catalogue, gates, circumstances, staged=staged, rng=rng)
         say(f"export: building the index over {model.encoder.num_items:,} items")
@@ -175,7 +175,7 @@ def _export(
     expected = torch_queries(model.encoder, sample)
     if not np.isfinite(expected).all():
         raise BundleError(f"{model.name}: a query is not finite; the run diverged, train it again")
-    seen = onnx_queries(session, sample, model.encoder.max_length)
+    seen = onnx_queries(session, sample, model.encoder.inputs, model.encoder.max_length)
     parity = compare(expected, seen, vectors, min(gates.parity_top_k, model.encoder.num_items))
     circumstances.say(
         f"export: largest difference {parity.max_difference:.1e}; top-{parity.top_k} lists: {parity.identical:,} "
@@ -221,13 +221,13 @@ def _prove_golden(
         rng=rng,
     )
     write_golden(staged / bundle.GOLDEN, cases)
+    spec = FeatureSpec.model_validate_json((staged / bundle.FEATURES).read_bytes())
     try:
         check_golden(
             read_golden(staged / bundle.GOLDEN),
-            encode=lambda item_rows: run_encoder(encoder.session, item_rows),
+            encode=lambda history: run_encoder(encoder.session, spec.encode(history)),
             item_vectors=np.load(staged / bundle.ITEM_VECTORS, mmap_mode="r"),
             items=Vocab.read(staged / bundle.ITEMS, ITEM_COLUMN),
-            max_length=model.encoder.max_length,
         )
     except BundleError as error:
         raise GateError(f"golden requests: {error}") from error

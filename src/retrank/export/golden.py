@@ -1,10 +1,13 @@
 """Golden requests of a bundle: drawn from real histories, answered by torch and exact search."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.contract.encode import AGES, encode
 from retrank.contract.golden import GoldenCase
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
@@ -17,7 +20,15 @@ NUM_USERS, NUM_SESSIONS, NUM_SINGLE, NUM_PARTLY_UNKNOWN = 12, 10, 8, 4
 TOP_K = 10
 _SESSION_LENGTH = 5
 
-_Request = tuple[str, list[str]]
+_HOUR_US = 3_600_000_000
+
+
+class _Request(NamedTuple):
+    """Raw ids of a history, unknown ones included, and the ages in seconds of the known ones."""
+
+    kind: str
+    item_ids: list[str]
+    ages: list[int]
 
 
 def make_golden(
@@ -40,36 +51,52 @@ def make_golden(
         rng: source of randomness.
     """
     requests = list(_requests(histories, items, encoder.max_length, rng))
-    rows = [items.rows(item_ids).tolist() for _, item_ids in requests]
-    queries = torch_queries(encoder, Sequences.from_lists(rows))
+    rows = [items.rows(request.item_ids).tolist() for request in requests]
+    times = [[-age * 1_000_000 for age in request.ages] for request in requests]
+    asked = replace(Sequences.from_lists(rows, times), asked_at=np.zeros(len(rows), dtype=np.int64))
+    queries = torch_queries(encoder, asked)
     top_rows, top_scores = exact_top_k(queries, item_vectors, min(TOP_K, len(items)))
     return [
         GoldenCase(
-            kind=kind,  # type: ignore[arg-type]  # one of the literals in _requests; pydantic checks it
-            item_ids=item_ids,
+            kind=request.kind,  # type: ignore[arg-type]  # one of the literals in _requests; pydantic checks it
+            item_ids=request.item_ids,
             item_rows=item_rows,
+            ages=request.ages,
             top_rows=best.tolist(),
             top_item_ids=[items.id(row) for row in best],
             top_scores=scores.tolist(),
             tolerance=tolerance,
         )
-        for (kind, item_ids), item_rows, best, scores in zip(requests, rows, top_rows, top_scores, strict=True)
+        for request, item_rows, best, scores in zip(requests, rows, top_rows, top_scores, strict=True)
     ]
 
 
 def _requests(histories: Sequences, items: Vocab, max_length: int, rng: np.random.Generator) -> Iterator[_Request]:
     for user in rng.choice(np.flatnonzero(histories.lengths), NUM_USERS):
-        yield "user", [items.id(row) for row in histories.of(user)[-max_length:].tolist()]
+        yield _real("user", histories.take(np.array([user])), items, max_length)
     sessions = sample_histories(histories, 3 + NUM_SESSIONS + NUM_PARTLY_UNKNOWN, max_length, rng)
-    recent = [[items.id(row) for row in rows.tolist()[-_SESSION_LENGTH:]] for rows in sessions][3:]
-    for item_ids in recent[:NUM_SESSIONS]:
-        yield "session", item_ids
+    recent = [
+        _real("session", sessions.take(np.array([session])), items, _SESSION_LENGTH)
+        for session in range(3, len(sessions))
+    ]
+    yield from recent[:NUM_SESSIONS]
     for row in rng.integers(1, len(items), size=NUM_SINGLE, endpoint=True).tolist():
-        yield "single_item", [items.id(row)]
-    for item_ids in recent[NUM_SESSIONS:]:
-        yield "unknown_items", [_unknown(items, 0), *item_ids, _unknown(items, 1)]
-    yield "unknown_items", [_unknown(items, 2)]
-    yield "nothing", []
+        yield _Request("single_item", [items.id(row)], [0])
+    for _, item_ids, ages in recent[NUM_SESSIONS:]:
+        yield _Request("unknown_items", [_unknown(items, 0), *item_ids, _unknown(items, 1)], ages)
+    yield _Request("unknown_items", [_unknown(items, 2)], [])
+    yield _Request("nothing", [], [])
+
+
+def _real(kind: str, history: Sequences, items: Vocab, max_length: int) -> _Request:
+    """Ask one hour after the newest event of one history; without times every event is new."""
+    newest = history.of(0)[-max_length:].tolist()
+    if history.times is None:
+        ages = np.zeros(len(newest), dtype=np.int64)
+    else:
+        asked_at = history.times[-1:] + _HOUR_US
+        ages = encode(replace(history, asked_at=asked_at), (AGES,), max_length)[AGES][0, -len(newest) :]
+    return _Request(kind, [items.id(row) for row in newest], ages.tolist())
 
 
 def _unknown(items: Vocab, number: int) -> str:

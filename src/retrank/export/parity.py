@@ -9,7 +9,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from retrank.contract.encode import pad_left
+from retrank.contract.encode import InputName, ModelInputs, encode
 from retrank.contract.sequences import Sequences
 from retrank.export.exact import exact_top_k
 from retrank.export.to_onnx import run_encoder
@@ -42,11 +42,14 @@ class Parity:
 
 
 def encode_in_batches(
-    encode: Callable[[NDArray[np.int64]], NDArray[np.float32]], histories: Sequences, max_length: int
+    run: Callable[[ModelInputs], NDArray[np.float32]],
+    histories: Sequences,
+    inputs: tuple[InputName, ...],
+    max_length: int,
 ) -> NDArray[np.float32]:
     """Encode B histories to `[B, D]` float32 queries, similar lengths together so that little padding is computed."""
     order = np.argsort(histories.lengths, kind="stable")
-    parts = [encode(pad_left(histories.take(part), max_length)) for part in _chunks(order)]
+    parts = [run(encode(histories.take(part), inputs, max_length)) for part in _chunks(order)]
     queries = np.empty((len(histories), parts[0].shape[1]), np.float32)
     queries[order] = np.concatenate(parts)
     return queries
@@ -59,21 +62,24 @@ def torch_queries(model: QueryEncoder, histories: Sequences) -> NDArray[np.float
     """
     module = cast(torch.nn.Module, model).eval()
 
-    def encode(item_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(encoded: ModelInputs) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return cast(NDArray[np.float32], module(torch.from_numpy(item_rows)).float().numpy())
+            tensors = (torch.from_numpy(encoded[name]) for name in model.inputs)
+            return cast(NDArray[np.float32], module(*tensors).float().numpy())
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return encode_in_batches(encode, histories, model.max_length)
+        return encode_in_batches(run, histories, model.inputs, model.max_length)
     finally:
         torch.set_num_threads(threads)
 
 
-def onnx_queries(session: ort.InferenceSession, histories: Sequences, max_length: int) -> NDArray[np.float32]:
+def onnx_queries(
+    session: ort.InferenceSession, histories: Sequences, inputs: tuple[InputName, ...], max_length: int
+) -> NDArray[np.float32]:
     """Encode B histories with ONNX Runtime: `[B, D]` float32."""
-    return encode_in_batches(lambda item_rows: run_encoder(session, item_rows), histories, max_length)
+    return encode_in_batches(lambda encoded: run_encoder(session, encoded), histories, inputs, max_length)
 
 
 def compare(

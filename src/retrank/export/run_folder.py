@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.config import instantiate
-from retrank.contract.errors import BundleError, SourceError
+from retrank.contract.errors import BundleError, SourceError, TrainingError
 from retrank.contract.manifest import DataFacts, MetricFacts
 from retrank.contract.sequences import Sequences
 from retrank.data.store import EventStore
@@ -20,7 +20,7 @@ from retrank.training.baseline_table import RECIPES
 from retrank.training.checkpoint import load_model
 from retrank.training.evaluate import baselines_of
 
-METRICS, RUN_CARD = "metrics.json", "run_card.json"
+METRICS, RUN_CARD, PAGE = "metrics.json", "run_card.json", "report.html"
 
 
 class Popular(Protocol):
@@ -55,6 +55,10 @@ def read_run(run_dir: Path, store_path: Path | None) -> tuple[TrainedModel, Even
     encoder = cast(_Encoder, module)
     store = EventStore.open(store_path or Path(config["store"]))
     card = _read_json(run_dir / RUN_CARD)
+    if not (run_dir / PAGE).is_file():
+        raise TrainingError(
+            f"{run_dir}: no {PAGE}, the run ended before its evaluation; `retrank evaluate run={run_dir}` does it"
+        )
     trained_on = card["data"]["data_hash"]
     if trained_on != store.facts.data_hash:
         raise BundleError(

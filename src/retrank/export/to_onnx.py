@@ -23,8 +23,9 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
+from retrank.contract.encode import ModelInputs
 from retrank.contract.errors import BundleError
-from retrank.contract.features import INPUT_NAME, OUTPUT_NAME
+from retrank.contract.features import OUTPUT_NAME
 from retrank.models.protocols import QueryEncoder
 
 OPSET = 20
@@ -32,13 +33,13 @@ OPSET = 20
 
 
 def export_encoder(model: QueryEncoder, path: Path) -> None:
-    """Write `model.forward` to `path`: `item_rows` int64 `[batch, length]` -> `query` float32 `[batch, width]`.
+    """Write `model.forward` to `path`: its inputs, int64 `[batch, length]` each -> `query` float32 `[batch, width]`.
 
     Raises:
         BundleError: the model cannot be exported, or the file is not self-contained or not valid ONNX.
     """
     module = cast(torch.nn.Module, model).eval()
-    example = torch.ones((2, model.max_length), dtype=torch.int64)
+    examples = tuple(torch.ones((2, model.max_length), dtype=torch.int64) for _ in model.inputs)  # one each: no alias
     sizes = {0: torch.export.Dim("batch", min=1)}
     if model.max_length > 1:
         sizes[1] = torch.export.Dim("length", min=1, max=model.max_length)
@@ -46,12 +47,12 @@ def export_encoder(model: QueryEncoder, path: Path) -> None:
         try:
             program = torch.onnx.export(
                 module,
-                (example,),
+                examples,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=[INPUT_NAME],
+                input_names=list(model.inputs),
                 output_names=[OUTPUT_NAME],
-                dynamic_shapes=(sizes,),
+                dynamic_shapes=(sizes,) * len(model.inputs),
                 external_data=False,
                 verbose=False,
             )
@@ -94,16 +95,17 @@ def open_encoder(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
-def run_encoder(session: ort.InferenceSession, item_rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Encode `[B, L]` int64 item rows to `[B, D]` float32 queries.
+def run_encoder(session: ort.InferenceSession, inputs: ModelInputs) -> NDArray[np.float32]:
+    """Encode `[B, L]` int64 inputs to `[B, D]` float32 queries.
 
     Raises:
         BundleError: ONNX Runtime cannot run the graph on this input.
     """
     try:
-        return cast(NDArray[np.float32], session.run([OUTPUT_NAME], {INPUT_NAME: item_rows})[0])
+        return cast(NDArray[np.float32], session.run([OUTPUT_NAME], dict(inputs))[0])
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
-        raise BundleError(f"ONNX Runtime cannot encode a batch of shape {item_rows.shape}: {error}") from error
+        shapes = ", ".join(f"{name} {values.shape}" for name, values in inputs.items())
+        raise BundleError(f"ONNX Runtime cannot encode a batch of shape {shapes}: {error}") from error
 
 
 @contextmanager
@@ -116,6 +118,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "# The axis name: .* will not be used")  # two inputs share their axes
             yield
     finally:
         logger.setLevel(level)

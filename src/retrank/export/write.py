@@ -26,6 +26,8 @@ def write_catalogue(catalogue: Catalogue, directory: Path) -> None:
     users = pa.table({USER_COLUMN: pa.array(list(catalogue.user_ids), pa.string())})
     pq.write_table(users, directory / bundle.USERS)
     np.save(directory / bundle.HISTORY_ITEMS, np.asarray(catalogue.histories.item_rows, dtype=np.int32))
+    times = () if catalogue.histories.times is None else catalogue.histories.times
+    np.save(directory / bundle.HISTORY_TIMES, np.asarray(times, dtype=np.int64))
     np.save(directory / bundle.HISTORY_OFFSETS, np.asarray(catalogue.histories.offsets, dtype=np.int64))
 
 

@@ -1,42 +1,66 @@
-"""Softmax against a shared random sample of the catalogue, for catalogues too large for all items at every step."""
-
-import math
+"""Softmax against a shared sample of the catalogue, for catalogues too large for all items at every step."""
 
 import torch
 from torch import nn
 
-from retrank.contract.errors import ConfigError
+from retrank.losses.logits import refuse_non_positive, target_and_negative_logits
+from retrank.losses.negatives import NegativePool
 
 
 class SampledSoftmax(nn.Module):
-    """Mean cross-entropy of each target against itself and K negatives shared by the batch.
+    """Mean cross-entropy of each target against itself and negatives shared by the batch.
 
-    Negatives are drawn uniformly with replacement. The logQ correction adds `log(N / K)` to their logits, so that
-    the sum over negatives estimates the sum over the catalogue, and the loss that of `FullSoftmax` (from below, by
-    Jensen's inequality; the gap closes as K grows). A negative that is one of the query's own targets is masked.
+    Negatives are uniform (the default), the distinct targets of the batch (`num_negatives=0, num_in_batch=4096`) or
+    both. A negative that is one of the query's own targets is masked. The correction takes the logarithm of each
+    negative's expected count from its logit, so that the sum over negatives estimates the sum over the catalogue, and
+    the loss that of `FullSoftmax` (from below, by Jensen's inequality; the gap closes with more negatives). Without it
+    in-batch negatives push popular items down for being popular.
 
     Args:
-        num_negatives: K, >= 1.
+        num_negatives: K, drawn uniformly from the catalogue with replacement, >= 0.
+        num_in_batch: distinct targets of the batch, at most this many, >= 0; together at least one negative.
         temperature: logits are divided by it, > 0.
+        correct: apply the logQ correction; False shows what it is worth.
+        refined: leave the target uncorrected, as it is present with certainty; False corrects it like a negative, as
+            first published (with uniform negatives alone the correction then cancels). Says nothing if not `correct`.
+        frequency_rate: see `GapFrequency`; says nothing without in-batch negatives.
 
-    Source: Bengio, Senécal 2008 (IEEE Transactions on Neural Networks 19). The target is always present, hence it gets
-    no correction.
+    Raises:
+        ConfigError: a value is out of range.
+
+    Source: Bengio, Senécal 2008 (IEEE Transactions on Neural Networks 19); Yi et al. 2019 (RecSys, "Sampling-bias-
+    corrected neural modeling"); refined: Khrylchenko et al. 2025 (arXiv 2507.09331). Deviations: the refined loss is
+    written as the cross-entropy that has the gradient of the paper's loss with its weight `1 - P(target)`, so that
+    its value compares with the full softmax; an expected count is not conditioned on the draw missing the target, as
+    masking a draw, unlike repeating it, leaves the counts of other items alone.
     """
 
-    def __init__(self, *, num_negatives: int = 512, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        num_negatives: int = 512,
+        num_in_batch: int = 0,
+        temperature: float = 1.0,
+        correct: bool = True,
+        refined: bool = True,
+        frequency_rate: float = 0.01,
+    ) -> None:
         super().__init__()
-        if temperature <= 0 or num_negatives < 1:
-            raise ConfigError(f"temperature is {temperature}, num_negatives {num_negatives}; both must be positive")
-        self.num_negatives, self.temperature = num_negatives, temperature
+        refuse_non_positive({"temperature": temperature})
+        self.negatives = NegativePool(
+            num_uniform=num_negatives, num_in_batch=num_in_batch, frequency_rate=frequency_rate
+        )
+        self.temperature, self.correct, self.refined = temperature, correct, refined
 
     def forward(self, queries: torch.Tensor, item_vectors: torch.Tensor, target_rows: torch.Tensor) -> torch.Tensor:
         """Return the scalar loss, a mean over all targets; arguments as for `FullSoftmax`."""
-        num_items, targets = len(item_vectors) - 1, target_rows.reshape(len(queries), -1)  # [T, K]
-        negative_rows = torch.randint(1, num_items + 1, (self.num_negatives,), device=queries.device)
-        scaled = queries.float() / self.temperature
-        positive = (scaled[:, None] * item_vectors[targets].float()).sum(-1)  # [T, K]
-        correction = math.log(num_items / self.num_negatives)
-        negative = scaled @ item_vectors[negative_rows].float().T + correction  # [T, negatives]
-        is_target = (targets[:, :, None] == negative_rows).any(1)
-        rest = negative.masked_fill(is_target, float("-inf")).logsumexp(1, keepdim=True)  # [T, 1]
+        targets = target_rows.reshape(len(queries), -1)  # [T, K]
+        rows, log_counts, target_log_counts = self.negatives(targets, len(item_vectors) - 1)
+        positive, negative = target_and_negative_logits(
+            queries, item_vectors, targets, rows, temperature=self.temperature
+        )
+        if self.correct:
+            negative = negative - log_counts
+            positive = positive if self.refined else positive - target_log_counts
+        rest = negative.logsumexp(1, keepdim=True)  # [T, 1]
         return (torch.logaddexp(positive, rest) - positive)[targets > 0].mean()

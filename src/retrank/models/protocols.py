@@ -1,11 +1,13 @@
 """What the rest of retrank may rely on in a model."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from retrank.contract.encode import InputName
 from retrank.contract.sequences import Sequences
 
 
@@ -37,12 +39,19 @@ class QueryEncoder(Protocol):
     max_length: int
     width: int
 
-    def encode_all(self, item_rows: torch.Tensor) -> torch.Tensor:
-        """Map `[B, L]` int64 item rows (left-padded with 0) to `[B, L, D]` float32, one query per position."""
+    @property
+    def inputs(self) -> tuple[InputName, ...]:
+        """Return the names of the `[B, L]` int64 arrays it reads, in the order of its arguments (`contract.encode`)."""
         ...
 
-    def forward(self, item_rows: torch.Tensor) -> torch.Tensor:
-        """Map `[B, L]` int64 item rows (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
+    @property
+    def encode_all(self) -> Callable[..., torch.Tensor]:
+        """Map the inputs (left-padded with 0) to `[B, L, D]` float32, one query per position."""
+        ...
+
+    @property
+    def forward(self) -> Callable[..., torch.Tensor]:
+        """Map the inputs (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
         ...
 
     def item_vectors(self) -> torch.Tensor:

@@ -54,6 +54,7 @@ def similar(slate: NDArray[np.integer], history: NDArray[np.integer], item_vecto
         return nothing(len(slate))
     newest_first = history[::-1]
     support = cosines(item_vectors[slate], item_vectors[newest_first])
+    support[slate[:, None] == newest_first] = 0.0  # that it was seen before is no reason
     return _strongest(np.clip(support, 0.0, 1.0), newest_first)
 
 

@@ -31,6 +31,7 @@ def slate_table(response: SlateResponse, titles: dict[str, str]) -> str:
     rows = [f"{'#':>3}  {'score':>7}  {'item':<10} {'title':<{_TITLE_WIDTH}} {'price':>8}  why"]
     rows += [_row(item, titles) for item in response.items]
     total = response.took_ms.get("total", 0.0)
+    rows += [f"     degraded: {reason}" for reason in response.degraded.reasons]
     rows.append(f"     bundle {response.bundle.id}, {len(response.items)} items in {total:.1f} ms")
     return "\n".join(rows)
 

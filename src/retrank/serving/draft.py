@@ -72,6 +72,7 @@ class Draft:
     Attributes:
         request: what was asked.
         history: `[H]` int64 known item rows, oldest first: the stored history, then the session.
+        ages: `[H]` int64 whole seconds since each of these events; 0 for the session, which is happening now.
         seen: `[X]` int64 increasing item rows that must not appear because the user knows them.
         excluded: `[Y]` int64 increasing item rows that must not appear because the request says so.
         query: `[D]` float32 vector of the history; None until encoded, or when there is no history.
@@ -84,6 +85,7 @@ class Draft:
 
     request: RecommendRequest
     history: NDArray[np.int64] = field(default_factory=_no_rows)
+    ages: NDArray[np.int64] = field(default_factory=_no_rows)
     seen: NDArray[np.int64] = field(default_factory=_no_rows)
     excluded: NDArray[np.int64] = field(default_factory=_no_rows)
     query: NDArray[np.float32] | None = None

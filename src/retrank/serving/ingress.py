@@ -3,8 +3,10 @@
 Ray reads these variables when it is imported and hands them to every process it starts, so they are set before the
 first `import ray`. A value that is already set wins: operators keep the last word.
 
-HAProxy's own statistics and metrics pages listen on every interface and Ray offers no setting for that, so when the
-service is meant for this machine alone the binary is started through a small script that narrows those two lines.
+HAProxy is started through a small script that adds what Ray offers no setting for. Its statistics and metrics pages
+stay on this machine, and a service that is open to the network opens one port, not those of its replicas as well. A
+replica sees a request only when all of it is there, for which a client has ten seconds: a slow one occupies nothing
+but a connection. A request id that no log could hold is replaced (Ray fails on it).
 """
 
 import os
@@ -13,27 +15,37 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from retrank.contract.api import MAX_ID_LENGTH
+
 LOOPBACK = "127.0.0.1"
 _SHORT_FOLDER = "/tmp"  # HAProxy refuses socket paths beyond 97 characters and Ray adds 57 of its own
 _BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
-_NARROWED = """#!/bin/sh
-# Started by Ray Serve as: haproxy -db -f CONFIG ...; pages for operators stay on this machine.
+_REQUEST_S = 10
+_RAY_AGENT_PORT = 52_365
+_SCRIPT = """#!/bin/sh
+# Started by Ray Serve as: haproxy -db -f CONFIG ...
 config="$3"
-sed -i -e 's/^\\( *bind \\)[*]\\{{0,1\\}}:/\\1{loopback}:/' "$config"
+sed -i {edits} "$config"
 exec {binary} "$@"
 """
+_WHOLE_REQUESTS = f"s/^defaults *$/&\\n    option http-buffer-request\\n    timeout http-request {_REQUEST_S}s/"
+_SOUND_IDS = (
+    "s/^frontend http_frontend *$/&\\n    http-request del-header x-request-id unless "
+    f"{{ req.hdr(x-request-id) -m reg ^[!-~]{{1,{MAX_ID_LENGTH}}}$ }}/"
+)
+_PAGES_HERE = f"s/^\\( *bind \\)[*]\\{{0,1\\}}:/\\1{LOOPBACK}:/"
 
 
 @contextmanager
-def prepared(environment: MutableMapping[str, str], host: str) -> Iterator[Path | None]:
+def prepared(environment: MutableMapping[str, str], front: str) -> Iterator[Path | None]:
     """`prepare` for as long as a service runs; afterwards the environment is what it was and the folder is gone."""
     before = dict(environment)
-    folder = prepare(environment, host)
+    folder = prepare(environment, front=front)
     try:
         yield folder
     finally:
@@ -44,8 +56,13 @@ def prepared(environment: MutableMapping[str, str], host: str) -> Iterator[Path 
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def prepare(environment: MutableMapping[str, str], host: str) -> Path | None:
+def prepare(environment: MutableMapping[str, str], *, alone: bool = True, front: str = LOOPBACK) -> Path | None:
     """Set what Ray Serve reads from the environment.
+
+    Args:
+        environment: what Ray Serve will be started in.
+        alone: Ray's servers and HAProxy's pages are for this machine only, not for others of a cluster.
+        front: interface HAProxy listens on where it is told to listen on the loopback address.
 
     Without a HAProxy binary, or with RAY_SERVE_ENABLE_HA_PROXY=0, Ray's own (slower) proxy is used.
 
@@ -54,7 +71,7 @@ def prepare(environment: MutableMapping[str, str], host: str) -> Path | None:
     """
     found = _haproxy_binary(environment)
     wanted = environment.get("RAY_SERVE_ENABLE_HA_PROXY", "1") == "1"
-    for name, value in (_RAY | (_RAY_ALONE if host == LOOPBACK else {})).items():
+    for name, value in (_RAY | (_RAY_ALONE if alone else {})).items():
         environment.setdefault(name, value)
     if not (found and wanted):
         environment["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
@@ -63,8 +80,7 @@ def prepare(environment: MutableMapping[str, str], host: str) -> Path | None:
     folder = Path(tempfile.mkdtemp(prefix="retrank-", dir=_SHORT_FOLDER))
     for name, value in _haproxy(folder).items():
         environment.setdefault(name, value)
-    if host == LOOPBACK:
-        environment[_BINARY] = str(_narrowing_script(folder, found))
+    environment[_BINARY] = str(_script(folder, found, alone=alone, front=front))
     return folder
 
 
@@ -80,8 +96,14 @@ _RAY = {
 }
 
 # The switch is named after the systems it was made for; 0 gives the node the loopback address, and Ray's servers
-# (control store, node manager, agents) then listen on that alone.
-_RAY_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# (control store, node manager, agents, replicas) then listen on that alone, wherever the service itself listens.
+_NODE_ADDRESS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_RAY_ALONE = {_NODE_ADDRESS: "0"}
+
+
+def is_alone(environment: Mapping[str, str]) -> bool:
+    """Tell whether Ray's servers are meant for this machine only."""
+    return environment.get(_NODE_ADDRESS) == "0"
 
 
 def _haproxy(folder: Path) -> dict[str, str]:
@@ -101,10 +123,13 @@ def _haproxy(folder: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a TCP port that is free on this machine right now."""
-    with closing(socket.socket()) as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that is free on this machine right now, and that Ray will not take for its own agent."""
+    while True:
+        with closing(socket.socket()) as probe:
+            probe.bind((LOOPBACK, 0))
+            port = int(probe.getsockname()[1])
+        if port != _RAY_AGENT_PORT:
+            return port
 
 
 def _haproxy_binary(environment: MutableMapping[str, str]) -> str | None:
@@ -118,17 +143,23 @@ def _haproxy_binary(environment: MutableMapping[str, str]) -> str | None:
     return shutil.which("haproxy")
 
 
-def _narrowing_script(folder: Path, binary: str) -> Path:
+def _script(folder: Path, binary: str, *, alone: bool, front: str) -> Path:
     script = folder / "haproxy"
-    script.write_text(_NARROWED.format(loopback=LOOPBACK, binary=shlex.quote(binary)))
+    opened = f"s/^\\( *bind \\){LOOPBACK}:/\\1{front}:/"
+    edits = [opened, _WHOLE_REQUESTS, _SOUND_IDS, *([_PAGES_HERE] if alone else [])]
+    shown = " ".join(f"-e {shlex.quote(edit)}" for edit in edits)
+    script.write_text(_SCRIPT.format(edits=shown, binary=shlex.quote(binary)))
     script.chmod(0o700)
     return script
 
 
 def main(arguments: list[str]) -> None:
-    """Print what to export before `serve run`: `eval "$(python -m retrank.serving.ingress [HOST])"`."""
+    """Print what to export before `serve run`: `eval "$(python -m retrank.serving.ingress [--cluster])"`.
+
+    With `--cluster` Ray's servers and HAProxy's pages listen for the other machines of a cluster, too.
+    """
     environment = dict(os.environ)
-    prepare(environment, arguments[0] if arguments else LOOPBACK)
+    prepare(environment, alone="--cluster" not in arguments)
     for name, value in environment.items():
         if os.environ.get(name) != value:
             print(f"export {name}={shlex.quote(value)}")

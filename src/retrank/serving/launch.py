@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -56,7 +57,7 @@ def serving(settings: Settings) -> Iterator[str]:
     """
     with ingress.prepared(os.environ, settings.host) as folder:
         try:
-            _start(settings)
+            _start(settings, listen_on=settings.host if folder is None else ingress.LOOPBACK)
             host = ingress.LOOPBACK if settings.host == "0.0.0.0" else settings.host
             _wait_until_ready(host, settings)
             if folder is None:
@@ -66,7 +67,7 @@ def serving(settings: Settings) -> Iterator[str]:
             _stop()
 
 
-def _start(settings: Settings) -> None:
+def _start(settings: Settings, *, listen_on: str) -> None:
     from ray import serve  # noqa: PLC0415  (reads the environment when it is imported)
     from ray.serve.schema import LoggingConfig  # noqa: PLC0415
 
@@ -77,7 +78,7 @@ def _start(settings: Settings) -> None:
     try:
         _start_ray(settings)
         with suppress(TimeoutError):  # Serve gives its proxies a minute; how long is long enough is our setting
-            serve.start(http_options={"host": settings.host, "port": settings.port}, logging_config=quiet)
+            serve.start(http_options={"host": listen_on, "port": settings.port}, logging_config=quiet)
         serve.run(build_app(settings), name=_APPLICATION, logging_config=quiet)
     except RetrankError:
         raise
@@ -108,6 +109,9 @@ def _start_ray(settings: Settings) -> None:
 
 
 def _stop() -> None:
+    """Take down what was started; nothing when a signal came before Ray was there (stopping it would start it)."""
+    if not getattr(sys.modules.get("ray"), "is_initialized", bool)():
+        return
     import ray  # noqa: PLC0415
     from ray import serve  # noqa: PLC0415
 
@@ -129,8 +133,8 @@ def _refuse_taken_port(settings: Settings) -> None:
             probe.bind((settings.host, settings.port))
         except OSError as error:
             raise ConfigError(
-                f"serving.port: cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
-                "stop what is running there or choose another port"
+                f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); stop what is running there or "
+                "choose another serving.port, and name an interface of this machine as serving.host"
             ) from error
 
 

@@ -48,12 +48,21 @@ class Recommender:
         settings: PipelineSettings,
         *,
         clock: Clock = time.perf_counter,
+        now: Clock = time.time,
         new_request_id: Callable[[], str] = _new_request_id,
     ) -> None:
-        """Build the pipelines; use `open` unless the runtime is already at hand."""
+        """Build the pipelines; use `open` unless the runtime is already at hand.
+
+        Args:
+            runtime: the open bundle.
+            settings: how to answer.
+            clock: monotonic seconds, for timings.
+            now: seconds since the Unix epoch, the moment of a request.
+            new_request_id: names requests that come without an id.
+        """
         self.runtime = runtime
         self.tally = Tally()
-        self._recommend = Pipeline(_recommend_stages(runtime, settings, self.tally), clock)
+        self._recommend = Pipeline(_recommend_stages(runtime, settings, self.tally, now), clock)
         self._similar = Pipeline(_similar_stages(runtime, settings, self.tally), clock)
         self._new_request_id = new_request_id
         manifest = runtime.manifest
@@ -110,7 +119,7 @@ class Recommender:
                     f"bundle {self.bundle.id}: rehearsal of {len(ids)} events ended with {', '.join(failed)}; "
                     "the log has the cause, export the bundle again"
                 )
-            self.runtime.encoder.encode(history)
+            self.runtime.encoder.encode(history, np.zeros(length, dtype=np.int64))
 
     def _answer(self, pipeline: Pipeline, draft: Draft, request_id: str | None) -> SlateResponse:
         done, took_ms = pipeline.run(draft)
@@ -140,9 +149,9 @@ class Recommender:
         ]
 
 
-def _recommend_stages(runtime: Runtime, settings: PipelineSettings, tally: Tally) -> list[Stage]:
+def _recommend_stages(runtime: Runtime, settings: PipelineSettings, tally: Tally, now: Clock) -> list[Stage]:
     return [
-        Hydrate(runtime.users, runtime.items, runtime.histories),
+        Hydrate(runtime.users, runtime.items, runtime.histories, now),
         SequenceSource(runtime.encoder, runtime.index, settings.num_candidates),
         CovisitSource(runtime.successors, settings.covisit_window, settings.num_candidates),
         PopularSource(runtime.popular_items),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from retrank.contract import bundle as layout
 from retrank.contract.bundle import VerifiedBundle
+from retrank.contract.encode import asked_now
 from retrank.contract.errors import FormatError
 from retrank.contract.features import ITEM_COLUMN, USER_COLUMN, FeatureSpec, read_features
 from retrank.contract.golden import check_golden, read_golden
@@ -41,17 +42,16 @@ class QueryEncoder:
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._spec = spec
 
-    def run(self, item_rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return `[B, D]` float32 queries for `[B, L]` int64 item rows, left-padded with 0."""
-        (queries,) = self._session.run([self._spec.output_name], {self._spec.input_name: item_rows})
+    def run(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return `[B, D]` float32 queries for B histories."""
+        (queries,) = self._session.run([self._spec.output_name], dict(self._spec.encode(histories)))
         found: NDArray[np.float32] = queries
         return found
 
-    def encode(self, history: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Return the `[D]` float32 query after `[H]` item rows, oldest first, H >= 1."""
-        newest = np.asarray(history[-self._spec.max_length :], dtype=np.int32)
-        single = Sequences(newest, np.array([0, len(newest)], dtype=np.int64))
-        query: NDArray[np.float32] = self.run(self._spec.encode(single))[0]
+    def encode(self, history: NDArray[np.integer], ages: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the `[D]` float32 query after `[H]` item rows, oldest first, that are `[H]` seconds old; H >= 1."""
+        newest = slice(-self._spec.max_length, None)
+        query: NDArray[np.float32] = self.run(asked_now(history[newest], ages[newest]))[0]
         return query
 
 
@@ -124,13 +124,16 @@ def open_runtime(bundle: VerifiedBundle) -> Runtime:
     spec = read_features(bundle)
     num_items, width = bundle.manifest.data.num_items, bundle.manifest.encoder.width
     popular_items = _mapped(bundle, layout.POPULAR_ITEMS, np.int32)
+    times = _mapped(bundle, layout.HISTORY_TIMES, np.int64)
     runtime = Runtime(
         bundle=bundle,
         items=Vocab.read(bundle.path(layout.ITEMS), ITEM_COLUMN),
         users=Vocab.read(bundle.path(layout.USERS), USER_COLUMN),
         attributes=ItemAttributes.read(bundle.path(layout.ITEMS), bundle.manifest.item_columns),
         histories=Sequences(
-            _mapped(bundle, layout.HISTORY_ITEMS, np.int32), _mapped(bundle, layout.HISTORY_OFFSETS, np.int64)
+            _mapped(bundle, layout.HISTORY_ITEMS, np.int32),
+            _mapped(bundle, layout.HISTORY_OFFSETS, np.int64),
+            times if len(times) else None,
         ),
         encoder=QueryEncoder(bundle.path(layout.QUERY_ENCODER), spec),
         index=ItemIndex(bundle.path(layout.INDEX), num_items=num_items, width=width),
@@ -147,7 +150,6 @@ def open_runtime(bundle: VerifiedBundle) -> Runtime:
         encode=runtime.encoder.run,
         item_vectors=runtime.item_vectors,
         items=runtime.items,
-        max_length=spec.max_length,
     )
     return runtime
 

@@ -89,16 +89,24 @@ def check_resumable(path: Path, identity: dict[str, Any]) -> None:
     Raises:
         TrainingError: data, split, model, loss, optimizer, batches or seed differ; each is named.
     """
-    saved = read(path)[IDENTITY_KEY]
+    saved, now = _leaves(read(path)[IDENTITY_KEY]), _leaves(identity)
     differences = [
-        f"{name} is {identity.get(name)!r} now and {saved.get(name)!r} in the checkpoint"
-        for name in sorted(identity.keys() | saved.keys())
-        if identity.get(name) != saved.get(name)
+        f"{name} is {now.get(name)!r} now and {saved.get(name)!r} in the checkpoint"
+        for name in sorted(now.keys() | saved.keys())
+        if now.get(name) != saved.get(name)
     ]
     if differences:
         raise TrainingError(
             f"{path}: cannot resume from it: {'; '.join(differences)}. Use the settings it was made with"
         )
+
+
+def _leaves(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings to dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def load_model(run_dir: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:

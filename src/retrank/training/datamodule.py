@@ -5,6 +5,7 @@ from typing import Protocol
 import pytorch_lightning as pl
 from typing_extensions import override
 
+from retrank.contract.encode import InputName
 from retrank.contract.sequences import Sequences
 from retrank.data.batches import Batches
 
@@ -12,7 +13,7 @@ from retrank.data.batches import Batches
 class BatchesFactory(Protocol):
     """Cuts histories into batches; a partial of `Batches`, set up by the configuration."""
 
-    def __call__(self, histories: Sequences, *, seed: int) -> Batches:
+    def __call__(self, histories: Sequences, *, seed: int, inputs: tuple[InputName, ...]) -> Batches:
         """Return the batches of the first epoch."""
         ...
 
@@ -24,11 +25,14 @@ class HistoryData(pl.LightningDataModule):
         histories: U training histories.
         make_batches: cuts them.
         seed: with the epoch it fixes the batches.
+        inputs: names of the arrays the model reads.
     """
 
-    def __init__(self, histories: Sequences, make_batches: BatchesFactory, *, seed: int) -> None:
+    def __init__(
+        self, histories: Sequences, make_batches: BatchesFactory, *, seed: int, inputs: tuple[InputName, ...]
+    ) -> None:
         super().__init__()
-        self.batches = make_batches(histories, seed=seed)
+        self.batches = make_batches(histories, seed=seed, inputs=inputs)
 
     @override
     def train_dataloader(self) -> Batches:

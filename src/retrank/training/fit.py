@@ -4,6 +4,7 @@
           metrics.json  ranks.npz  report.json  report.html     by `retrank evaluate`, with which training ends
 """
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,8 +15,8 @@ import pytorch_lightning as pl
 import torch
 import yaml
 
-from retrank.config import instantiate
-from retrank.contract.errors import ConfigError
+from retrank.config import instantiate, values_of
+from retrank.contract.errors import ConfigError, InterruptedRun
 from retrank.data.splits import Split
 from retrank.data.store import EventStore
 from retrank.training import checkpoint, run_card
@@ -27,7 +28,7 @@ from retrank.training.evaluator import evaluate
 from retrank.training.loggers import Loggers
 from retrank.training.retrieval_module import RetrievalModule
 from retrank.training.scorer import ModelScorer
-from retrank.training.selection import Selection
+from retrank.training.selection import LAST, Selection
 from retrank.training.trainer import TrainerSettings
 
 
@@ -68,12 +69,14 @@ def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: P
     torch.manual_seed(seed)
     settings: TrainerSettings = instantiate(config["trainer"])
     loggers: Loggers = instantiate(config["logger"])
-    model = instantiate(config["model"])(num_items=store.num_items)
+    with values_of("model"):
+        model = instantiate(config["model"])(num_items=store.num_items)
     if config["warm_start"] is not None:
         factors = instantiate(config["warm_start"])(split.train, store.num_items, model.width)
         model.start_from(torch.from_numpy(factors))
     module = RetrievalModule(model, instantiate(config["loss"]), instantiate(config["optim"]))
-    data = HistoryData(split.train, instantiate(config["batches"]), seed=seed)
+    with values_of("batches"):
+        data = HistoryData(split.train, instantiate(config["batches"]), seed=seed, inputs=model.inputs)
 
     def rank(_: pl.LightningModule) -> dict[str, float]:
         return evaluate(ModelScorer(model), split.validation, split.train, ks=(10,)).metrics
@@ -84,8 +87,20 @@ def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: P
     selection = Selection(rank, ema, folder, every=settings.validate_every, patience=settings.patience)
     callbacks = [ema, throughput, selection, checkpoint.Identity(identity)]
     trainer = settings.build(run_dir, callbacks, loggers.build(run_dir))
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SystemExit as error:  # how Lightning ends after a signal, for SIGTERM even with status 0
+        raise _interrupted(trainer, run_dir) from error
     return Trained(selection, throughput)
+
+
+def _interrupted(trainer: pl.Trainer, run_dir: Path) -> InterruptedRun:
+    kept = (run_dir / checkpoint.CHECKPOINTS / LAST).is_file()
+    onward = (
+        f"continue with the same settings and ckpt={run_dir}" if kept else "it has no checkpoint yet, start it again"
+    )
+    ended_by = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
+    return InterruptedRun(f"interrupted by {ended_by.name} in epoch {trainer.current_epoch}; {onward}", ended_by)
 
 
 def _folder(config: dict[str, Any], identity: dict[str, Any]) -> tuple[Path | None, Path]:
@@ -95,7 +110,7 @@ def _folder(config: dict[str, Any], identity: dict[str, Any]) -> tuple[Path | No
         resume = checkpoint.find(config["ckpt"], run_dir.parent)
         checkpoint.check_resumable(resume, identity)
         return resume, resume.parent.parent
-    if (run_dir / checkpoint.CONFIG).exists():
+    if (run_dir / checkpoint.CHECKPOINTS).exists():  # a run that never got that far holds nothing worth keeping
         raise ConfigError(f"run_dir {run_dir} already holds a run; choose another, or continue it with ckpt={run_dir}")
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / checkpoint.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

@@ -50,7 +50,8 @@ class RetrievalModule(pl.LightningModule):
         """
         if len(batch.positions) == 0:
             return None
-        queries = self.model.encode_all(batch.item_rows).flatten(0, 1)[batch.positions]  # [T, D]
+        inputs = (batch.inputs[name] for name in self.model.inputs)
+        queries = self.model.encode_all(*inputs).flatten(0, 1)[batch.positions]  # [T, D]
         loss: torch.Tensor = self.loss(queries, self.model.item_vectors(), batch.target_rows)
         if not torch.isfinite(loss):
             raise TrainingError(

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retrank.contract.encode import pad_left
+from retrank.contract.encode import encode
 from retrank.contract.sequences import Sequences
 from retrank.models.protocols import QueryEncoder
 
@@ -47,9 +47,10 @@ class ModelScorer:
         return (order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size))
 
     def _encode(self, histories: Sequences) -> torch.Tensor:
-        item_rows = torch.from_numpy(pad_left(histories, self.model.max_length))
-        query: torch.Tensor = self.model.forward(item_rows.to(next(self._module.parameters()).device))
-        return query.float()
+        encoded = encode(histories, self.model.inputs, self.model.max_length)
+        device = next(self._module.parameters()).device
+        inputs = (torch.from_numpy(encoded[name]).to(device) for name in self.model.inputs)
+        return self.model.forward(*inputs).float()
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

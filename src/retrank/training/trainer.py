@@ -47,8 +47,12 @@ class TrainerSettings:
         Raises:
             ConfigError: a value is out of range.
         """
-        if min(self.max_epochs, self.validate_every, self.patience) < 1 or self.gradient_clip < 0 or self.threads < 0:
-            raise ConfigError(f"trainer: {self}; epochs and patience must be >= 1, gradient_clip and threads >= 0")
+        least = {"max_epochs": 1, "validate_every": 1, "patience": 1, "gradient_clip": 0, "threads": 0}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ConfigError(f"trainer.{name} is {getattr(self, name)}; expected at least {bound}")
+        if self.accelerator == "gpu" and not torch.cuda.is_available():
+            raise ConfigError("trainer.accelerator is gpu and torch finds none; use auto or cpu")
 
     def build(self, run_dir: Path, callbacks: list[pl.Callback], loggers: list[Logger]) -> pl.Trainer:
         """Return the trainer. Checkpoints and validation are callbacks of ours, so Lightning's are off."""

@@ -1,4 +1,4 @@
-"""Who leads on the test cases, by how much, and what the measurements say about why. Every sentence follows from figures."""
+"""Who leads on the test cases, by how much, and what the figures say about why."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,11 +50,13 @@ def verdict(
     found = differences[rival.name]
     leads, clear = found.difference > 0, found.low > 0 or found.high < 0
     interval = f"95 % interval {found.low:+.4f} to {found.high:+.4f}"
+    standing = "leads every baseline" if leads else f"does not beat {rival.name}"
     text = (
-        f"{model} {'leads every baseline' if leads else f'does not beat {rival.name}'}: NDCG@10 {found.second:.4f}, "
-        f"{found.difference:+.4f} against {rival.name} ({interval}{'' if clear else ', which includes zero'})."
+        f"{model} {standing if found.difference else f'is level with {rival.name}'}: NDCG@10 {found.second:.4f}, "
+        f"{found.difference:+.4f} against {rival.name} on {len(evaluation.ranks):,} cases "
+        f"({interval}{'' if clear else ', which includes zero'})."
     )
-    reasons = [] if leads else _reasons(model, evaluation, validation, rival)
+    reasons = [] if leads or not found.difference else _reasons(model, evaluation, validation, rival)
     return Verdict(leads, clear, rival.name, text, reasons)
 
 

@@ -1,12 +1,22 @@
 """The one encoding that training, export and serving share."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from retrank.contract.encode import pad_left
+from retrank.contract.encode import AGES, ITEM_ROWS, asked_now, encode
+from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
+
+SECOND = 1_000_000
+
+
+def _rows(histories: list[list[int]], max_length: int) -> NDArray[np.int64]:
+    return encode(Sequences.from_lists(histories), (ITEM_ROWS,), max_length)[ITEM_ROWS]
 
 
 @pytest.mark.parametrize(
@@ -24,12 +34,12 @@ from retrank.contract.sequences import Sequences
 def test_the_newest_events_stand_at_the_right(
     histories: list[list[int]], max_length: int, expected: list[list[int]]
 ) -> None:
-    assert pad_left(Sequences.from_lists(histories), max_length).tolist() == expected
+    assert _rows(histories, max_length).tolist() == expected
 
 
 @given(st.lists(st.lists(st.integers(1, 99), max_size=9), min_size=1, max_size=6), st.integers(1, 10))
 def test_padding_equals_the_plain_loop(histories: list[list[int]], max_length: int) -> None:
-    encoded = pad_left(Sequences.from_lists(histories), max_length)
+    encoded = _rows(histories, max_length)
     width = max(1, *(min(len(rows), max_length) for rows in histories), 1)
     expected = [[0] * (width - len(rows[-max_length:])) + rows[-max_length:] for rows in histories]
     assert encoded.dtype == np.int64
@@ -37,4 +47,42 @@ def test_padding_equals_the_plain_loop(histories: list[list[int]], max_length: i
 
 
 def test_no_history_at_all_gives_no_rows() -> None:
-    assert pad_left(Sequences.from_lists([]), 5).shape == (0, 1)
+    assert _rows([], 5).shape == (0, 1)
+
+
+def test_ages_count_whole_seconds_back_from_the_moment_asked_about() -> None:
+    times = [[0, 7 * SECOND + 1, 9 * SECOND], [5 * SECOND]]
+    histories = Sequences.from_lists([[1, 2, 3], [4]], times)
+    encoded = encode(replace(histories, asked_at=np.array([10, 65]) * SECOND), (ITEM_ROWS, AGES), 2)
+    assert encoded[ITEM_ROWS].tolist() == [[2, 3], [0, 4]]
+    assert encoded[AGES].tolist() == [[2, 1], [0, 60]]
+
+
+def test_without_a_moment_the_newest_event_is_now() -> None:
+    histories = Sequences.from_lists([[1, 2], [], [3]], [[0, 4 * SECOND], [], [9 * SECOND]])
+    assert encode(histories, (AGES,), 5)[AGES].tolist() == [[4, 0], [0, 0], [0, 0]]
+
+
+def test_an_event_after_the_moment_asked_about_is_not_older_than_now() -> None:
+    histories = replace(Sequences.from_lists([[1]], [[9 * SECOND]]), asked_at=np.array([0]))
+    assert encode(histories, (AGES,), 5)[AGES].tolist() == [[0]]
+
+
+def test_ages_without_times_are_refused() -> None:
+    with pytest.raises(DataError, match=r"the histories have no times; set model\.time_bias=false"):
+        encode(Sequences.from_lists([[1]]), (ITEM_ROWS, AGES), 5)
+
+
+def test_a_request_is_encoded_by_rows_and_ages() -> None:
+    asked = asked_now(np.array([7, 8]), np.array([60, 0]))
+    encoded = encode(asked, (ITEM_ROWS, AGES), 5)
+    assert (encoded[ITEM_ROWS].tolist(), encoded[AGES].tolist()) == ([[7, 8]], [[60, 0]])
+
+
+def test_moments_follow_their_histories() -> None:
+    histories = replace(Sequences.from_lists([[1], [2], [3]]), asked_at=np.array([10, 20, 30]))
+    taken = histories.take(np.array([2, 0]))
+    assert taken.asked_at is not None
+    assert taken.asked_at.tolist() == [30, 10]
+    with pytest.raises(DataError, match="2 moments asked about for 3 users"):
+        replace(histories, asked_at=np.array([1, 2]))

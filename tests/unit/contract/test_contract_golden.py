@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from retrank.contract.errors import BundleError, FormatError
 from retrank.contract.golden import Encoder, GoldenCase, check_golden, read_golden, write_golden
+from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 
 ITEMS = Vocab(["a", "b", "c"])
@@ -16,6 +17,7 @@ CASE = GoldenCase(
     kind="session",
     item_ids=["b", "unheard-of"],
     item_rows=[2],
+    ages=[60],
     top_rows=[2, 3],
     top_item_ids=["b", "c"],
     top_scores=[1.0, 0.8],
@@ -23,13 +25,13 @@ CASE = GoldenCase(
 )
 
 
-def newest(item_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def newest(histories: Sequences) -> NDArray[np.float32]:
     """Encode a history as the vector of its newest item."""
-    return VECTORS[item_rows[:, -1]]
+    return VECTORS[[rows[-1] for rows in histories]]
 
 
 def _check(case: GoldenCase, encode: Encoder = newest, items: Vocab = ITEMS) -> float:
-    return check_golden([case], encode=encode, item_vectors=VECTORS, items=items, max_length=5)
+    return check_golden([case], encode=encode, item_vectors=VECTORS, items=items)
 
 
 def test_the_right_answer_passes_and_reports_the_largest_difference() -> None:
@@ -41,7 +43,7 @@ def test_equal_scores_may_stand_in_any_order() -> None:
     tied = VECTORS.copy()
     tied[3] = [0, 1]
     swapped = CASE.model_copy(update={"top_rows": [3, 2], "top_item_ids": ["c", "b"], "top_scores": [1.0, 1.0]})
-    assert check_golden([swapped], encode=newest, item_vectors=tied, items=ITEMS, max_length=5) == 0
+    assert check_golden([swapped], encode=newest, item_vectors=tied, items=ITEMS) == 0
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_a_better_item_that_was_not_expected_is_noticed() -> None:
     forgotten = CASE.model_copy(update={"top_rows": [2], "top_item_ids": ["b"], "top_scores": [1.0]})
     vectors = np.concatenate([VECTORS, np.array([[0, 2]], np.float32)])
     with pytest.raises(BundleError, match=r"2\.000000 at rank 1, expected 1\.000000"):
-        check_golden([forgotten], encode=newest, item_vectors=vectors, items=ITEMS, max_length=5)
+        check_golden([forgotten], encode=newest, item_vectors=vectors, items=ITEMS)
 
 
 @pytest.mark.parametrize("ids", [["b", "a", "c"], ["a", "c", "b"], ["a", "b", "x"]])
@@ -73,7 +75,7 @@ def test_a_foreign_item_table_is_refused(ids: list[str]) -> None:
 
 def test_no_golden_request_proves_nothing() -> None:
     with pytest.raises(BundleError, match="no golden requests"):
-        check_golden([], encode=newest, item_vectors=VECTORS, items=ITEMS, max_length=5)
+        check_golden([], encode=newest, item_vectors=VECTORS, items=ITEMS)
 
 
 def test_requests_survive_the_file(tmp_path: Path) -> None:

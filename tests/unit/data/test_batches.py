@@ -102,3 +102,15 @@ def test_batches_hold_about_equally_many_events() -> None:
     histories = Sequences.from_lists([[1] * int(length) for length in random.integers(2, 200, 600)])
     sizes = [len(batch.target_rows) for batch in Batches(histories, batch_size=50, max_length=200, seed=0)]
     assert max(sizes) < 1.2 * min(sizes)
+
+
+def test_ages_run_to_the_event_that_follows_the_window() -> None:
+    """The newest position of a window is asked about when the next event happens, as at serving."""
+    times = [[minute * 60_000_000 for minute in (0, 1, 3, 6, 10)]]
+    histories = Sequences.from_lists([[1, 2, 3, 4, 5]], times)
+    for epoch in range(10):
+        (batch,) = Batches(histories, batch_size=1, max_length=3, seed=0, inputs=("item_rows", "ages")).at(epoch)
+        first = int(batch.item_rows[0, 0]) - 1
+        moments = np.array([0, 1, 3, 6, 10])
+        expected = 60 * (moments[first + 3] - moments[first : first + 3])
+        assert batch.inputs["ages"][0].tolist() == expected.tolist()

@@ -91,7 +91,7 @@ def test_bad_rows_are_counted_with_their_line_and_good_ones_kept(tmp_path: Path)
         "missing user_id": [f"{path}:4: None"],
         "missing item_id": [f"{path}:5: None"],
         "missing time": [f"{path}:7: None"],
-        "time unparsable or outside 1970..2100": [f"{path}:8: 'soon'", f"{path}:9: '9999999999'"],
+        "time unparsable as seconds, or outside 1970..2100": [f"{path}:8: 'soon'", f"{path}:9: '9999999999'"],
     }  # fmt: skip
     assert report.filtered == {"blank line": 1}
     assert (report.rows, report.accepted, report.num_bad) == (10, 2, 7)
@@ -102,7 +102,7 @@ def test_the_line_of_a_bad_row_is_right_far_into_a_file(tmp_path: Path) -> None:
     lines[123] = "short"
     lines[399_000] = "a,x,never"
     report = read(Delimited(path := make(tmp_path / "events.csv", "u,i,t\n" + "\n".join(lines)), NAMED))[1]
-    assert report.examples["time unparsable or outside 1970..2100"] == [f"{path}:399002: 'never'"]
+    assert report.examples["time unparsable as seconds, or outside 1970..2100"] == [f"{path}:399002: 'never'"]
 
 
 def test_empty_values_become_nulls_or_nan_but_text_in_numbers_is_bad(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_empty_values_become_nulls_or_nan_but_text_in_numbers_is_bad(tmp_path: P
         ("", NAMED, "the file is empty"),
         ("\n\n", NAMED, "starts with an empty line"),
         ("u;i;t\na;x;1\n", NAMED, r"csv:1: no column 'u', .* is data.delimiter really ',', the line holds ';'"),
-        ("user,i,t\na,x,1\n", NAMED, r"no column 'u', found \['user', 'i', 't'\]; check data.columns"),
+        ("user,i,t\na,x,1\n", NAMED, r"no column 'u', found \['user', 'i', 't'\]; check the mapping of columns"),
         ("a,x\n", NUMBERED, "column 3 wanted but the line has 2"),
         (b"u,i,t\na,x,1\n\xff\xfe,x,2\n", NAMED, r"csv:3: byte 1 of the line is not utf-8 .*latin-1"),
         (b"\xff,i,t\n", NAMED, "csv:1: byte 1 of the line is not utf-8"),

@@ -116,7 +116,7 @@ def test_too_many_bad_rows_stop_the_ingest_and_name_the_first_line(tmp_path: Pat
     assert not (tmp_path / "store" / "current").exists()
     assert not list((tmp_path / "store").glob(".staging-*"))
     store = ingest(bad, tmp_path / "store", max_bad_share=0.3)
-    assert store.facts.report["bad"] == {"time unparsable or outside 1970..2100": 1, "missing user_id": 1}
+    assert store.facts.report["bad"] == {"time unparsable as seconds, or outside 1970..2100": 1, "missing user_id": 1}
     assert store.facts.num_events == 5
 
 

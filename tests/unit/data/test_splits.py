@@ -186,3 +186,15 @@ def test_the_leak_check_finds_training_on_the_future() -> None:
 def test_the_leak_check_finds_that_leave_last_out_overlaps_in_time() -> None:
     with pytest.raises(DataError, match="overlap in time"):
         check_leaks(LeaveLastOut()(SHOP), one_moment=True)
+
+
+def test_a_case_is_asked_about_when_its_first_target_comes() -> None:
+    for split in (LeaveLastOut()(SHOP), GlobalTemporal(validation_share=0.3, test_share=0.3)(SHOP)):
+        for cases in (split.validation, split.test):
+            assert cases.targets.times is not None
+            assert cases.inputs.asked_at is not None
+            assert cases.inputs.asked_at.tolist() == cases.targets.times[cases.targets.offsets[:-1]].tolist()
+
+
+def test_without_times_nobody_knows_when_a_case_is_asked_about() -> None:
+    assert LeaveLastOut()(Sequences.from_lists([[1, 2, 3]])).test.inputs.asked_at is None

@@ -81,10 +81,9 @@ def test_a_sealed_bundle_answers_its_golden_requests_from_its_files(tiny_bundle:
     session = open_encoder(opened.path(bundle.QUERY_ENCODER))
     worst = check_golden(
         read_golden(opened.path(bundle.GOLDEN)),
-        encode=lambda item_rows: run_encoder(session, item_rows),
+        encode=lambda history: run_encoder(session, read_features(opened).encode(history)),
         item_vectors=np.load(opened.path(bundle.ITEM_VECTORS)),
         items=Vocab.read(opened.path(bundle.ITEMS), "item_id"),
-        max_length=read_features(opened).max_length,
     )
     assert worst <= 1e-5
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from worlds import TinyEncoder
 
+from retrank.contract.encode import ITEM_ROWS, ModelInputs
 from retrank.contract.sequences import Sequences
 from retrank.export import parity
 from retrank.export.parity import compare, encode_in_batches, torch_queries
@@ -41,12 +42,12 @@ def test_batches_of_similar_length_come_back_in_the_order_asked(monkeypatch: pyt
     monkeypatch.setattr(parity, "_BATCH", 2)
     widths: list[int] = []
 
-    def encode(item_rows: np.ndarray) -> np.ndarray:
-        widths.append(item_rows.shape[1])
-        return item_rows[:, -1:].astype(np.float32)
+    def encode(inputs: ModelInputs) -> np.ndarray:
+        widths.append(inputs[ITEM_ROWS].shape[1])
+        return inputs[ITEM_ROWS][:, -1:].astype(np.float32)
 
     histories = Sequences.from_lists([[1, 2, 3], [], [4], [5, 6, 7, 8], [9, 10]])
-    assert encode_in_batches(encode, histories, max_length=3).ravel().tolist() == [3, 0, 4, 8, 10]
+    assert encode_in_batches(encode, histories, (ITEM_ROWS,), 3).ravel().tolist() == [3, 0, 4, 8, 10]
     assert widths == [1, 3, 3]
 
 

@@ -14,8 +14,10 @@ from torch import nn
 from torch.nn import functional as F
 from worlds import TinyEncoder
 
+from retrank.contract.encode import AGES, ITEM_ROWS, InputName
 from retrank.contract.errors import BundleError
 from retrank.export.to_onnx import OPSET, export_encoder, open_encoder, run_encoder
+from retrank.models.hstu import HSTU
 from retrank.models.protocols import QueryEncoder
 from retrank.models.sasrec import SASRec
 
@@ -31,10 +33,23 @@ def small_sasrec(flavour: Literal["gated", "classic"], similarity: Literal["cosi
     return model
 
 
+def small_hstu() -> QueryEncoder:
+    """Return a small HSTU for which time matters."""
+    torch.manual_seed(0)
+    model = HSTU(30, max_length=12, width=8).eval()
+    with torch.no_grad():
+        model.items.weight.mul_(50)
+        for name, values in model.named_parameters():
+            if "by_" in name:
+                values.mul_(50)
+    return model
+
+
 MODELS: dict[str, Callable[[], QueryEncoder]] = {
     "tiny": lambda: TinyEncoder(30, 12),
     "gated cosine": lambda: small_sasrec("gated", "cosine"),
     "classic dot": lambda: small_sasrec("classic", "dot"),
+    "hstu": small_hstu,
 }
 
 
@@ -55,9 +70,12 @@ def test_any_batch_and_length_gives_the_query_of_torch(
     model, path = exported
     item_rows = np.random.default_rng(0).integers(1, 31, shape)
     item_rows[0, : min(padding, shape[1])] = 0
-    seen = run_encoder(open_encoder(path), item_rows)
+    ages = np.random.default_rng(1).integers(0, 10**9, shape) * (item_rows > 0)
+    values = {ITEM_ROWS: item_rows, AGES: np.sort(ages)[:, ::-1].copy()}
+    inputs = {name: values[name] for name in model.inputs}
+    seen = run_encoder(open_encoder(path), inputs)
     with torch.inference_mode():
-        expected = model.forward(torch.from_numpy(item_rows)).numpy()
+        expected = model.forward(*map(torch.from_numpy, inputs.values())).numpy()
     assert seen.shape == (shape[0], model.width)
     assert seen.dtype == np.float32
     np.testing.assert_allclose(seen, expected, atol=1e-5)
@@ -79,7 +97,9 @@ def test_the_file_is_valid_self_contained_and_knows_nothing_of_this_machine(
 def test_input_and_output_are_named_with_dynamic_sizes(exported: tuple[QueryEncoder, Path]) -> None:
     model, path = exported
     session = open_encoder(path)
-    (item_rows,), (query,) = session.get_inputs(), session.get_outputs()
+    (item_rows, *others), (query,) = session.get_inputs(), session.get_outputs()
+    assert (item_rows.name, *(other.name for other in others)) == model.inputs
+    assert [other.shape for other in others] == [item_rows.shape] * len(others)
     assert (item_rows.name, item_rows.type, item_rows.shape) == ("item_rows", "tensor(int64)", ["batch", "length"])
     assert (query.name, query.type, query.shape) == ("query", "tensor(float)", ["batch", model.width])
 
@@ -92,7 +112,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_model_that_reads_one_event_can_be_exported(tmp_path: Path) -> None:
     export_encoder(TinyEncoder(30, max_length=1), tmp_path / "m.onnx")
-    assert run_encoder(open_encoder(tmp_path / "m.onnx"), np.array([[3], [0], [5]])).shape == (3, 8)
+    assert run_encoder(open_encoder(tmp_path / "m.onnx"), {ITEM_ROWS: np.array([[3], [0], [5]])}).shape == (3, 8)
 
 
 class Branching(TinyEncoder):
@@ -113,6 +133,7 @@ class Descending(nn.Module):
     """Attention whose positions are looked up with a descending range: ONNX Runtime 1.32 gets that wrong."""
 
     num_items, max_length, width = 30, 12, 8
+    inputs: tuple[InputName, ...] = (ITEM_ROWS,)
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,7 +161,7 @@ def test_a_graph_that_the_runtime_gets_wrong_never_passes_for_right(tmp_path: Pa
     item_rows = np.random.default_rng(0).integers(1, 31, (3, 5))
     seen = None
     with contextlib.suppress(BundleError):
-        seen = run_encoder(open_encoder(tmp_path / "m.onnx"), item_rows)
+        seen = run_encoder(open_encoder(tmp_path / "m.onnx"), {ITEM_ROWS: item_rows})
     if seen is not None:
         with torch.inference_mode():
             np.testing.assert_allclose(seen, model(torch.from_numpy(item_rows)).numpy(), atol=1e-5)
@@ -148,8 +169,8 @@ def test_a_graph_that_the_runtime_gets_wrong_never_passes_for_right(tmp_path: Pa
 
 def test_a_batch_the_graph_cannot_take_is_named_by_its_shape(exported: tuple[QueryEncoder, Path]) -> None:
     too_long = np.ones((3, exported[0].max_length + 1), np.int64)
-    with pytest.raises(BundleError, match=r"cannot encode a batch of shape \(3, 13\)"):
-        run_encoder(open_encoder(exported[1]), too_long)
+    with pytest.raises(BundleError, match=r"cannot encode a batch of shape item_rows \(3, 13\)"):
+        run_encoder(open_encoder(exported[1]), dict.fromkeys(exported[0].inputs, too_long))
 
 
 def test_a_session_uses_one_thread(exported: tuple[QueryEncoder, Path]) -> None:

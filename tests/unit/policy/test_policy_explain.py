@@ -42,3 +42,8 @@ def test_without_a_history_there_is_no_evidence() -> None:
 
 def test_a_zero_vector_is_similar_to_nothing() -> None:
     assert cosines(VECTORS[:1], VECTORS[1:]).tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_that_an_item_was_seen_before_is_no_reason_for_it() -> None:
+    found = similar(np.array([1]), np.array([2, 1]), VECTORS)
+    assert (found.anchors.tolist(), found.weights.tolist()) == ([2], [1.0])

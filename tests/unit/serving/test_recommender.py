@@ -14,9 +14,11 @@ from retrank.contract.api import RecommendRequest, Session, SimilarRequest, Slat
 from retrank.contract.errors import ChecksumError
 from retrank.contract.golden import read_golden
 from retrank.policy.covisit import Successors
+from retrank.serving.draft import Draft
 from retrank.serving.recommender import Recommender
 from retrank.serving.runtime import ItemIndex, QueryEncoder
 from retrank.serving.settings import PipelineSettings
+from retrank.serving.stages.hydrate import Hydrate
 
 NUM_ITEMS = 50
 ITEMS = [f"i{row}" for row in range(1, NUM_ITEMS + 1)]
@@ -190,14 +192,26 @@ def test_every_slate_keeps_its_promises(
     assert _ask(recommender, k=k, **asked).items == slate.items
 
 
+def test_the_model_hears_how_long_ago_the_events_of_a_user_were(recommender: Recommender) -> None:
+    """Stored events have an age at the time of the request; the session happens now."""
+    runtime = recommender.runtime
+    times = np.arange(len(runtime.histories.item_rows), dtype=np.int64) * 60_000_000
+    histories = replace(runtime.histories, times=times)
+    newest = int(times[histories.offsets[7] - 1]) // 1_000_000
+    hydrate = Hydrate(runtime.users, runtime.items, histories, now=lambda: newest + 30.5)
+    draft = hydrate.run(Draft(RecommendRequest(user_id="u7", session=Session(recent=["i1", "i2"]))))
+    stored = len(draft.history) - 2
+    assert draft.ages.tolist() == [30 + 60 * back for back in range(stored - 1, -1, -1)] + [0, 0]
+
+
 class _BrokenEncoder(QueryEncoder):
     """Stands where the model should be and fails whatever it is given."""
 
     def __init__(self) -> None:
         pass
 
-    def encode(self, history: NDArray[np.integer]) -> NDArray[np.float32]:
-        raise OSError(f"device gone, {len(history)} events not encoded")
+    def encode(self, history: NDArray[np.integer], ages: NDArray[np.int64]) -> NDArray[np.float32]:
+        raise OSError(f"device gone, {len(history)} events of {len(ages)} ages not encoded")
 
 
 class _BrokenIndex(ItemIndex):

@@ -24,7 +24,7 @@ def binary(tmp_path: Path) -> Path:
 
 def test_haproxy_and_throughput_flags_are_on_when_the_binary_is_there(binary: Path) -> None:
     environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
-    assert prepare(environment, "127.0.0.1") is not None
+    assert prepare(environment) is not None
     assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert environment["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
     assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
@@ -43,7 +43,7 @@ def test_a_second_service_in_one_process_starts_from_a_clean_environment(binary:
 
 def test_an_operator_can_switch_haproxy_off(binary: Path) -> None:
     environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary), "RAY_SERVE_ENABLE_HA_PROXY": "0"}
-    assert prepare(environment, "127.0.0.1") is None
+    assert prepare(environment) is None
     assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
 
 
@@ -51,7 +51,7 @@ def test_pages_for_operators_are_narrowed_to_this_machine(binary: Path, tmp_path
     config = tmp_path / "haproxy.cfg"
     config.write_text("frontend a\n    bind :9101\nlisten b\n  bind *:8404\nfrontend c\n    bind 127.0.0.1:8000\n")
     environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
-    prepare(environment, "127.0.0.1")
+    prepare(environment)
     command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert [line.split()[1] for line in shown.splitlines() if "bind" in line] == [
@@ -61,8 +61,47 @@ def test_pages_for_operators_are_narrowed_to_this_machine(binary: Path, tmp_path
     ]
 
 
-def test_an_open_service_keeps_the_binary_as_it_is(binary: Path) -> None:
+def test_a_cluster_may_talk_to_its_other_machines(binary: Path, tmp_path: Path) -> None:
+    config = tmp_path / "haproxy.cfg"
+    config.write_text("frontend a\n    bind :9101\n")
     environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
-    prepare(environment, "0.0.0.0")
-    assert environment["RAY_SERVE_HAPROXY_BINARY_PATH"] == str(binary)
+    prepare(environment, alone=False)
+    command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
+    assert "bind :9101" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in environment
+
+
+def test_a_replica_sees_whole_requests_only(binary: Path, tmp_path: Path) -> None:
+    config = tmp_path / "haproxy.cfg"
+    config.write_text("global\n    daemon\ndefaults\n    mode http\n")
+    environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
+    prepare(environment)
+    command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[2:] == [
+        "defaults",
+        "    option http-buffer-request",
+        "    timeout http-request 10s",
+        "    mode http",
+    ]
+
+
+def test_an_open_service_opens_its_front_and_nothing_else(binary: Path, tmp_path: Path) -> None:
+    config = tmp_path / "haproxy.cfg"
+    config.write_text("frontend a\n    bind 127.0.0.1:8000\nlisten b\n  bind *:8404\n")
+    environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
+    prepare(environment, front="0.0.0.0")
+    command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert [line.split()[1] for line in shown.splitlines() if "bind" in line] == ["0.0.0.0:8000", "127.0.0.1:8404"]
+
+
+def test_a_request_id_that_no_log_could_hold_is_taken_out(binary: Path, tmp_path: Path) -> None:
+    config = tmp_path / "haproxy.cfg"
+    config.write_text("frontend http_frontend\n    bind 127.0.0.1:8000\n")
+    environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
+    prepare(environment)
+    command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rule = "http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[!-~]{1,256}$ }"
+    assert shown.splitlines()[1].strip() == rule

@@ -159,10 +159,10 @@ def test_training_stops_when_validation_no_longer_improves(configure: Configure)
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("model.width=32", "model"),
+        ("model.width=32", "model.width"),
         ("seed=5", "seed"),
-        ("batches.batch_size=9", "batches"),
-        ("loss.temperature=1", "loss"),
+        ("batches.batch_size=9", "batches.batch_size"),
+        ("loss.temperature=1", "loss.temperature"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused_by_name(

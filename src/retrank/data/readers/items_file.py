@@ -48,7 +48,7 @@ class ItemsFile:
         Raises:
             SourceError: nothing is there.
         """
-        return files_at(self.path)
+        return files_at(self.path, "data.items.path")
 
     def read(self) -> pa.Table:
         """Return `item_id` (text) and the attributes.

@@ -45,7 +45,7 @@ def normalise(
             with _located(where):
                 ready[role] = to_microseconds(plain, columns.time_unit)
             refused.add("missing time", pc.is_null(plain), plain)
-            refused.add("time unparsable or outside 1970..2100", pc.is_null(ready[role]), plain)
+            refused.add(f"time unparsable as {columns.time_unit}, or outside 1970..2100", pc.is_null(ready[role]), plain)
         elif columns.is_number(role):
             with _located(where):
                 ready[role] = as_numbers(plain, role)

@@ -122,7 +122,7 @@ def _place(path: Path, form: TextFormat, names: list[str], column: Column) -> in
 def _guess(names: list[str], delimiter: str) -> str:
     """Return advice when the line looks as if it were delimited by something else."""
     if len(names) > 1:
-        return "; check data.columns"
+        return "; check the mapping of columns (data.columns, data.items)"
     likely = max(_COMMON_DELIMITERS, key=names[0].count)
     advice = f", the line holds {likely!r}" if names[0].count(likely) else ""
     return f"; is data.delimiter really {delimiter!r}{advice}?"

@@ -1,11 +1,14 @@
 """Topology `fused`: routes, model, index and arrays in one process per replica, so a request makes a single hop."""
 
+import logging
+import os
+
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
 from retrank.serving.deployments.loopback import narrow_inner_server
-from retrank.serving.ingress import LOOPBACK
+from retrank.serving.ingress import is_alone
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings
 from retrank.serving.web.routes import create_app
@@ -18,8 +21,9 @@ class FusedReplica:
 
     def __init__(self, settings: Settings) -> None:
         """Open the bundle."""
-        if settings.host == LOOPBACK:
+        if is_alone(os.environ):
             narrow_inner_server()
+        logging.getLogger("retrank").handlers = logging.getLogger("ray.serve").handlers  # the log of this replica
         self._recommender = Recommender.open(settings.bundle, settings.pipeline)
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -45,7 +45,7 @@ class SequenceSource(_FromHistory):
 
     def run(self, draft: Draft) -> Draft:
         """Add the nearest items and keep the query for scoring."""
-        query = self.encoder.encode(draft.history)
+        query = self.encoder.encode(draft.history, draft.ages)
         rows = self.index.search(query, self._wanted(draft))
         return replace(draft, query=query, candidates=draft.candidates.add(rows, "sequence"))
 

@@ -87,6 +87,7 @@ def create_app(recommender: Recommender, *, echo_request_id: bool = True) -> Fas
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,
     )
     problems.install(app)
     app.add_middleware(RequestIds, echo=echo_request_id)

@@ -1,0 +1,57 @@
+"""Logits of targets and of negatives shared by the batch: what every sampled loss starts from."""
+
+from collections.abc import Mapping
+
+import torch
+
+from retrank.contract.errors import ConfigError
+
+
+def refuse_non_positive(settings: Mapping[str, float]) -> None:
+    """Check that each named setting is above zero.
+
+    Raises:
+        ConfigError: one is zero, negative or not a number.
+    """
+    for name, value in settings.items():
+        if not value > 0:
+            raise ConfigError(f"{name} is {value}; it must be positive")
+
+
+def uniform_rows(num_negatives: int, num_items: int, device: torch.device) -> torch.Tensor:
+    """Draw `[num_negatives]` int64 item rows from 1..num_items, uniformly, with replacement."""
+    return torch.randint(1, num_items + 1, (num_negatives,), device=device)
+
+
+def target_and_negative_logits(
+    queries: torch.Tensor,
+    item_vectors: torch.Tensor,
+    targets: torch.Tensor,
+    negative_rows: torch.Tensor,
+    *,
+    temperature: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Score each query against its targets and against the negatives; only these rows of the table are read.
+
+    Args:
+        queries: `[T, D]` float; half precision is widened to float32.
+        item_vectors: `[N + 1, D]` float.
+        targets: `[T, K]` int64, 0 = none; its logit is computed and means nothing.
+        negative_rows: `[M]` int64, shared by all queries.
+        temperature: logits are divided by it, > 0.
+
+    Returns:
+        `[T, K]` logits of the targets and `[T, M]` of the negatives, -inf where a negative is one of the query's own
+        targets, so that it gets no gradient.
+    """
+    scaled = _wide(queries) / temperature
+    positive = (scaled[:, None] * _wide(item_vectors[targets])).sum(-1)  # [T, K]
+    negative = scaled @ _wide(item_vectors[negative_rows]).T  # [T, M]
+    own = torch.zeros_like(negative, dtype=torch.bool)
+    for column in targets.T:  # one at a time: [T, K, M] would dwarf the logits
+        own |= column[:, None] == negative_rows
+    return positive, negative.masked_fill(own, float("-inf"))
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    return values if values.dtype == torch.float64 else values.float()

@@ -1,0 +1,94 @@
+"""Sampled softmax against its definitions, with planted negatives."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from retrank.losses.sampled_softmax import SampledSoftmax
+
+TARGETS = torch.tensor([[1, 4], [2, 0], [7, 7], [9, 0]])
+KINDS: dict[str, dict[str, Any]] = {
+    "uniform": {"num_negatives": 20},
+    "in-batch": {"num_negatives": 0, "num_in_batch": 100},
+    "mixed": {"num_negatives": 20, "num_in_batch": 100},
+}
+every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+
+
+def vectors(rows: int, seed: int) -> torch.Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, 3, generator=random, dtype=torch.float64).requires_grad_()
+
+
+def experienced(num_items: int = 9, **settings: Any) -> SampledSoftmax:
+    """A loss that knows unequal frequencies and learns no more."""
+    loss, queries = SampledSoftmax(**settings), vectors(4, 0).detach()
+    for step in range(30):
+        popular = torch.randint(1, 2 + step % num_items, (4,), generator=torch.Generator().manual_seed(step))
+        loss(queries, vectors(num_items + 1, 1).detach(), popular)
+    return loss.eval()
+
+
+@every_kind
+@pytest.mark.parametrize("settings", [{}, {"correct": False}, {"refined": False}])
+def test_gradients_are_those_of_the_value(settings: dict[str, bool], kind: dict[str, Any]) -> None:
+    loss = experienced(**kind, **settings)
+
+    def value(queries: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(0)
+        result: torch.Tensor = loss(queries, items, TARGETS)
+        return result
+
+    assert torch.autograd.gradcheck(value, (vectors(4, 2), vectors(10, 3)))
+
+
+def test_in_batch_softmax_has_a_known_value() -> None:
+    """Two queries, targets a and b, first step: every count is 1, so each target stands against the other."""
+    queries, items = torch.eye(2), torch.tensor([[0.0, 0.0], [2.0, 0.5], [1.0, 3.0]])
+    loss = SampledSoftmax(num_negatives=0, num_in_batch=5, temperature=0.5)(queries, items, torch.tensor([1, 2]))
+    gaps = torch.tensor([(1.0 - 2.0) / 0.5, (0.5 - 3.0) / 0.5])
+    torch.testing.assert_close(loss, gaps.exp().log1p().mean())
+
+
+def test_refined_gradients_are_those_of_the_published_loss() -> None:
+    """-w log(exp(target) / sum of corrected negatives), w = 1 - P(target), without gradient."""
+    loss = experienced(**KINDS["mixed"])
+    queries, items, targets = vectors(4, 2), vectors(10, 3), TARGETS[:, 0]
+    torch.manual_seed(0)
+    ours = torch.autograd.grad(loss(queries, items, targets), [queries, items])
+    torch.manual_seed(0)
+    rows, log_counts, _ = loss.negatives(targets[:, None], 9)
+    target = (queries * items[targets]).sum(1)
+    negatives = queries @ items[rows].T - log_counts
+    rest = negatives.masked_fill(targets[:, None] == rows, -torch.inf).logsumexp(1)
+    weight = 1 - torch.sigmoid(target - rest).detach()
+    published = torch.autograd.grad((weight * (rest - target)).mean(), [queries, items])
+    for mine, theirs in zip(ours, published, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_the_unrefined_correction_treats_targets_like_negatives() -> None:
+    loss = experienced(**KINDS["in-batch"], refined=False)
+    queries, items, targets = vectors(4, 2), vectors(10, 3), TARGETS[:, 0]
+    rows, log_counts, _ = loss.negatives(targets[:, None], 9)
+    logits = queries @ items[rows].T - log_counts
+    expected = torch.nn.functional.cross_entropy(logits, torch.searchsorted(rows, targets.contiguous()))
+    torch.testing.assert_close(loss(queries, items, targets), expected)
+
+
+def test_an_unrefined_correction_of_uniform_negatives_cancels() -> None:
+    values = []
+    for settings in ({"refined": False}, {"correct": False}):
+        torch.manual_seed(0)
+        values.append(SampledSoftmax(num_negatives=20, **settings)(vectors(4, 2), vectors(10, 3), TARGETS))
+    torch.testing.assert_close(*values)
+
+
+@every_kind
+def test_the_correction_changes_the_loss(kind: dict[str, Any]) -> None:
+    values = []
+    for correct in (True, False):
+        torch.manual_seed(0)
+        values.append(experienced(**kind, correct=correct)(vectors(4, 2), vectors(10, 3), TARGETS).item())
+    assert abs(values[0] - values[1]) > 0.01

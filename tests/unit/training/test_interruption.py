@@ -1,0 +1,65 @@
+"""A signal in the middle of a run: a message, an exit status that says so, and a run that can be continued."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ring_world import SMALL, Configure
+
+from retrank.cli import main
+from retrank.contract.errors import ConfigError, TrainingError
+from retrank.training import fit
+
+ENDLESS = ("baselines=false", "trainer.max_epochs=100000", "trainer.patience=100000")
+
+
+@pytest.mark.parametrize(("ending", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_with_a_way_to_go_on(
+    ring_store: Path, tmp_path: Path, ending: signal.Signals, status: int
+) -> None:
+    run_dir = tmp_path / "run"
+    command = [sys.executable, "-m", "retrank.cli", "train", *SMALL, *ENDLESS, f"store={ring_store}"]
+    with subprocess.Popen([*command, f"run_dir={run_dir}"], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not (run_dir / "checkpoints" / "last.ckpt").is_file():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, ending)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert f"retrank train: interrupted by {ending.name} in epoch" in said
+    assert f"ckpt={run_dir}" in said
+    assert "Traceback" not in said
+
+
+def test_a_refused_setting_does_not_use_up_the_folder(configure: Configure) -> None:
+    with pytest.raises(ConfigError, match="width 63"):
+        fit.run(configure("again", "model.width=63"))
+    fit.run(configure("again", "trainer.max_epochs=1", "baselines=false"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("model.width=abc", "model: "),
+        ("batches.batch_size=abc", "batches: "),
+        ("trainer.max_epochs=0", "trainer.max_epochs is 0; expected at least 1"),
+    ],
+)
+def test_a_value_that_cannot_work_is_one_line(
+    ring_store: Path, tmp_path: Path, setting: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *SMALL, f"store={ring_store}", f"run_dir={tmp_path / 'r'}", setting]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_resuming_with_another_width_names_that_setting_alone(finished_run: Path, configure: Configure) -> None:
+    changed = configure("other", "model.width=32") | {"ckpt": str(finished_run)}
+    with pytest.raises(TrainingError, match=r"cannot resume from it: model\.width is 32 now and") as caught:
+        fit.run(changed)
+    assert "model.dropout" not in str(caught.value)
