@@ -40,10 +40,10 @@ def command(*overrides: str) -> list[str]:
 
 
 @contextmanager
-def running(bundle: Path, *, replicas: int, log: Path) -> Iterator[Service]:
+def running(bundle: Path, *overrides: str, replicas: int, log: Path) -> Iterator[Service]:
     """Start `retrank serve`, yield it once it is ready, stop it with SIGTERM and see that nothing is left."""
     port = free_port()
-    arguments = command(f"bundle={bundle}", f"serving.port={port}", f"serving.replicas={replicas}")
+    arguments = command(f"bundle={bundle}", f"serving.port={port}", f"serving.replicas={replicas}", *overrides)
     with log.open("w") as output, subprocess.Popen(arguments, stdout=output, stderr=output) as process:
         try:
             _wait_until_ready(process, log)

@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,36 @@ def test_two_replicas_answer_and_neither_has_loaded_torch(service: Service) -> N
 
 def test_nothing_listens_beyond_this_machine(service: Service) -> None:
     assert outside_listeners(list(service.processes())) == []
+
+
+def test_clients_that_never_finish_a_request_cost_nothing_but_a_connection(
+    service: Service, client: httpx.Client
+) -> None:
+    head = "POST /v1/recommend HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"
+    with ExitStack() as stack:
+        for _ in range(80):  # more than both replicas take at a time
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=10.0))
+            slow.sendall(head.encode())
+        assert client.get("/readyz").status_code == 200
+        assert client.post("/v1/recommend", json={"k": 1}).status_code == 200
+
+
+@pytest.mark.parametrize("request_id", [b"caf\xe9", b"a" * 300, b""], ids=["not ascii", "too long", "empty"])
+def test_a_request_id_that_no_log_could_hold_is_replaced_everywhere(service: Service, request_id: bytes) -> None:
+    head = b"POST /v1/recommend HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 7\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30.0) as raw:
+        raw.sendall(head + b"X-Request-ID: " + request_id + b'\r\nConnection: close\r\n\r\n{"k":1}')
+        answer = b"".join(iter(lambda: raw.recv(65_536), b"")).decode()
+    assert answer.startswith("HTTP/1.1 200 ")
+    head_line = next(line for line in answer.splitlines() if line.lower().startswith("x-request-id: "))
+    assert f'"request_id":"{head_line.partition(": ")[2]}"' in answer
+
+
+@pytest.mark.slow
+def test_an_open_service_opens_one_port(tiny_bundle: Path, tmp_path: Path) -> None:
+    with running(tiny_bundle, "serving.host=0.0.0.0", replicas=1, log=tmp_path / "log") as open_service:
+        opened = {line.rpartition(":")[2] for line in outside_listeners(list(open_service.processes()))}
+        assert opened == {f"{open_service.port:04X}"}
 
 
 def test_a_chunked_body_without_a_length_is_bounded(service: Service) -> None:
