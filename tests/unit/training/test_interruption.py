@@ -14,6 +14,12 @@ from retrank.cli import main
 from retrank.contract.errors import ConfigError, TrainingError
 from retrank.training import fit
 
+HEEDING_SIGNALS = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore Ctrl-C
+from retrank.cli import main
+sys.exit(main())
+"""
 ENDLESS = ("baselines=false", "trainer.max_epochs=100000", "trainer.patience=100000")
 
 
@@ -22,15 +28,19 @@ def test_a_signal_ends_a_run_with_a_way_to_go_on(
     ring_store: Path, tmp_path: Path, ending: signal.Signals, status: int
 ) -> None:
     run_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "retrank.cli", "train", *SMALL, *ENDLESS, f"store={ring_store}"]
-    with subprocess.Popen([*command, f"run_dir={run_dir}"], stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 120
-        while not (run_dir / "checkpoints" / "last.ckpt").is_file():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        os.kill(process.pid, ending)
-        _, said = process.communicate(timeout=60)
+    command = [sys.executable, "-c", HEEDING_SIGNALS, "train", *SMALL, *ENDLESS, f"store={ring_store}"]
+    command.append(f"run_dir={run_dir}")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not (run_dir / "checkpoints" / "last.ckpt").is_file():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            os.kill(process.pid, ending)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == status
     assert f"retrank train: interrupted by {ending.name} in epoch" in said
     assert f"ckpt={run_dir}" in said
