@@ -74,3 +74,10 @@ def test_the_online_half_never_loads_torch(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["retrank.training.evaluate", "retrank.export.assemble"])
+def test_evaluating_and_exporting_do_not_wait_for_lightning(module: str) -> None:
+    """Importing it takes seconds."""
+    program = f"import sys, {module}; sys.exit('pytorch_lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

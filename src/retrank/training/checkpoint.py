@@ -1,40 +1,23 @@
-"""Find, check and open the checkpoints of a run, read with `weights_only=True`: nothing in them is executed."""
+"""Find, check and open the checkpoints of a run, read with `weights_only=True`: nothing in them is executed.
+
+Lightning stays out of here: it takes seconds to import, and evaluating or exporting a run does not need it.
+"""
 
 import pickle
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import yaml
-from typing_extensions import override
 
 from retrank.config import instantiate
 from retrank.contract.errors import TrainingError
-from retrank.training.ema import EMA_KEY
-from retrank.training.selection import BEST, LAST
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
+LAST, BEST = "last.ckpt", "best.ckpt"
 IDENTITY_KEY = "identity"
-
-
-class Identity(pl.Callback):
-    """Write into each checkpoint what it belongs to.
-
-    Args:
-        identity: plain values that a resumed run must share, see `identity_of`.
-    """
-
-    def __init__(self, identity: dict[str, Any]) -> None:
-        self.identity = identity
-
-    @override
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Add the identity."""
-        checkpoint[IDENTITY_KEY] = self.identity
+EMA_KEY = "ema"
 
 
 def identity_of(config: dict[str, Any], *, data_hash: str, num_items: int) -> dict[str, Any]:

@@ -9,8 +9,7 @@ import torch
 from typing_extensions import override
 
 from retrank.contract.errors import ConfigError
-
-EMA_KEY = "ema"
+from retrank.training.checkpoint import EMA_KEY
 
 
 class Ema(pl.Callback):

@@ -25,10 +25,11 @@ from retrank.training.datamodule import HistoryData
 from retrank.training.ema import Ema
 from retrank.training.evaluate import evaluate_run
 from retrank.training.evaluator import evaluate
+from retrank.training.identity import Identity
 from retrank.training.loggers import Loggers
 from retrank.training.retrieval_module import RetrievalModule
 from retrank.training.scorer import ModelScorer
-from retrank.training.selection import LAST, Selection
+from retrank.training.selection import Selection
 from retrank.training.trainer import TrainerSettings
 
 
@@ -85,7 +86,7 @@ def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: P
     identity = checkpoint.identity_of(dict(config), data_hash=store.facts.data_hash, num_items=store.num_items)
     folder = run_dir / checkpoint.CHECKPOINTS
     selection = Selection(rank, ema, folder, every=settings.validate_every, patience=settings.patience)
-    callbacks = [ema, throughput, selection, checkpoint.Identity(identity)]
+    callbacks = [ema, throughput, selection, Identity(identity)]
     trainer = settings.build(run_dir, callbacks, loggers.build(run_dir))
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -95,7 +96,7 @@ def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: P
 
 
 def _interrupted(trainer: pl.Trainer, run_dir: Path) -> InterruptedRun:
-    kept = (run_dir / checkpoint.CHECKPOINTS / LAST).is_file()
+    kept = (run_dir / checkpoint.CHECKPOINTS / checkpoint.LAST).is_file()
     onward = (
         f"continue with the same settings and ckpt={run_dir}" if kept else "it has no checkpoint yet, start it again"
     )

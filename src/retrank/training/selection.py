@@ -8,9 +8,9 @@ import pytorch_lightning as pl
 from typing_extensions import override
 
 from retrank.contract.errors import ConfigError
+from retrank.training.checkpoint import BEST, LAST
 from retrank.training.ema import Ema
 
-LAST, BEST = "last.ckpt", "best.ckpt"
 MONITORED = "ndcg@10"
 
 
