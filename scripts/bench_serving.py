@@ -12,12 +12,11 @@ import json
 import os
 import platform
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 from retrank.contract.api import RecommendRequest
 from retrank.contract.files import current
 from retrank.contract.vocab import Vocab
+from retrank.serving.ingress import free_port
 
 READY_S = 240.0
 K = 10
@@ -109,14 +109,12 @@ def _bodies(bundle: Path) -> list[bytes]:
 
 @contextmanager
 def _service(bundle: Path, replicas: int) -> Iterator[Service]:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     overrides = [
         f"bundle={bundle}",
         f"serving.port={port}",
         f"serving.replicas={replicas}",
-        "serving.ready_timeout_s=240",
+        f"serving.ready_timeout_s={READY_S:g}",
     ]
     command = [sys.executable, "-m", "retrank.cli", "serve", *overrides]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

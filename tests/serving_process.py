@@ -5,10 +5,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
+
+from retrank.serving.ingress import free_port
 
 READY_S = 180.0
 STOP_S = 60.0
@@ -27,12 +28,6 @@ class Service:
     def processes(self) -> dict[int, str]:
         """Return its processes and their names."""
         return {pid: _name(pid) for pid in _descendants(self.pid)}
-
-
-def free_port() -> int:
-    with closing(socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def command(*overrides: str) -> list[str]:

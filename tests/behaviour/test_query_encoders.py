@@ -15,34 +15,25 @@ Model = SASRec | HSTU
 Make = Callable[[], Model]
 
 
-def _sasrec(**settings: object) -> Make:
-    def make() -> SASRec:
+def _small(kind: type[Model], **settings: object) -> Make:
+    def make() -> Model:
         torch.manual_seed(0)
         common = {"max_length": MAX_LENGTH, "width": 16, "num_blocks": 2, "num_heads": 2, "dropout": 0.1}
-        return SASRec(NUM_ITEMS, **(common | settings))  # type: ignore[arg-type]  # settings of several types
-
-    return make
-
-
-def _hstu(**settings: object) -> Make:
-    def make() -> HSTU:
-        torch.manual_seed(0)
-        common = {"max_length": MAX_LENGTH, "width": 16, "num_blocks": 2, "num_heads": 2, "dropout": 0.1}
-        return HSTU(NUM_ITEMS, **(common | settings))  # type: ignore[arg-type]  # settings of several types
+        return kind(NUM_ITEMS, **(common | settings))  # type: ignore[arg-type]  # settings of several types
 
     return make
 
 
 ENCODERS = {
-    "gated cosine": _sasrec(flavour="gated", similarity="cosine"),
-    "gated dot": _sasrec(flavour="gated", similarity="dot"),
-    "classic cosine": _sasrec(flavour="classic", similarity="cosine"),
-    "classic dot": _sasrec(flavour="classic", similarity="dot"),
-    "one block": _sasrec(num_blocks=1),
-    "hstu": _hstu(),
-    "hstu without times": _hstu(time_bias=False),
-    "hstu dot, one block": _hstu(similarity="dot", num_blocks=1),
-    "hstu, eight blocks": _hstu(num_blocks=8),
+    "gated cosine": _small(SASRec, flavour="gated", similarity="cosine"),
+    "gated dot": _small(SASRec, flavour="gated", similarity="dot"),
+    "classic cosine": _small(SASRec, flavour="classic", similarity="cosine"),
+    "classic dot": _small(SASRec, flavour="classic", similarity="dot"),
+    "one block": _small(SASRec, num_blocks=1),
+    "hstu": _small(HSTU),
+    "hstu without times": _small(HSTU, time_bias=False),
+    "hstu dot, one block": _small(HSTU, similarity="dot", num_blocks=1),
+    "hstu, eight blocks": _small(HSTU, num_blocks=8),
 }
 every_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS.keys())
 

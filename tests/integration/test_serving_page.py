@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import uvicorn
 from serving_chromium import BINARY, Tab, chromium
-from serving_process import free_port
 
+from retrank.serving.ingress import free_port
 from retrank.serving.recommender import Recommender
 from retrank.serving.web.routes import create_app
 

@@ -6,10 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from serving_process import command, free_port
+from serving_process import command
 
 from retrank.contract.bundle import FILES
 from retrank.contract.files import current
+from retrank.serving.ingress import free_port
 
 
 def _refusal(*overrides: str) -> str:

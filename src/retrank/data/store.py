@@ -33,6 +33,7 @@ from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 
 STORE_FORMAT = 1
+_SHOWN_EXAMPLES = 2
 STORE_JSON = "store.json"
 OFFSETS = "offsets.npy"
 ITEM_ROWS = "item_rows.npy"
@@ -208,9 +209,6 @@ def _check_rows(path: Path, expected: int) -> None:
         ) from error
     if found != expected:
         raise SourceError(f"{path}: {found} rows, expected {expected}; ingest again")
-
-
-_SHOWN_EXAMPLES = 2
 
 
 def report_lines(report: Mapping[str, Any]) -> list[str]:

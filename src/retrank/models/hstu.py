@@ -6,16 +6,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from retrank.contract.encode import AGES, ITEM_ROWS, PADDING_ROW, InputName
+from retrank.contract.encode import AGES, ITEM_ROWS, InputName
 from retrank.models.blocks import Dropout
-from retrank.models.sequence import INITIAL_DEVIATION, check_sequence_model, initialise, start_from, visible
+from retrank.models.sequence import INITIAL_DEVIATION, SequenceModel, check_blocks, initialise, visible
 
 _NUM_BUCKETS = 128
 _BUCKET_WIDTH = 0.301
 """Gaps of g seconds fall into bucket `ln(g) / 0.301`: each bucket reaches 35 % further than the one before."""
 
 
-class HSTU(nn.Module):
+class HSTU(SequenceModel):
     """Hierarchical sequential transduction unit; input and output share one item table. Follows `QueryEncoder`.
 
     An event is weighed by what it is, by its distance in events, and by the time between it and the moment that is
@@ -51,23 +51,12 @@ class HSTU(nn.Module):
         time_bias: bool = True,
         similarity: Literal["cosine", "dot"] = "cosine",
     ) -> None:
-        super().__init__()
-        check_sequence_model(
-            max_length=max_length,
-            width=width,
-            num_blocks=num_blocks,
-            num_heads=num_heads,
-            dropout=dropout,
-            similarity=similarity,
-        )
-        self.num_items, self.max_length, self.width, self.similarity = num_items, max_length, width, similarity
+        check_blocks(width, num_blocks, num_heads)
+        super().__init__(num_items, max_length=max_length, width=width, dropout=dropout, similarity=similarity)
         self.inputs: tuple[InputName, ...] = (ITEM_ROWS, AGES) if time_bias else (ITEM_ROWS,)
-        self.items = nn.Embedding(num_items + 1, width, padding_idx=PADDING_ROW)
-        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(
             HSTUBlock(width, num_heads, max_length, dropout=dropout, time_bias=time_bias) for _ in range(num_blocks)
         )
-        self.norm = nn.LayerNorm(width)
         initialise(self)
 
     def encode_all(self, item_rows: torch.Tensor, ages: torch.Tensor | None = None) -> torch.Tensor:
@@ -75,7 +64,7 @@ class HSTU(nn.Module):
         states, allowed, gaps = self._read(item_rows, ages)
         for block in self.blocks:
             states = block(states, states, allowed, gaps)
-        return self._similar(self.norm(states))
+        return self._query(states)
 
     def forward(self, item_rows: torch.Tensor, ages: torch.Tensor | None = None) -> torch.Tensor:
         """Map `[B, L]` int64 item rows and ages (left-padded with 0) to the `[B, D]` float32 query of the request."""
@@ -84,27 +73,14 @@ class HSTU(nn.Module):
             states = block(states, states, allowed, gaps)
         newest_gaps = None if gaps is None else gaps[:, -1:]
         newest = self.blocks[-1](states, states[:, -1:], allowed[:, :, -1:], newest_gaps)[:, 0]
-        return self._similar(self.norm(newest))
-
-    def item_vectors(self) -> torch.Tensor:
-        """Return `[N + 1, D]` float32 item vectors; row 0 is zero."""
-        return self._similar(self.items.weight)
-
-    def start_from(self, item_vectors: torch.Tensor) -> None:
-        """Take `[N + 1, D]` vectors as the first item table, scaled to the size of random ones."""
-        start_from(self.items, item_vectors)
+        return self._query(newest)
 
     def _read(
         self, item_rows: torch.Tensor, ages: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Return states `[B, L, D]`, who sees whom `[B, 1, L, L]`, and time buckets `[B, L, L]` if times are read."""
-        if item_rows.shape[1] > self.max_length:
-            raise ValueError(f"{item_rows.shape[1]} events, the model reads {self.max_length}; cut to the newest first")
-        states = self.dropout(self.items(item_rows) * self.width**0.5)
+        states = self._embed(item_rows)
         return states, visible(item_rows), None if ages is None else time_buckets(ages)
-
-    def _similar(self, vectors: torch.Tensor) -> torch.Tensor:
-        return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
 
 
 class HSTUBlock(nn.Module):

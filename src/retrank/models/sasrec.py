@@ -4,18 +4,17 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from retrank.contract.encode import ITEM_ROWS, PADDING_ROW, InputName
+from retrank.contract.encode import ITEM_ROWS, InputName
 from retrank.contract.errors import ConfigError
-from retrank.models.blocks import Attention, ClassicBlock, Dropout, GatedBlock, ReluNet, SwiGLU
-from retrank.models.sequence import check_sequence_model, initialise, start_from, visible
+from retrank.models.blocks import Attention, ClassicBlock, GatedBlock, ReluNet, SwiGLU
+from retrank.models.sequence import SequenceModel, check_blocks, initialise, visible
 
 _FLAVOURS = {"classic": (ClassicBlock, ReluNet), "gated": (GatedBlock, SwiGLU)}
 _EXPANSION = 4
 
 
-class SASRec(nn.Module):
+class SASRec(SequenceModel):
     """Causal transformer over item rows; input and output share one item table. Follows `QueryEncoder`.
 
     Args:
@@ -52,25 +51,14 @@ class SASRec(nn.Module):
         flavour: Literal["classic", "gated"] = "gated",
         similarity: Literal["cosine", "dot"] = "cosine",
     ) -> None:
-        super().__init__()
-        check_sequence_model(
-            max_length=max_length,
-            width=width,
-            num_blocks=num_blocks,
-            num_heads=num_heads,
-            dropout=dropout,
-            similarity=similarity,
-        )
+        check_blocks(width, num_blocks, num_heads)
+        super().__init__(num_items, max_length=max_length, width=width, dropout=dropout, similarity=similarity)
         _check_flavour(flavour)
-        self.num_items, self.max_length, self.width, self.similarity = num_items, max_length, width, similarity
         block, net = _FLAVOURS[flavour]
-        self.items = nn.Embedding(num_items + 1, width, padding_idx=PADDING_ROW)
-        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(
             block(Attention(width, num_heads, max_length), net(width, _EXPANSION * width), width=width, dropout=dropout)
             for _ in range(num_blocks)
         )
-        self.norm = nn.LayerNorm(width)
         initialise(self)
 
     def encode_all(self, item_rows: torch.Tensor) -> torch.Tensor:
@@ -79,7 +67,7 @@ class SASRec(nn.Module):
         states = self._embed(item_rows)
         for block in self.blocks:
             states = block(states, allowed)
-        return self._similar(self.norm(states))
+        return self._query(states)
 
     def forward(self, item_rows: torch.Tensor) -> torch.Tensor:
         """Map `[B, L]` int64 item rows (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
@@ -88,26 +76,7 @@ class SASRec(nn.Module):
         for block in self.blocks[:-1]:
             states = block(states, allowed)
         newest = self.blocks[-1].newest(states, allowed)[:, 0]  # type: ignore[operator]  # ModuleList forgets Block
-        return self._similar(self.norm(newest))
-
-    def item_vectors(self) -> torch.Tensor:
-        """Return `[N + 1, D]` float32 item vectors; row 0 is zero."""
-        return self._similar(self.items.weight)
-
-    def start_from(self, item_vectors: torch.Tensor) -> None:
-        """Take `[N + 1, D]` vectors as the first item table, scaled to the size of random ones."""
-        start_from(self.items, item_vectors)
-
-    def _embed(self, item_rows: torch.Tensor) -> torch.Tensor:
-        if item_rows.shape[1] > self.max_length:
-            raise ValueError(
-                f"{item_rows.shape[1]} events, the model reads {self.max_length}; cut to the newest ones first"
-            )
-        embedded: torch.Tensor = self.dropout(self.items(item_rows) * self.width**0.5)
-        return embedded
-
-    def _similar(self, vectors: torch.Tensor) -> torch.Tensor:
-        return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
+        return self._query(newest)
 
 
 def _check_flavour(flavour: str) -> None:

@@ -1,12 +1,82 @@
-"""What sequence models have in common: who sees whom, first weights, and the sizes that make sense."""
+"""What sequence models have in common: the item table on both sides, who sees whom, first weights, sensible sizes."""
+
+from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from retrank.contract.encode import PADDING_ROW
 from retrank.contract.errors import ConfigError
+from retrank.models.blocks import Dropout
 
 INITIAL_DEVIATION = 0.02
+
+
+class SequenceModel(nn.Module):
+    """The ends of a sequence model: embedded events go in, queries comparable with item vectors come out.
+
+    Args:
+        num_items: catalogue size N; item rows are 1..N, 0 is padding.
+        max_length: longest history the model reads, in events.
+        width: size D of states, item vectors and queries.
+        dropout: rate on the input, 0 <= rate < 1.
+        similarity: "cosine" scales queries and item vectors to length 1; "dot" leaves them.
+    """
+
+    def __init__(
+        self, num_items: int, *, max_length: int, width: int, dropout: float, similarity: Literal["cosine", "dot"]
+    ) -> None:
+        super().__init__()
+        if similarity not in ("cosine", "dot"):
+            raise ConfigError(f"similarity is {similarity!r}; expected cosine or dot")
+        if max_length < 1:
+            raise ConfigError(f"max_length is {max_length}; at least 1 is needed")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"dropout is {dropout}; it must be in 0 <= dropout < 1")
+        self.num_items, self.max_length, self.width, self.similarity = num_items, max_length, width, similarity
+        self.items = nn.Embedding(num_items + 1, width, padding_idx=PADDING_ROW)
+        self.dropout = Dropout(dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def item_vectors(self) -> torch.Tensor:
+        """Return `[N + 1, D]` float32 item vectors; row 0 is zero."""
+        return self._similar(self.items.weight)
+
+    @torch.no_grad()
+    def start_from(self, item_vectors: torch.Tensor) -> None:
+        """Take `[N + 1, D]` vectors as the first item table, scaled to the size of random ones."""
+        scale = INITIAL_DEVIATION / item_vectors.square().mean().sqrt().clamp(min=1e-12)
+        self.items.weight.copy_(item_vectors * scale)
+        self.items.weight[PADDING_ROW] = 0.0
+
+    def _embed(self, item_rows: torch.Tensor) -> torch.Tensor:
+        """Map `[B, L]` item rows to the first states, `[B, L, D]`."""
+        if item_rows.shape[1] > self.max_length:
+            raise ValueError(
+                f"{item_rows.shape[1]} events, the model reads {self.max_length}; cut to the newest ones first"
+            )
+        embedded: torch.Tensor = self.dropout(self.items(item_rows) * self.width**0.5)
+        return embedded
+
+    def _query(self, states: torch.Tensor) -> torch.Tensor:
+        """Map last states `[..., D]` to queries."""
+        return self._similar(self.norm(states))
+
+    def _similar(self, vectors: torch.Tensor) -> torch.Tensor:
+        return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
+
+
+def check_blocks(width: int, num_blocks: int, num_heads: int) -> None:
+    """Refuse sizes of attention that cannot work.
+
+    Raises:
+        ConfigError: one is out of range.
+    """
+    if num_heads < 1 or width < 1 or width % (2 * num_heads):
+        raise ConfigError(f"width {width} is not a multiple of 2 * num_heads ({2 * num_heads}); change one of them")
+    if num_blocks < 1:
+        raise ConfigError(f"num_blocks is {num_blocks}; at least 1 is needed")
 
 
 def visible(item_rows: torch.Tensor) -> torch.Tensor:
@@ -27,30 +97,3 @@ def initialise(model: nn.Module) -> None:
             nn.init.zeros_(module.bias)
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             module.weight[module.padding_idx] = 0.0
-
-
-@torch.no_grad()
-def start_from(items: nn.Embedding, item_vectors: torch.Tensor) -> None:
-    """Take `[N + 1, D]` vectors as the first item table, scaled to the size of random ones."""
-    scale = INITIAL_DEVIATION / item_vectors.square().mean().sqrt().clamp(min=1e-12)
-    items.weight.copy_(item_vectors * scale)
-    items.weight[PADDING_ROW] = 0.0
-
-
-def check_sequence_model(
-    *, max_length: int, width: int, num_blocks: int, num_heads: int, dropout: float, similarity: str
-) -> None:
-    """Refuse sizes and choices that cannot work.
-
-    Raises:
-        ConfigError: one is out of range.
-    """
-    if num_heads < 1 or width < 1 or width % (2 * num_heads):
-        raise ConfigError(f"width {width} is not a multiple of 2 * num_heads ({2 * num_heads}); change one of them")
-    for name, value in (("max_length", max_length), ("num_blocks", num_blocks)):
-        if value < 1:
-            raise ConfigError(f"{name} is {value}; at least 1 is needed")
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"dropout is {dropout}; it must be in 0 <= dropout < 1")
-    if similarity not in ("cosine", "dot"):
-        raise ConfigError(f"similarity is {similarity!r}; expected cosine or dot")

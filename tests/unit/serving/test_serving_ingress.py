@@ -22,6 +22,12 @@ def binary(tmp_path: Path) -> Path:
     return path
 
 
+def _started(environment: dict[str, str], config: Path) -> str:
+    """Start the stand-in as Ray would, and return the configuration it gets to see."""
+    command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def test_haproxy_and_throughput_flags_are_on_when_the_binary_is_there(binary: Path) -> None:
     environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
     assert prepare(environment) is not None
@@ -52,8 +58,7 @@ def test_pages_for_operators_are_narrowed_to_this_machine(binary: Path, tmp_path
     config.write_text("frontend a\n    bind :9101\nlisten b\n  bind *:8404\nfrontend c\n    bind 127.0.0.1:8000\n")
     environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
     prepare(environment)
-    command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = _started(environment, config)
     assert [line.split()[1] for line in shown.splitlines() if "bind" in line] == [
         "127.0.0.1:9101",
         "127.0.0.1:8404",
@@ -66,8 +71,7 @@ def test_a_cluster_may_talk_to_its_other_machines(binary: Path, tmp_path: Path) 
     config.write_text("frontend a\n    bind :9101\n")
     environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
     prepare(environment, alone=False)
-    command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
-    assert "bind :9101" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "bind :9101" in _started(environment, config)
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in environment
 
 
@@ -76,8 +80,7 @@ def test_a_replica_sees_whole_requests_only(binary: Path, tmp_path: Path) -> Non
     config.write_text("global\n    daemon\ndefaults\n    mode http\n")
     environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
     prepare(environment)
-    command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = _started(environment, config)
     assert shown.splitlines()[2:] == [
         "defaults",
         "    option http-buffer-request",
@@ -91,8 +94,7 @@ def test_an_open_service_opens_its_front_and_nothing_else(binary: Path, tmp_path
     config.write_text("frontend a\n    bind 127.0.0.1:8000\nlisten b\n  bind *:8404\n")
     environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
     prepare(environment, front="0.0.0.0")
-    command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = _started(environment, config)
     assert [line.split()[1] for line in shown.splitlines() if "bind" in line] == ["0.0.0.0:8000", "127.0.0.1:8404"]
 
 
@@ -101,7 +103,6 @@ def test_a_request_id_that_no_log_could_hold_is_taken_out(binary: Path, tmp_path
     config.write_text("frontend http_frontend\n    bind 127.0.0.1:8000\n")
     environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
     prepare(environment)
-    command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = _started(environment, config)
     rule = "http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[!-~]{1,256}$ }"
     assert shown.splitlines()[1].strip() == rule
