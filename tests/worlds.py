@@ -48,9 +48,9 @@ class TinyEncoder(nn.Module):
         pooled = (self.item[item_rows] * weights).sum(1) / weights.sum(1).clamp(min=0.1)
         return nn.functional.normalize(pooled, dim=-1)
 
-    def item_vectors(self) -> torch.Tensor:
-        """Return unit vectors, row 0 zero, [N + 1, D]."""
-        return nn.functional.normalize(self.item, dim=-1)
+    def item_vectors(self, item_rows: torch.Tensor | None = None) -> torch.Tensor:
+        """Return unit vectors, of all rows as [N + 1, D]; row 0 zero."""
+        return nn.functional.normalize(self.item if item_rows is None else self.item[item_rows], dim=-1)
 
 
 def tiny_catalogue(num_items: int = 50, num_users: int = 20, seed: int = 0) -> Catalogue:

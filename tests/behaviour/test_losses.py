@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from retrank.contract.errors import ConfigError
 from retrank.losses.bpr import BPR
 from retrank.losses.gbce import GeneralisedBCE
+from retrank.losses.items import ItemTable
 from retrank.losses.sampled_softmax import SampledSoftmax
 from retrank.losses.softmax import FullSoftmax
 
@@ -49,7 +50,7 @@ def _vectors(rows: int, width: int = 4, seed: int = 0) -> torch.Tensor:
 
 def _value(loss: nn.Module, queries: torch.Tensor, items: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     torch.manual_seed(3)
-    value: torch.Tensor = loss(queries, items, targets)
+    value: torch.Tensor = loss(queries, ItemTable(items), targets)
     return value
 
 
@@ -123,7 +124,7 @@ def test_descent_ranks_each_target_first(make: Make) -> None:
     torch.manual_seed(0)
     for _ in range(150):
         optimizer.zero_grad()
-        loss(queries, items, targets).backward()
+        loss(queries, ItemTable(items), targets).backward()
         optimizer.step()
     assert torch.equal((queries @ items[1:].T).argmax(1) + 1, targets)
 
@@ -194,9 +195,9 @@ def test_a_step_makes_nothing_of_the_size_of_the_catalogue(make: Make) -> None:
     loss, num_items = make(1.0), 100_000
     queries, items = _vectors(8), torch.zeros(num_items + 1, 4, dtype=torch.bfloat16)  # to be widened row by row
     targets = torch.randint(1, num_items + 1, (8, 2), generator=torch.Generator().manual_seed(0))
-    loss(queries, items, targets)  # what a loss remembers per item is allocated once
+    loss(queries, ItemTable(items), targets)  # what a loss remembers per item is allocated once
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        loss(queries, items, targets)
+        loss(queries, ItemTable(items), targets)
     largest = max(event.self_cpu_memory_usage for event in profiler.key_averages())
     assert 0 < largest < num_items
 
@@ -218,7 +219,7 @@ def _learned_log_odds(loss: SampledSoftmax) -> tuple[torch.Tensor, torch.Tensor,
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
     for step, targets in enumerate(batches):
         optimizer.zero_grad()
-        loss(torch.ones(BATCH, 1), scores, targets).backward()
+        loss(torch.ones(BATCH, 1), ItemTable(scores), targets).backward()
         optimizer.step()
         schedule.step()
         if step >= STEPS // 2:

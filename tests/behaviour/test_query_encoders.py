@@ -118,6 +118,14 @@ def test_saved_and_loaded_weights_give_equal_queries(make: Make) -> None:
 
 
 @every_encoder
+def test_vectors_of_named_rows_are_those_of_the_catalogue(make: Make) -> None:
+    model, rows = make().eval(), torch.tensor([[3, 0], [7, 3]])
+    everything = model.item_vectors()
+    assert not everything[0].any()
+    torch.testing.assert_close(model.item_vectors(rows), everything[rows])
+
+
+@every_encoder
 def test_it_can_learn_one_batch_by_heart(make: Make) -> None:
     model = make().train()
     histories = torch.arange(1, 25).reshape(4, 6)

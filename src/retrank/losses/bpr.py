@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from retrank.losses.items import Items
 from retrank.losses.logits import refuse_non_positive, target_and_negative_logits, uniform_rows
 
 
@@ -28,13 +29,11 @@ class BPR(nn.Module):
         refuse_non_positive({"temperature": temperature, "num_negatives": num_negatives})
         self.num_negatives, self.temperature = num_negatives, temperature
 
-    def forward(self, queries: torch.Tensor, item_vectors: torch.Tensor, target_rows: torch.Tensor) -> torch.Tensor:
+    def forward(self, queries: torch.Tensor, items: Items, target_rows: torch.Tensor) -> torch.Tensor:
         """Return the scalar loss, 0 if there is no pair; arguments as for `FullSoftmax`."""
         targets = target_rows.reshape(len(queries), -1)  # [T, K]
-        rows = uniform_rows(self.num_negatives, len(item_vectors) - 1, queries.device)
-        positive, negative = target_and_negative_logits(
-            queries, item_vectors, targets, rows, temperature=self.temperature
-        )
+        rows = uniform_rows(self.num_negatives, items.num_items, queries.device)
+        positive, negative = target_and_negative_logits(queries, items, targets, rows, temperature=self.temperature)
         real = targets > 0
         behind = negative[real.nonzero()[:, 0]] - positive[real][:, None]  # [real targets, negatives]; -inf = no pair
         num_pairs = behind.isfinite().sum().clamp(min=1)

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from retrank.contract.errors import ConfigError
+from retrank.losses.items import Items
 from retrank.losses.logits import refuse_non_positive, target_and_negative_logits, uniform_rows
 
 
@@ -41,13 +42,11 @@ class GeneralisedBCE(nn.Module):
         share = min(1.0, self.num_negatives / max(num_items - 1, 1))
         return 1 - self.calibration * (1 - share)
 
-    def forward(self, queries: torch.Tensor, item_vectors: torch.Tensor, target_rows: torch.Tensor) -> torch.Tensor:
+    def forward(self, queries: torch.Tensor, items: Items, target_rows: torch.Tensor) -> torch.Tensor:
         """Return the scalar loss, a mean over all targets; arguments as for `FullSoftmax`."""
-        num_items, targets = len(item_vectors) - 1, target_rows.reshape(len(queries), -1)  # [T, K]
+        num_items, targets = items.num_items, target_rows.reshape(len(queries), -1)  # [T, K]
         rows = uniform_rows(self.num_negatives, num_items, queries.device)
-        positive, negative = target_and_negative_logits(
-            queries, item_vectors, targets, rows, temperature=self.temperature
-        )
+        positive, negative = target_and_negative_logits(queries, items, targets, rows, temperature=self.temperature)
         of_target = self.beta(num_items) * F.softplus(-positive)  # -log(sigmoid^beta), finite for any logit
         of_negatives = F.softplus(negative).sum(1, keepdim=True)  # [T, 1]
         return ((of_target + of_negatives) / (self.num_negatives + 1))[targets > 0].mean()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from retrank.contract.errors import ConfigError
+from retrank.losses.items import Items
 
 
 def refuse_non_positive(settings: Mapping[str, float]) -> None:
@@ -25,17 +26,17 @@ def uniform_rows(num_negatives: int, num_items: int, device: torch.device) -> to
 
 def target_and_negative_logits(
     queries: torch.Tensor,
-    item_vectors: torch.Tensor,
+    items: Items,
     targets: torch.Tensor,
     negative_rows: torch.Tensor,
     *,
     temperature: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Score each query against its targets and against the negatives; only these rows of the table are read.
+    """Score each query against its targets and against the negatives; only the vectors of these items are made.
 
     Args:
         queries: `[T, D]` float; half precision is widened to float32.
-        item_vectors: `[N + 1, D]` float.
+        items: what has the item vectors; half precision is widened too.
         targets: `[T, K]` int64, 0 = none; its logit is computed and means nothing.
         negative_rows: `[M]` int64, shared by all queries.
         temperature: logits are divided by it, > 0.
@@ -45,8 +46,8 @@ def target_and_negative_logits(
         targets, so that it gets no gradient.
     """
     scaled = _wide(queries) / temperature
-    positive = (scaled[:, None] * _wide(item_vectors[targets])).sum(-1)  # [T, K]
-    negative = scaled @ _wide(item_vectors[negative_rows]).T  # [T, M]
+    positive = (scaled[:, None] * _wide(items.item_vectors(targets))).sum(-1)  # [T, K]
+    negative = scaled @ _wide(items.item_vectors(negative_rows)).T  # [T, M]
     own = torch.zeros_like(negative, dtype=torch.bool)
     for column in targets.T:  # one at a time: [T, K, M] would dwarf the logits
         own |= column[:, None] == negative_rows

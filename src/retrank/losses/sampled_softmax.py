@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from retrank.losses.items import Items
 from retrank.losses.logits import refuse_non_positive, target_and_negative_logits
 from retrank.losses.negatives import NegativePool
 
@@ -52,13 +53,11 @@ class SampledSoftmax(nn.Module):
         )
         self.temperature, self.correct, self.refined = temperature, correct, refined
 
-    def forward(self, queries: torch.Tensor, item_vectors: torch.Tensor, target_rows: torch.Tensor) -> torch.Tensor:
+    def forward(self, queries: torch.Tensor, items: Items, target_rows: torch.Tensor) -> torch.Tensor:
         """Return the scalar loss, a mean over all targets; arguments as for `FullSoftmax`."""
         targets = target_rows.reshape(len(queries), -1)  # [T, K]
-        rows, log_counts, target_log_counts = self.negatives(targets, len(item_vectors) - 1)
-        positive, negative = target_and_negative_logits(
-            queries, item_vectors, targets, rows, temperature=self.temperature
-        )
+        rows, log_counts, target_log_counts = self.negatives(targets, items.num_items)
+        positive, negative = target_and_negative_logits(queries, items, targets, rows, temperature=self.temperature)
         if self.correct:
             negative = negative - log_counts
             positive = positive if self.refined else positive - target_log_counts

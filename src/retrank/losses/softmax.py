@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from retrank.contract.errors import ConfigError
+from retrank.losses.items import Items
 
 
 class FullSoftmax(nn.Module):
@@ -22,17 +23,17 @@ class FullSoftmax(nn.Module):
             raise ConfigError(f"temperature is {temperature} and chunk {chunk}; both must be positive")
         self.temperature, self.chunk = temperature, chunk
 
-    def forward(self, queries: torch.Tensor, item_vectors: torch.Tensor, target_rows: torch.Tensor) -> torch.Tensor:
+    def forward(self, queries: torch.Tensor, items: Items, target_rows: torch.Tensor) -> torch.Tensor:
         """Return the scalar loss, a mean over all targets.
 
         Args:
             queries: `[T, D]` float, T >= 1.
-            item_vectors: `[N + 1, D]` float; row 0 is padding and takes no part.
+            items: what has the item vectors; row 0 is padding and takes no part.
             target_rows: `[T]` or `[T, K]` int64, values 1..N; 0 = no target, at least one target in all.
         """
         scaled = queries.float() / self.temperature
         targets = target_rows.reshape(len(queries), -1)
-        loss: torch.Tensor = _ChunkedCrossEntropy.apply(scaled, item_vectors[1:].float(), targets, self.chunk)  # type: ignore[no-untyped-call]  # torch
+        loss: torch.Tensor = _ChunkedCrossEntropy.apply(scaled, items.item_vectors()[1:].float(), targets, self.chunk)  # type: ignore[no-untyped-call]  # torch
         return loss
 
 

@@ -54,6 +54,9 @@ class QueryEncoder(Protocol):
         """Map the inputs (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
         ...
 
-    def item_vectors(self) -> torch.Tensor:
-        """Return `[N + 1, D]` float32 item vectors; row 0 is zero. score = query . item vector."""
+    def item_vectors(self, item_rows: torch.Tensor | None = None) -> torch.Tensor:
+        """Return float32 vectors `[..., D]` of item rows `[...]`, or `[N + 1, D]` of all; that of row 0 is zero.
+
+        score = query . item vector. Naming rows costs what these rows cost.
+        """
         ...

@@ -39,9 +39,9 @@ class SequenceModel(nn.Module):
         self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(width)
 
-    def item_vectors(self) -> torch.Tensor:
-        """Return `[N + 1, D]` float32 item vectors; row 0 is zero."""
-        return self._similar(self.items.weight)
+    def item_vectors(self, item_rows: torch.Tensor | None = None) -> torch.Tensor:
+        """Return float32 vectors `[..., D]` of item rows `[...]`, or `[N + 1, D]` of all; that of row 0 is zero."""
+        return self._similar(self.items.weight if item_rows is None else self.items(item_rows))
 
     @torch.no_grad()
     def start_from(self, item_vectors: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The Lightning side of a retrieval model: any `QueryEncoder` with any loss over (queries, item vectors, targets)."""
+"""The Lightning side of a retrieval model: any `QueryEncoder` with any loss over (queries, items, targets)."""
 
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ class RetrievalModule(pl.LightningModule):
 
     Args:
         model: query encoder with item vectors.
-        loss: called with queries `[T, D]`, item vectors `[N + 1, D]` and target rows `[T, K]`; returns a scalar.
+        loss: called with queries `[T, D]`, the model for its item vectors, and target rows `[T, K]`; returns a scalar.
         recipe: optimizer and schedule.
     """
 
@@ -52,7 +52,7 @@ class RetrievalModule(pl.LightningModule):
             return None
         inputs = (batch.inputs[name] for name in self.model.inputs)
         queries = self.model.encode_all(*inputs).flatten(0, 1)[batch.positions]  # [T, D]
-        loss: torch.Tensor = self.loss(queries, self.model.item_vectors(), batch.target_rows)
+        loss: torch.Tensor = self.loss(queries, self.model, batch.target_rows)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}): training diverged. "

@@ -130,9 +130,9 @@ def _with_item(row: int, value: float) -> TinyEncoder:
 class Unscaled(TinyEncoder):
     """Says cosine but does not normalise its items."""
 
-    def item_vectors(self) -> torch.Tensor:
-        """Return the raw table."""
-        return self.item
+    def item_vectors(self, item_rows: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the raw table or rows of it."""
+        return self.item if item_rows is None else self.item[item_rows]
 
 
 class Deceiving(TinyEncoder):

@@ -143,9 +143,9 @@ class Descending(nn.Module):
         """Sum up to every position."""
         return torch.stack([self(item_rows[:, : stop + 1]) for stop in range(item_rows.shape[1])], dim=1)
 
-    def item_vectors(self) -> torch.Tensor:
-        """Return the item table."""
-        return self.item.weight
+    def item_vectors(self, item_rows: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the item table or rows of it."""
+        return self.item.weight if item_rows is None else self.item(item_rows)
 
     def forward(self, item_rows: torch.Tensor) -> torch.Tensor:
         """Sum item and position vectors."""

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from retrank.contract.errors import ConfigError
 from retrank.losses.gbce import GeneralisedBCE
+from retrank.losses.items import ItemTable
 
 
 @pytest.mark.parametrize(
@@ -30,15 +31,16 @@ def test_beta_follows_the_published_formula(
     assert beta == pytest.approx(share * (calibration * (1 - 1 / share) + 1 / share))
 
 
-def world() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def world() -> tuple[torch.Tensor, ItemTable, torch.Tensor]:
     random = torch.Generator().manual_seed(0)
     queries = torch.randn(6, 3, generator=random, dtype=torch.float64).requires_grad_()
-    items = torch.randn(501, 3, generator=random, dtype=torch.float64).requires_grad_()
-    return queries, items, torch.randint(1, 501, (6,), generator=random)
+    items = torch.randn(501, 3, generator=random, dtype=torch.float64)
+    return queries, ItemTable(items), torch.randint(1, 501, (6,), generator=random)
 
 
 def logits_of_a_draw(num_negatives: int, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-    queries, items, targets = world()
+    queries, table, targets = world()
+    items = table.item_vectors()
     torch.manual_seed(1)
     rows = torch.randint(1, 501, (num_negatives,))
     assert not (targets[:, None] == rows).any()
@@ -62,20 +64,20 @@ def test_the_probability_of_the_target_is_raised_to_beta() -> None:
 
 
 def test_gradients_are_those_of_the_value() -> None:
-    queries, items, _ = world()
+    queries, table, _ = world()
     targets = torch.tensor([[1, 4], [2, 0], [7, 7], [9, 0], [3, 0], [5, 6]])
 
     def value(queries: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(0)
-        result: torch.Tensor = GeneralisedBCE(num_negatives=8)(queries, items, targets)
+        result: torch.Tensor = GeneralisedBCE(num_negatives=8)(queries, ItemTable(items), targets)
         return result
 
-    assert torch.autograd.gradcheck(value, (queries, items[:11].detach().requires_grad_()))
+    assert torch.autograd.gradcheck(value, (queries, table.item_vectors()[:11].clone().requires_grad_()))
 
 
 def test_a_lone_item_costs_what_is_left_of_its_probability() -> None:
     queries, items = torch.ones(1, 2), torch.ones(2, 2)
-    loss = GeneralisedBCE(num_negatives=3)(queries, items, torch.tensor([1]))  # all negatives are masked
+    loss = GeneralisedBCE(num_negatives=3)(queries, ItemTable(items), torch.tensor([1]))  # all negatives are masked
     assert loss.item() == pytest.approx(math.log1p(math.exp(-2)) / 4)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from retrank.losses.items import ItemTable
 from retrank.losses.sampled_softmax import SampledSoftmax
 
 TARGETS = torch.tensor([[1, 4], [2, 0], [7, 7], [9, 0]])
@@ -26,7 +27,7 @@ def experienced(num_items: int = 9, **settings: Any) -> SampledSoftmax:
     loss, queries = SampledSoftmax(**settings), vectors(4, 0).detach()
     for step in range(30):
         popular = torch.randint(1, 2 + step % num_items, (4,), generator=torch.Generator().manual_seed(step))
-        loss(queries, vectors(num_items + 1, 1).detach(), popular)
+        loss(queries, ItemTable(vectors(num_items + 1, 1).detach()), popular)
     return loss.eval()
 
 
@@ -37,7 +38,7 @@ def test_gradients_are_those_of_the_value(settings: dict[str, bool], kind: dict[
 
     def value(queries: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(0)
-        result: torch.Tensor = loss(queries, items, TARGETS)
+        result: torch.Tensor = loss(queries, ItemTable(items), TARGETS)
         return result
 
     assert torch.autograd.gradcheck(value, (vectors(4, 2), vectors(10, 3)))
@@ -46,7 +47,9 @@ def test_gradients_are_those_of_the_value(settings: dict[str, bool], kind: dict[
 def test_in_batch_softmax_has_a_known_value() -> None:
     """Two queries, targets a and b, first step: every count is 1, so each target stands against the other."""
     queries, items = torch.eye(2), torch.tensor([[0.0, 0.0], [2.0, 0.5], [1.0, 3.0]])
-    loss = SampledSoftmax(num_negatives=0, num_in_batch=5, temperature=0.5)(queries, items, torch.tensor([1, 2]))
+    loss = SampledSoftmax(num_negatives=0, num_in_batch=5, temperature=0.5)(
+        queries, ItemTable(items), torch.tensor([1, 2])
+    )
     gaps = torch.tensor([(1.0 - 2.0) / 0.5, (0.5 - 3.0) / 0.5])
     torch.testing.assert_close(loss, gaps.exp().log1p().mean())
 
@@ -56,7 +59,7 @@ def test_refined_gradients_are_those_of_the_published_loss() -> None:
     loss = experienced(**KINDS["mixed"])
     queries, items, targets = vectors(4, 2), vectors(10, 3), TARGETS[:, 0]
     torch.manual_seed(0)
-    ours = torch.autograd.grad(loss(queries, items, targets), [queries, items])
+    ours = torch.autograd.grad(loss(queries, ItemTable(items), targets), [queries, items])
     torch.manual_seed(0)
     rows, log_counts, _ = loss.negatives(targets[:, None], 9)
     target = (queries * items[targets]).sum(1)
@@ -74,14 +77,14 @@ def test_the_unrefined_correction_treats_targets_like_negatives() -> None:
     rows, log_counts, _ = loss.negatives(targets[:, None], 9)
     logits = queries @ items[rows].T - log_counts
     expected = torch.nn.functional.cross_entropy(logits, torch.searchsorted(rows, targets.contiguous()))
-    torch.testing.assert_close(loss(queries, items, targets), expected)
+    torch.testing.assert_close(loss(queries, ItemTable(items), targets), expected)
 
 
 def test_an_unrefined_correction_of_uniform_negatives_cancels() -> None:
     values = []
     for settings in ({"refined": False}, {"correct": False}):
         torch.manual_seed(0)
-        values.append(SampledSoftmax(num_negatives=20, **settings)(vectors(4, 2), vectors(10, 3), TARGETS))
+        values.append(SampledSoftmax(num_negatives=20, **settings)(vectors(4, 2), ItemTable(vectors(10, 3)), TARGETS))
     torch.testing.assert_close(*values)
 
 
@@ -90,5 +93,5 @@ def test_the_correction_changes_the_loss(kind: dict[str, Any]) -> None:
     values = []
     for correct in (True, False):
         torch.manual_seed(0)
-        values.append(experienced(**kind, correct=correct)(vectors(4, 2), vectors(10, 3), TARGETS).item())
+        values.append(experienced(**kind, correct=correct)(vectors(4, 2), ItemTable(vectors(10, 3)), TARGETS).item())
     assert abs(values[0] - values[1]) > 0.01

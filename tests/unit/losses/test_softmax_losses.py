@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from retrank.contract.errors import ConfigError
+from retrank.losses.items import ItemTable
 from retrank.losses.sampled_softmax import SampledSoftmax
 from retrank.losses.softmax import FullSoftmax
 
@@ -45,7 +46,7 @@ def test_chunked_softmax_equals_plain_cross_entropy_in_value_and_gradient(
 ) -> None:
     queries, items, targets = world(num_queries, num_items, 4, seed)
     expected = naive(queries, items, targets, temperature)
-    loss = FullSoftmax(temperature=temperature, chunk=chunk)(queries, items, targets)
+    loss = FullSoftmax(temperature=temperature, chunk=chunk)(queries, ItemTable(items), targets)
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     for ours, theirs in zip(gradients(loss, queries, items), gradients(expected, queries, items), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
@@ -54,8 +55,8 @@ def test_chunked_softmax_equals_plain_cross_entropy_in_value_and_gradient(
 def test_a_factor_on_the_loss_scales_its_gradients() -> None:
     queries, items, targets = world(7, 9, 4, seed=0)
     loss = FullSoftmax(chunk=3)
-    once = gradients(loss(queries, items, targets), queries, items)
-    thrice = gradients(3 * loss(queries, items, targets), queries, items)
+    once = gradients(loss(queries, ItemTable(items), targets), queries, items)
+    thrice = gradients(3 * loss(queries, ItemTable(items), targets), queries, items)
     for one, three in zip(once, thrice, strict=True):
         torch.testing.assert_close(3 * one, three)
 
@@ -65,7 +66,7 @@ def test_several_targets_per_query_count_one_by_one() -> None:
     several = torch.tensor([[1, 4, 0], [2, 0, 0], [7, 7, 9]])  # 0 = none
     rows = torch.tensor([0, 0, 1, 2, 2, 2])
     expected = naive(queries[rows], items, several[several > 0], 0.5)
-    loss = FullSoftmax(temperature=0.5, chunk=2)(queries, items, several)
+    loss = FullSoftmax(temperature=0.5, chunk=2)(queries, ItemTable(items), several)
     torch.testing.assert_close(loss, expected)
     for ours, theirs in zip(gradients(loss, queries, items), gradients(expected, queries, items), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
@@ -73,22 +74,22 @@ def test_several_targets_per_query_count_one_by_one() -> None:
 
 def test_the_padding_row_takes_no_part_and_gets_no_gradient() -> None:
     queries, items, targets = world(5, 6, 4, seed=0)
-    loss = FullSoftmax()(queries, items, targets)
+    loss = FullSoftmax()(queries, ItemTable(items), targets)
     assert not gradients(loss, queries, items)[1][0].any()
     moved = items.detach().clone()
     moved[0] = 100.0
-    torch.testing.assert_close(FullSoftmax()(queries, moved, targets), loss)
+    torch.testing.assert_close(FullSoftmax()(queries, ItemTable(moved), targets), loss)
 
 
 def test_equal_vectors_cost_the_logarithm_of_the_catalogue() -> None:
-    loss = FullSoftmax()(torch.ones(3, 2), torch.ones(9, 2), torch.tensor([1, 5, 8]))
+    loss = FullSoftmax()(torch.ones(3, 2), ItemTable(torch.ones(9, 2)), torch.tensor([1, 5, 8]))
     assert loss.item() == pytest.approx(math.log(8))
 
 
 def test_huge_logits_stay_finite() -> None:
     queries = torch.full((2, 2), 1e4, requires_grad=True)
     items = torch.tensor([[0.0, 0.0], [1.0, 1.0], [-1.0, -1.0]])
-    loss = FullSoftmax(temperature=0.05)(queries, items, torch.tensor([1, 2]))
+    loss = FullSoftmax(temperature=0.05)(queries, ItemTable(items), torch.tensor([1, 2]))
     loss.backward()
     assert torch.isfinite(loss)
     assert queries.grad is not None
@@ -98,13 +99,13 @@ def test_huge_logits_stay_finite() -> None:
 def test_no_gradient_is_computed_when_none_is_wanted() -> None:
     queries, items, targets = world(5, 6, 4, seed=0)
     with torch.no_grad():
-        assert not FullSoftmax()(queries, items, targets).requires_grad
+        assert not FullSoftmax()(queries, ItemTable(items), targets).requires_grad
 
 
 def test_a_chunk_bounds_the_largest_tensor() -> None:
     queries, items, targets = world(400, 300, 4, seed=0)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        FullSoftmax(chunk=10)(queries, items, targets)
+        FullSoftmax(chunk=10)(queries, ItemTable(items), targets)
     largest = max(event.self_cpu_memory_usage for event in profiler.key_averages() if event.count == 1)
     assert 0 < largest <= 4 * 10 * 300 + 4 * 400 * 4
 
@@ -112,9 +113,11 @@ def test_a_chunk_bounds_the_largest_tensor() -> None:
 def test_sampled_softmax_comes_close_to_the_full_one_as_negatives_grow() -> None:
     torch.manual_seed(0)
     queries, items, targets = world(50, 200, 4, seed=0)
-    full = FullSoftmax()(queries, items, targets).item()
+    table = ItemTable(items)
+    full = FullSoftmax()(queries, table, targets).item()
     few, many = (
-        sum(SampledSoftmax(num_negatives=k)(queries, items, targets).item() for _ in range(20)) / 20 for k in (8, 4096)
+        sum(SampledSoftmax(num_negatives=k)(queries, ItemTable(items), targets).item() for _ in range(20)) / 20
+        for k in (8, 4096)
     )
     assert abs(many - full) < 0.05
     assert abs(many - full) < abs(few - full)
@@ -122,7 +125,7 @@ def test_sampled_softmax_comes_close_to_the_full_one_as_negatives_grow() -> None
 
 def test_a_negative_that_is_the_target_does_not_count() -> None:
     queries, items = torch.ones(1, 2), torch.ones(2, 2)  # the only item is the target
-    assert SampledSoftmax(num_negatives=5)(queries, items, torch.tensor([1])).item() == 0.0
+    assert SampledSoftmax(num_negatives=5)(queries, ItemTable(items), torch.tensor([1])).item() == 0.0
 
 
 def test_sampled_softmax_repeats_with_the_seed() -> None:
@@ -130,7 +133,7 @@ def test_sampled_softmax_repeats_with_the_seed() -> None:
     losses = []
     for _ in range(2):
         torch.manual_seed(5)
-        losses.append(SampledSoftmax(num_negatives=7)(queries, items, targets).item())
+        losses.append(SampledSoftmax(num_negatives=7)(queries, ItemTable(items), targets).item())
     assert losses[0] == losses[1]
 
 

@@ -13,6 +13,7 @@ from ring_world import NUM_ITEMS, NUM_USERS, Configure
 from retrank.config import instantiate
 from retrank.contract.errors import ConfigError, TrainingError
 from retrank.data.store import EventStore
+from retrank.losses.items import Items
 from retrank.losses.softmax import FullSoftmax
 from retrank.training import checkpoint, fit
 from retrank.training.checkpoint import load_model
@@ -25,11 +26,11 @@ class FaultyLoss(FullSoftmax):
     nan_at: ClassVar[int] = -1
     calls: ClassVar[int] = 0
 
-    def forward(self, queries: torch.Tensor, item_vectors: torch.Tensor, target_rows: torch.Tensor) -> torch.Tensor:
+    def forward(self, queries: torch.Tensor, items: Items, target_rows: torch.Tensor) -> torch.Tensor:
         FaultyLoss.calls += 1
         if FaultyLoss.calls == self.power_cut_at:
             raise RuntimeError("power cut")
-        loss = super().forward(queries, item_vectors, target_rows)
+        loss = super().forward(queries, items, target_rows)
         return loss * float("nan") if FaultyLoss.calls == self.nan_at else loss
 
 
