@@ -32,6 +32,7 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "ingest": _Command("retrank.data.ingest:run", "turn a table of events into a columnar store"),
     "train": _Command("retrank.training.fit:run", "train, evaluate and report (--multirun sweeps)"),
+    "rank": _Command("retrank.training.ranking.fit:run", "train a ranker on the candidates of a trained run"),
     "evaluate": _Command("retrank.training.evaluate:run", "evaluate a run or the baselines"),
     "export": _Command("retrank.export.assemble:run", "seal a trained run as a bundle"),
     "serve": _Command("retrank.serving.launch:run", "serve a bundle over HTTP with Ray Serve"),

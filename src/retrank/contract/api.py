@@ -14,13 +14,15 @@ MAX_BODY_BYTES = 1 << 20
 
 RawId = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
 ReasonCode = Literal["similar_to", "follows", "popular"]
-Source = Literal["sequence", "covisit", "popular", "similar"]
+Source = Literal["sequence", "covisit", "neighbours", "popular", "fresh", "similar"]
 DegradedReason = Literal[
     "unknown_user",  # a user was named whom the bundle does not know
     "unknown_items",  # the session holds items the bundle does not know, or they are asked about
     "catalogue_exhausted",  # fewer than k items were left after removing seen and excluded ones
     "sequence_failed",  # a source or stage failed and the next rung of the ladder answered
     "covisit_failed",
+    "neighbours_failed",
+    "ranker_failed",
     "query_score_failed",
     "covisit_score_failed",
     "explain_failed",

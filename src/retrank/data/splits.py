@@ -105,7 +105,7 @@ class GlobalTemporal:
         Raises:
             DataError: the source has no time, or too many events share one moment for the windows to be separated.
         """
-        validation_at, test_at = self._cuts(sequences)
+        validation_at, test_at = self.cuts(sequences)
         starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
         validation_starts = starts + _counts_before(sequences, validation_at)
         test_starts = starts + _counts_before(sequences, test_at)
@@ -124,7 +124,12 @@ class GlobalTemporal:
         cuts = " and ".join(str(np.datetime64(cut, "us").astype("datetime64[s]")) for cut in (validation_at, test_at))
         return f"global temporal, cuts {cuts} UTC, targets {self.targets}{', cold users' if self.include_cold else ''}"
 
-    def _cuts(self, sequences: Sequences) -> tuple[int, int]:
+    def cuts(self, sequences: Sequences) -> tuple[int, int]:
+        """Return the first microsecond of the validation and of the test window.
+
+        Raises:
+            DataError: as for a call.
+        """
         times = sequences.times
         if times is None:
             raise DataError("a temporal split needs event times and this store has none; use split=leave_last_out")

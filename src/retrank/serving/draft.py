@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.api import DegradedReason, Reason, RecommendRequest, Source
+from retrank.contract.proposals import contained
 
 SOURCES: tuple[Source, ...] = ("sequence", "covisit", "popular", "similar")
 """Bit i of a candidate's source mask stands for `SOURCES[i]`."""
@@ -51,14 +52,6 @@ class Candidates:
 def source_names(mask: int) -> list[Source]:
     """Return the sources of a bit mask, in the order of `SOURCES`."""
     return [source for source, bit in _BITS.items() if mask & bit]
-
-
-def contained(rows: NDArray[np.int64], increasing: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell for each of `[C]` item rows whether it is among increasing ones (`numpy.isin` costs more)."""
-    if len(increasing) == 0:
-        return np.zeros(len(rows), dtype=bool)
-    found = increasing[np.minimum(np.searchsorted(increasing, rows), len(increasing) - 1)] == rows
-    return np.asarray(found)
 
 
 def _no_rows() -> NDArray[np.int64]:

@@ -117,6 +117,25 @@ def popularity_shares(shown: Mapping[str, NDArray[np.int64]], train_counts: NDAr
         return _svg(figure)
 
 
+def reliability(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> str:
+    """What was said against what happened, on logarithmic axes; (probabilities, rates) by name, along the diagonal."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _canvas(height=4.2)
+        values = np.concatenate([side for curve in curves.values() for side in curve] or [np.array([1e-3])])
+        low = max(float(values[values > 0].min(initial=1.0)) / 2, 1e-5)
+        axes.plot([low, 1], [low, 1], color=MUTED, lw=1, ls="--")
+        for colour, (name, (said, happened)) in zip((ACCENT, *_PALETTE * len(curves)), curves.items(), strict=False):
+            axes.plot(said, happened, marker="o", ms=4, lw=1.4, color=colour, label=name)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(low, 1)
+        axes.set_ylim(low, 1)
+        axes.set_xlabel("predicted probability")
+        axes.set_ylabel("observed rate")
+        axes.legend(fontsize=9)
+        return _svg(figure)
+
+
 def learning_curve(path: Path) -> str | None:
     """Training loss and validation NDCG by epoch from a Lightning `metrics.csv`; None when it holds neither."""
     with path.open(newline="", encoding="utf-8") as stream:

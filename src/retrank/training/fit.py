@@ -32,6 +32,9 @@ from retrank.training.scorer import ModelScorer
 from retrank.training.selection import Selection
 from retrank.training.trainer import TrainerSettings
 
+FINISHED = "report.html"
+"""The file that a run writes last."""
+
 
 @dataclass(frozen=True)
 class Trained:

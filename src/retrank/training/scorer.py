@@ -42,6 +42,12 @@ class ModelScorer:
                 queries[part] = self._encode(histories.take(part)).cpu().numpy()
         return queries
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """Return `[N + 1, D]` float32 item vectors; row 0 is zero."""
+        with self._evaluating():
+            vectors: NDArray[np.float32] = self.model.item_vectors().float().cpu().numpy()
+        return vectors
+
     def _parts(self, histories: Sequences) -> Iterator[NDArray[np.int64]]:
         order = np.argsort(np.minimum(histories.lengths, self.model.max_length), kind="stable")
         return (order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size))

@@ -6,7 +6,7 @@ from scipy import linalg
 
 from retrank.contract.errors import ConfigError, DataError
 from retrank.contract.sequences import Sequences
-from retrank.models.baselines.interactions import user_item_matrix
+from retrank.models.baselines.interactions import strongest_per_row, user_item_matrix
 
 
 class EASE:
@@ -56,6 +56,19 @@ class EASE:
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         self.weights = inverse / -np.diag(inverse)
         np.fill_diagonal(self.weights, 0)
+
+    def neighbours(self, top_k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return what speaks most for what, for the bundle: the largest positive weights out of each item.
+
+        Args:
+            top_k: items kept per item, >= 1.
+
+        Returns:
+            `[N + 1, K]` int32 item rows and `[N + 1, K]` float32 weights, K = min(top_k, N), largest first; 0 and 0.0
+            where an item has fewer.
+        """
+        padded = np.pad(self.weights, ((1, 0), (1, 0)))
+        return strongest_per_row(padded, top_k)
 
     def score(self, histories: Sequences) -> NDArray[np.float32]:
         """Return `[B, N + 1]` float32 scores; column 0 is 0."""

@@ -55,6 +55,16 @@ class ItemKNN:
         self.similarities = sparse.csr_array((values.ravel(), neighbours.ravel(), offsets), shape=(size, size))
         self.similarities.eliminate_zeros()
 
+    def neighbours(self, top_k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the most similar items of each item, for the bundle; arguments and shapes as for `EASE.neighbours`."""
+        size = self.similarities.shape[0]
+        step = max(1, _BLOCK_ENTRIES // size)
+        parts = [
+            strongest_per_row(self.similarities[start : start + step].toarray(), top_k)
+            for start in range(0, size, step)
+        ]
+        return np.concatenate([items for items, _ in parts]), np.concatenate([weights for _, weights in parts])
+
     def score(self, histories: Sequences) -> NDArray[np.float32]:
         """Return `[B, N + 1]` float32 scores >= 0; items that neighbour nothing in the history are tied at 0."""
         query = user_item_matrix(histories, self.similarities.shape[0] - 1)

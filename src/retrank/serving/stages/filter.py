@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from retrank.serving.draft import Draft, contained
+from retrank.contract.proposals import contained
+from retrank.serving.draft import Draft
 from retrank.serving.pipeline import Step
 
 

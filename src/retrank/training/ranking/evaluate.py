@@ -1,0 +1,187 @@
+"""What a ranker is worth: against its retriever, a blend and the baselines; calibration; sources; context."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrank.contract.candidate_features import CONTEXT
+from retrank.contract.ranker_spec import RankerSpec
+from retrank.data.store import EventStore
+from retrank.metrics import calibration
+from retrank.metrics.bootstrap import PairedDifference, paired_bootstrap
+from retrank.models.protocols import Scorer
+from retrank.models.ranker import Ranker
+from retrank.training.baseline_table import BaselineRow, BaselineTable
+from retrank.training.evaluate import as_text, baselines_of
+from retrank.training.evaluator import Evaluation, evaluate
+from retrank.training.ranking.blend import SourceGain, fit_blend, source_gains
+from retrank.training.ranking.prepared import Prepared
+from retrank.training.ranking.ranks import candidate_ranks
+from retrank.training.ranking.reranker import Reranker, outputs_of
+from retrank.training.ranking.table import RankingTable
+from retrank.training.ranking.windows import Retriever
+from retrank.training.report import METRIC, ReportFacts, write_report
+
+RETRIEVER, BLEND, RANKER = "retriever", "blend", "Ranker"
+
+
+@dataclass(frozen=True)
+class HeadQuality:
+    """How far one binary head can be trusted, on visits of the test window.
+
+    Attributes:
+        rate: share of candidates acted upon, 0..1.
+        ece, raw_ece: expected calibration error with and without the fitted curve, 0..1.
+        log_loss: nats.
+        normalised_entropy: log-loss against always saying the rate; below 1 is better.
+        auc, grouped_auc: over all candidates; inside each request.
+    """
+
+    rate: float
+    ece: float
+    raw_ece: float
+    log_loss: float
+    normalised_entropy: float
+    auc: float
+    grouped_auc: float
+
+
+@dataclass(frozen=True)
+class RankerReport:
+    """Everything that is said about a ranker.
+
+    Attributes:
+        metrics: as `write_report` returns them.
+        gains: blends of the sources, on test.
+        heads: by name of the binary head.
+        context: NDCG@10 on test: "real", and with the moments of requests "shuffled" among them.
+        against_retriever: NDCG@10 of the ranker minus that of its retriever, paired by user.
+    """
+
+    metrics: dict[str, Any]
+    gains: list[SourceGain]
+    heads: dict[str, HeadQuality]
+    context: dict[str, float]
+    against_retriever: PairedDifference
+
+
+def assess(
+    run_dir: Path,
+    store: EventStore,
+    retriever: Retriever,
+    prepared: Prepared,
+    model: Ranker,
+    *,
+    spec: RankerSpec,
+    settings: Mapping[str, Any],
+) -> RankerReport:
+    """Evaluate on test and write the report of the run.
+
+    Args:
+        run_dir: folder of the run, must exist.
+        store: the data.
+        retriever: the run whose candidates are ranked.
+        prepared: candidates of every window.
+        model: the ranker in eval mode.
+        spec: calibrated.
+        settings: `title`, `details`, `baselines` (evaluate them too) and `progress`.
+    """
+    split, names = retriever.split, spec.sources
+
+    def judge(scorer: Scorer) -> Evaluation:
+        return evaluate(scorer, split.test, split.train, progress=settings["progress"])
+
+    def through(score: Callable[[RankingTable], NDArray[np.floating]]) -> Reranker:
+        length = spec.history_length
+        return Reranker(prepared.later, score, history_length=length, rotation=prepared.rotation)
+
+    blend = fit_blend(prepared.fit, range(len(names)))
+    first, blended = judge(retriever.scorer), judge(through(blend.score))
+    ranked = judge(through(lambda table: spec.score(outputs_of(model, table))))
+    validation = {
+        RETRIEVER: evaluate(retriever.scorer, split.validation, split.train, ks=(10,)).metrics,
+        BLEND: _metrics(prepared, blend.score(prepared.validation), store.num_items),
+        RANKER: _metrics(prepared, spec.score(outputs_of(model, prepared.validation)), store.num_items),
+    }
+    table = baselines_of(store, split, progress=settings["progress"]) if settings["baselines"] else None
+    rows = [_row(RETRIEVER, first, validation), _row(BLEND, blended, validation), *(table.rows if table else [])]
+    everyone = BaselineTable(store.facts.data_hash, split.protocol, "train", rows, table.skipped if table else {})
+    facts = ReportFacts(
+        title=settings["title"],
+        model=RANKER,
+        data_name=store.facts.name,
+        data_hash=store.facts.data_hash,
+        protocol=split.protocol,
+        details=settings["details"],
+        validation=validation[RANKER],
+    )
+    metrics = write_report(run_dir, facts, ranked, everyone)
+    print(as_text({RANKER: ranked.metrics} | {row.name: row.metrics for row in rows}, store, split, fit_on="train"))
+    own, other = (found.ranks.per_case((10,))[METRIC] for found in (ranked, first))
+    return RankerReport(
+        metrics=metrics,
+        gains=source_gains(prepared.fit, prepared.test, prepared.test_cases, names, store.num_items),
+        heads=head_quality(outputs_of(model, prepared.visits), prepared.visits, spec),
+        context=context_worth(model, prepared, spec, store.num_items),
+        against_retriever=paired_bootstrap(other, own, ranked.ranks.users),
+    )
+
+
+def head_quality(outputs: NDArray[np.float32], table: RankingTable, spec: RankerSpec) -> dict[str, HeadQuality]:
+    """Measure every binary head on labelled candidates; heads without both labels are left out."""
+    answers, found = spec.answers(outputs), {}
+    owners = np.repeat(np.arange(len(table)), np.diff(table.offsets))
+    for at, head in enumerate(spec.heads):
+        happened = (table.labels[:, at] > 0).astype(np.float64)
+        if head.kind != "binary" or happened.min() == happened.max():
+            continue
+        said, raw = answers[:, at], 1 / (1 + np.exp(-outputs[:, at].astype(np.float64)))
+        found[head.name] = HeadQuality(
+            rate=float(happened.mean()),
+            ece=calibration.expected_calibration_error(said, happened),
+            raw_ece=calibration.expected_calibration_error(raw, happened),
+            log_loss=calibration.log_loss(said, happened),
+            normalised_entropy=calibration.normalised_entropy(said, happened),
+            auc=calibration.auc(said, happened),
+            grouped_auc=calibration.grouped_auc(said, happened, owners),
+        )
+    return found
+
+
+def context_worth(model: Ranker, prepared: Prepared, spec: RankerSpec, num_items: int) -> dict[str, float]:
+    """NDCG@10 on test with the moment of each request, and with the moments of other requests instead."""
+    columns = [spec.features.index(name) for name in CONTEXT]
+    table = prepared.test
+    order = np.random.default_rng(0).permutation(len(table))
+    owners = np.repeat(np.arange(len(table)), np.diff(table.offsets))
+    features = table.features.copy()
+    features[:, columns] = table.features[table.offsets[order[owners]]][:, columns]
+    found = {}
+    for name, candidates in (("real", table), ("shuffled", table.with_features(features))):
+        scores = spec.score(outputs_of(model, candidates))
+        shown = np.ones(len(table.rows), dtype=bool)
+        ranks = candidate_ranks(table, prepared.test_cases, scores, num_items, shown=shown)
+        found[name] = ranks.mean((10,))[METRIC]
+    return found
+
+
+def _metrics(prepared: Prepared, scores: NDArray[np.float64], num_items: int) -> dict[str, float]:
+    table = prepared.validation
+    shown = np.ones(len(table.rows), dtype=bool)
+    return candidate_ranks(table, prepared.validation_cases, scores, num_items, shown=shown).mean((10,))
+
+
+def _row(name: str, evaluation: Evaluation, validation: Mapping[str, Mapping[str, float]]) -> BaselineRow:
+    return BaselineRow(
+        name=name,
+        settings={},
+        validation=validation[name][METRIC],
+        metrics=evaluation.metrics,
+        fit_seconds=0.0,
+        score_seconds=evaluation.scorer_seconds,
+        ranks=evaluation.ranks,
+    )

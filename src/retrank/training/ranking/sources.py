@@ -1,0 +1,178 @@
+"""The sources that propose candidates, fitted on the events up to one moment, and what they propose for a history.
+
+Proposals are made request by request with the functions that serving uses, so that a ranker learns from exactly what
+it will meet; only the queries of the sequence model are computed in batches.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from retrank.contract.candidate_features import Asker
+from retrank.contract.errors import ConfigError
+from retrank.contract.item_facts import ItemFacts, item_facts
+from retrank.contract.proposals import Merged, Proposal, best_of, merge
+from retrank.contract.sequences import Sequences
+from retrank.models.baselines.ease import EASE
+from retrank.models.baselines.item_knn import ItemKNN
+from retrank.models.baselines.markov import Markov
+from retrank.policy.covisit import Successors, followers
+from retrank.policy.neighbours import neighbours
+from retrank.training.scorer import ModelScorer
+
+SOURCES = ("sequence", "covisit", "neighbours", "popular", "fresh")
+_SECOND_US = 1_000_000
+_LARGEST_EASE = 10_000
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """Which sources propose, and how.
+
+    Attributes:
+        limits: source -> how many of its unseen items enter, >= 1; sources: sequence (the retriever), covisit (what
+            follows the newest events), neighbours (what goes with the history as a set), popular (lately), fresh (new).
+        covisit_window: newest events that covisit looks at, >= 1.
+        list_length: items kept per item in the lists of covisit and neighbours, >= 1.
+        half_life_days: age at which an event counts half for recent popularity, > 0.
+        fresh_days: an item is fresh if its first event is no older, counted back from the newest first event; > 0.
+        numbers: numeric columns of the item table that the ranker reads.
+    """
+
+    limits: Mapping[str, int] = field(
+        default_factory=lambda: {"sequence": 200, "covisit": 100, "neighbours": 100, "popular": 50, "fresh": 50}
+    )
+    covisit_window: int = 20
+    list_length: int = 50
+    half_life_days: float = 10.0
+    fresh_days: float = 14.0
+    numbers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse settings that propose nothing.
+
+        Raises:
+            ConfigError: an unknown source, or a value out of range.
+        """
+        unknown = sorted(set(self.limits) - set(SOURCES))
+        if unknown or "sequence" not in self.limits:
+            raise ConfigError(
+                f"sources.limits names {sorted(self.limits)}; expected sequence and others of {', '.join(SOURCES)}"
+            )
+        least = {f"limits.{name}": limit for name, limit in self.limits.items()} | {
+            "covisit_window": self.covisit_window,
+            "list_length": self.list_length,
+        }
+        for name, value in least.items():
+            if value < 1:
+                raise ConfigError(f"sources.{name} is {value}; at least 1 is needed")
+        if self.half_life_days <= 0 or self.fresh_days <= 0:
+            raise ConfigError(
+                f"sources: half_life_days {self.half_life_days} and fresh_days {self.fresh_days} must be above 0"
+            )
+
+
+class Sources:
+    """All sources at one moment.
+
+    Args:
+        retriever: the trained sequence model.
+        histories: U histories up to the moment.
+        num_items: catalogue size N.
+        settings: which sources, and how.
+        numbers: name -> `[N + 1]` float32 numbers of the items.
+    """
+
+    def __init__(
+        self,
+        retriever: ModelScorer,
+        histories: Sequences,
+        num_items: int,
+        settings: SourceSettings,
+        numbers: Mapping[str, NDArray[np.float32]],
+    ) -> None:
+        self.retriever, self.settings = retriever, settings
+        self.item_vectors = retriever.item_vectors()
+        self.facts = item_facts(histories, num_items, half_life_days=settings.half_life_days, numbers=numbers)
+        markov = Markov()
+        markov.fit(histories, num_items)
+        self.successors = Successors(*markov.successors(settings.list_length))
+        knn = EASE() if num_items <= _LARGEST_EASE else ItemKNN()
+        knn.fit(histories, num_items)
+        self.neighbour_lists = knn.neighbours(settings.list_length)
+        self._fresh = self.facts.fresh(settings.fresh_days)
+
+    def requests(self, inputs: Sequences) -> Iterator[tuple[Asker, Merged]]:
+        """Yield who asks and the merged candidates, for each of B histories with at least one event."""
+        assert inputs.asked_at is not None, "requests have a moment"
+        assert inputs.times is not None, "facts need times"
+        for start in range(0, len(inputs), _BLOCK):
+            block = inputs.take(np.arange(start, min(start + _BLOCK, len(inputs))))
+            queries = self.retriever.queries(block)
+            scores = queries @ self.item_vectors.T
+            scores[:, 0] = -np.inf
+            assert block.asked_at is not None
+            assert block.times is not None
+            for place in range(len(block)):
+                events = slice(block.offsets[place], block.offsets[place + 1])
+                asked_at = block.asked_at[place]
+                asker = Asker(
+                    history=block.item_rows[events].astype(np.int64),
+                    ages=np.maximum(asked_at - block.times[events], 0) // _SECOND_US,
+                    query=queries[place],
+                    now=asked_at / _SECOND_US,
+                )
+                hidden = np.unique(asker.history)
+                yield asker, merge(self._propose(asker, scores[place], len(hidden)), hidden, self.settings.limits)
+
+    def _propose(self, asker: Asker, scores: NDArray[np.float32], num_hidden: int) -> dict[str, Proposal]:
+        settings = self.settings
+        wanted = {source: limit + num_hidden for source, limit in settings.limits.items()}
+        found: dict[str, Proposal] = {"sequence": _largest(scores, wanted["sequence"])}
+        if "covisit" in wanted:
+            linked = followers(asker.history, self.successors, window=settings.covisit_window)
+            found["covisit"] = best_of(*linked, wanted["covisit"])
+        if "neighbours" in wanted:
+            found["neighbours"] = neighbours(asker.history, *self.neighbour_lists, wanted["neighbours"])
+        if "popular" in wanted:
+            found["popular"] = popular(self.facts, wanted["popular"])
+        if "fresh" in wanted:
+            rows = self._fresh[: wanted["fresh"]]
+            found["fresh"] = Proposal(rows, self.facts.recent_popularity[rows])
+        return found
+
+
+def popular(facts: ItemFacts, count: int) -> Proposal:
+    """Return the items liked most lately."""
+    return _largest(facts.recent_popularity, count)
+
+
+def item_numbers(items: pa.Table, names: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
+    """Return `[N + 1]` float32 values of numeric columns of an item table, NaN where unknown.
+
+    Raises:
+        ConfigError: there is no such column, or it does not hold numbers.
+    """
+    found: dict[str, NDArray[np.float32]] = {}
+    for name in names:
+        if name not in items.column_names or not _is_number(items.schema.field(name).type):
+            numeric = [field.name for field in items.schema if _is_number(field.type)]
+            raise ConfigError(f"sources.numbers names {name!r}; numeric columns of the items are {numeric}")
+        values = items.column(name).cast(pa.float32()).to_numpy(zero_copy_only=False)
+        found[name] = np.concatenate([[np.nan], values]).astype(np.float32)
+    return found
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _largest(scores: NDArray[np.float32], count: int) -> Proposal:
+    """Return the `count` best item rows of `[N + 1]` scores, best first, ties by row; row 0 never."""
+    count = min(count, len(scores) - 1)
+    chosen = np.argpartition(-scores[1:], count - 1)[:count].astype(np.int64) + 1
+    return best_of(chosen, scores[chosen], count)

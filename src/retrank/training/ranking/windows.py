@@ -1,0 +1,107 @@
+"""The windows of time a ranker needs, and the two retrievers that have not seen what they propose for.
+
+            train of the past run | what the ranker learns from | validation | test
+            train of the run ------------------------------------|
+
+The candidates a ranker learns from must come from a retriever that has not seen the answers. So an earlier version of
+the retriever (the past run) proposes for the visits of the window before validation; the run itself proposes for
+validation, on which the ranker is selected and calibrated, and for test.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retrank.config import instantiate
+from retrank.contract.errors import ConfigError
+from retrank.data.splits import GlobalTemporal, Split
+from retrank.data.store import EventStore
+from retrank.training import fit
+from retrank.training.checkpoint import load_model
+from retrank.training.scorer import ModelScorer
+
+FOREVER = 2**62
+
+
+@dataclass(frozen=True)
+class Retriever:
+    """A trained retriever and the moments of its split.
+
+    Attributes:
+        scorer: the model with its best weights.
+        config: resolved configuration of its run.
+        split: what it was trained on and selected with.
+        ends_at: first microsecond it was not trained on.
+        test_at: first microsecond of its test window.
+    """
+
+    scorer: ModelScorer
+    config: dict[str, Any]
+    split: Split
+    ends_at: int
+    test_at: int
+
+
+def open_retriever(run_dir: Path, store: EventStore) -> Retriever:
+    """Open a run of `retrank train`.
+
+    Raises:
+        TrainingError: not a finished run.
+        ConfigError: its split knows no moment.
+    """
+    model, config = load_model(run_dir)
+    rule = instantiate(config["split"])
+    if not isinstance(rule, GlobalTemporal):
+        raise ConfigError(
+            f"{run_dir}: trained with {type(rule).__name__}; a ranker needs split=global_temporal, since it learns from "
+            "what happened after the retriever was trained"
+        )
+    ends_at, test_at = rule.cuts(store.sequences)
+    return Retriever(ModelScorer(model), config, rule(store.sequences), ends_at, test_at)  # type: ignore[arg-type]  # any module that was trained
+
+
+def train_past(retriever: Retriever, share: float, run_dir: Path) -> Path:
+    """Train the recipe of a run again on the time before the window the ranker learns from.
+
+    Args:
+        retriever: the run.
+        share: share of all events in that window, 0..1 exclusive.
+        run_dir: folder of the new run; one that holds a finished run is used as it is.
+
+    Raises:
+        ConfigError: the window leaves nothing to train on.
+    """
+    config = copy.deepcopy(retriever.config)
+    split = config["split"]
+    later = split["validation_share"] + split["test_share"]
+    if not 0 < share < 1 - later:
+        raise ConfigError(f"past_share is {share}; expected above 0 and below {1 - later:.2f}, where the run's train ends")
+    config |= {
+        "split": split | {"validation_share": share, "test_share": later},
+        "name": f"{config['name']}_past",
+        "run_dir": str(run_dir),
+        "ckpt": None,
+        "baselines": False,
+    }
+    if not (run_dir / fit.FINISHED).is_file():
+        fit.run(config)
+    return run_dir
+
+
+def check_order(past: Retriever, present: Retriever) -> None:
+    """Refuse a past run that has seen what the ranker is to learn from.
+
+    Raises:
+        ConfigError: it was trained at least as far as the run.
+    """
+    if past.ends_at >= present.ends_at:
+        raise ConfigError(
+            "past: that run was trained at least as far as the run itself; expected one of the same recipe with a "
+            "larger split.validation_share + split.test_share"
+        )
+    if past.scorer.model.width != present.scorer.model.width:
+        raise ConfigError(
+            f"past: vectors of width {past.scorer.model.width}, those of the run have {present.scorer.model.width}; "
+            "both must be trained with one recipe"
+        )
