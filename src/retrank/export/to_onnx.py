@@ -12,10 +12,10 @@ Traps found on the way, guarded by `parity.py` which runs every exported file:
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -38,28 +38,60 @@ def export_encoder(model: QueryEncoder, path: Path) -> None:
     Raises:
         BundleError: the model cannot be exported, or the file is not self-contained or not valid ONNX.
     """
-    module = cast(torch.nn.Module, model).eval()
+    module = cast(torch.nn.Module, model)
     examples = tuple(torch.ones((2, model.max_length), dtype=torch.int64) for _ in model.inputs)  # one each: no alias
     sizes = {0: torch.export.Dim("batch", min=1)}
     if model.max_length > 1:
         sizes[1] = torch.export.Dim("length", min=1, max=model.max_length)
+    export_graph(
+        module,
+        examples,
+        path,
+        inputs=model.inputs,
+        output=OUTPUT_NAME,
+        dynamic_sizes=[sizes] * len(model.inputs),
+    )
+
+
+def export_graph(
+    module: torch.nn.Module,
+    examples: Sequence[torch.Tensor],
+    path: Path,
+    *,
+    inputs: Sequence[str],
+    output: str,
+    dynamic_sizes: Sequence[dict[int, Any]],
+) -> None:
+    """Write `module.forward` in evaluation mode as one self-contained ONNX file.
+
+    Args:
+        module: tensors in, one tensor out.
+        examples: one tensor per input, none an alias of another.
+        path: the file.
+        inputs: name of each input.
+        output: name of the output.
+        dynamic_sizes: per input, `torch.export.Dim` by dimension that may vary.
+
+    Raises:
+        BundleError: the module cannot be exported, or the file is not self-contained or not valid ONNX.
+    """
     with _quiet(), torch.inference_mode(mode=False), torch.no_grad():
         try:
             program = torch.onnx.export(
-                module,
-                examples,
+                module.eval(),
+                tuple(examples),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=list(model.inputs),
-                output_names=[OUTPUT_NAME],
-                dynamic_shapes=(sizes,) * len(model.inputs),
+                input_names=list(inputs),
+                output_names=[output],
+                dynamic_shapes=tuple(dynamic_sizes),
                 external_data=False,
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            raise BundleError(f"{type(model).__name__} cannot be exported to ONNX: {error}") from error
+            raise BundleError(f"{type(module).__name__} cannot be exported to ONNX: {error}") from error
     if program is None:
-        raise BundleError(f"{type(model).__name__}: the ONNX exporter returned no program")
+        raise BundleError(f"{type(module).__name__}: the ONNX exporter returned no program")
     _write(program.model_proto, path)
 
 
