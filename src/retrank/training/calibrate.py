@@ -75,7 +75,9 @@ def _fit_line(scores: Vector, happened: Vector, *, level_only: bool) -> _Line:
     start = np.array([logit((positives + 1) / (len(happened) + 2)), spread])
     level, tilt = minimize(loss, start, jac=True, method="L-BFGS-B").x
     slope = max(_LEAST_SLOPE, 1.0 if level_only else float(tilt) / spread)
-    if not level_only and tilt / spread < _LEAST_SLOPE:  # the logits order nothing, or wrongly: the rate is all there is
+    if (
+        not level_only and tilt / spread < _LEAST_SLOPE
+    ):  # the logits order nothing, or wrongly: the rate is all there is
         level = logit((positives + 1) / (len(happened) + 2))
     return _Line(slope, float(level) - slope * middle)
 

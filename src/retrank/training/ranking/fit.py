@@ -5,7 +5,6 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 
 from retrank.config import instantiate, values_of
 from retrank.contract.errors import ConfigError, DataError
-from retrank.contract.heads import Head
 from retrank.contract.ranker_spec import HeadSpec, RankerSpec
 from retrank.data.store import EventStore
 from retrank.data.visits import Visits, visits_between
@@ -152,9 +150,7 @@ def train(
 
     ema = Ema(trainer_settings.ema_decay)
     folder = run_dir / checkpoint.CHECKPOINTS
-    selection = Selection(
-        rank, ema, folder, every=trainer_settings.validate_every, patience=trainer_settings.patience
-    )
+    selection = Selection(rank, ema, folder, every=trainer_settings.validate_every, patience=trainer_settings.patience)
     identity = {"data_hash": store.facts.data_hash, **shape._asdict(), **{name: config[name] for name in _IDENTITY}}
     trainer = trainer_settings.build(run_dir, [ema, selection, Identity(identity)], loggers.build(run_dir))
     trainer.fit(RankingModule(model, loss, instantiate(config["optim"])), datamodule=data)
@@ -228,7 +224,9 @@ def _ndcg(prepared: Prepared, scores: NDArray[np.float64], num_items: int) -> di
 def _averaged(model: Ranker, path: Path) -> dict[str, torch.Tensor]:
     """Buffers as they are (bins never change in training), weights averaged."""
     found = checkpoint.read(path)
-    saved = {name.removeprefix("model."): value for name, value in found["state_dict"].items() if name.startswith("model.")}
+    saved = {
+        name.removeprefix("model."): value for name, value in found["state_dict"].items() if name.startswith("model.")
+    }
     return saved | found[checkpoint.EMA_KEY]
 
 

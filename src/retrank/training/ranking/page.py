@@ -19,7 +19,12 @@ _BINS = 15
 
 
 def write_page(
-    run_dir: Path, title: str, report: RankerReport, outputs: NDArray[np.float32], visits: RankingTable, spec: RankerSpec
+    run_dir: Path,
+    title: str,
+    report: RankerReport,
+    outputs: NDArray[np.float32],
+    visits: RankingTable,
+    spec: RankerSpec,
 ) -> None:
     """Write both files.
 
@@ -74,7 +79,9 @@ def as_text(report: RankerReport) -> str:
     return "\n".join(lines)
 
 
-def reliability(said: NDArray[np.float64], happened: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def reliability(
+    said: NDArray[np.float64], happened: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean probability and observed rate of bins of equal size, lowest first."""
     parts = np.array_split(np.argsort(said, kind="stable"), min(_BINS, len(said)))
     return np.array([said[part].mean() for part in parts]), np.array([happened[part].mean() for part in parts])

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from retrank.contract.cases import Cases
 from retrank.contract.sequences import Sequences
 from retrank.data.visits import Visits
-from retrank.contract.cases import Cases
 from retrank.training.ranking.sources import Sources
 from retrank.training.ranking.table import RankingTable, ranking_table
 

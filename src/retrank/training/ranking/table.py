@@ -182,4 +182,3 @@ def newest_events(inputs: Sequences, length: int) -> tuple[NDArray[np.int64], ND
     asked = np.broadcast_to(inputs.asked_at[:, None], places.shape)[real]
     ages[real] = np.maximum(asked - inputs.times[places[real]], 0) // 1_000_000
     return rows, ages
-

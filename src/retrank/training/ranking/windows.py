@@ -76,7 +76,9 @@ def train_past(retriever: Retriever, share: float, run_dir: Path) -> Path:
     split = config["split"]
     later = split["validation_share"] + split["test_share"]
     if not 0 < share < 1 - later:
-        raise ConfigError(f"past_share is {share}; expected above 0 and below {1 - later:.2f}, where the run's train ends")
+        raise ConfigError(
+            f"past_share is {share}; expected above 0 and below {1 - later:.2f}, where the run's train ends"
+        )
     config |= {
         "split": split | {"validation_share": share, "test_share": later},
         "name": f"{config['name']}_past",
