@@ -19,6 +19,14 @@
         golden.jsonl          requests with the answers they must get
         reference_histograms.npz   score and history-length histograms of the training data
 
+    With a second stage also, all or none:
+        ranker.onnx           what `RankerArrays` names -> head_scores [B, C, H] float32
+        ranker.json           sources, features, heads and their calibration, see RankerSpec
+        item_facts.npy        [N + 1, 4 + K] float32, see ItemFacts
+        neighbour_items.npy   [N + 1, K] int32, what goes with an item, strongest first, 0 = none
+        neighbour_weights.npy [N + 1, K] float32
+        ranker_golden.npz     inputs of the graph with the outputs they must get
+
 Nothing here is pickled, and nothing is parsed before its hash was checked: FAISS and ONNX files are hostile until then.
 """
 
@@ -53,6 +61,13 @@ FILES = (
     QUERY_ENCODER, INDEX, ITEM_VECTORS, ITEMS, USERS, HISTORY_ITEMS, HISTORY_OFFSETS, HISTORY_TIMES, POPULAR_ITEMS,
     POPULAR_SCORES, COVISIT_ITEMS, COVISIT_WEIGHTS, FEATURES, GOLDEN, REFERENCE_HISTOGRAMS,
 )  # fmt: skip
+RANKER = "ranker.onnx"
+RANKER_SPEC = "ranker.json"
+ITEM_FACTS = "item_facts.npy"
+NEIGHBOUR_ITEMS = "neighbour_items.npy"
+NEIGHBOUR_WEIGHTS = "neighbour_weights.npy"
+RANKER_GOLDEN = "ranker_golden.npz"
+RANKER_FILES = (RANKER, RANKER_SPEC, ITEM_FACTS, NEIGHBOUR_ITEMS, NEIGHBOUR_WEIGHTS, RANKER_GOLDEN)
 _ID_LENGTH = 16
 
 
@@ -69,16 +84,17 @@ class VerifiedBundle(NamedTuple):
 
 
 def seal_files(directory: Path) -> dict[str, SealedFile]:
-    """Return size and hash of every file a bundle must hold.
+    """Return size and hash of every file a bundle must hold, and of those of a ranker if there is one.
 
     Raises:
         BundleError: one of them is missing.
     """
-    missing = [name for name in FILES if not (directory / name).is_file()]
+    wanted = FILES + RANKER_FILES if (directory / RANKER).is_file() else FILES
+    missing = [name for name in wanted if not (directory / name).is_file()]
     if missing:
         raise BundleError(f"{directory}: bundle is incomplete, missing {missing}; write every file before sealing")
     return {
-        name: SealedFile(size=(directory / name).stat().st_size, sha256=sha256_of(directory / name)) for name in FILES
+        name: SealedFile(size=(directory / name).stat().st_size, sha256=sha256_of(directory / name)) for name in wanted
     }
 
 
@@ -137,7 +153,7 @@ def _refuse_strangers(directory: Path) -> None:
         raise BundleError(f"{directory}: {linked} are symbolic links; a bundle holds real files only, copy it again")
     if MANIFEST not in found:
         raise BundleError(f"{directory}: no {MANIFEST}; is this a bundle, or a folder whose 'current' names one?")
-    extra = sorted(found.keys() - set(FILES) - {MANIFEST})
+    extra = sorted(found.keys() - {*FILES, *RANKER_FILES, MANIFEST})
     if extra:
         raise BundleError(f"{directory}: {extra} were not sealed with the bundle; remove them or export it again")
 
@@ -163,8 +179,14 @@ def _parse_manifest(raw: bytes, path: Path) -> Manifest:
 
 
 def _verify_files(directory: Path, files: Mapping[str, SealedFile]) -> None:
-    if set(files) != set(FILES):
-        raise FormatError(f"{directory}: the manifest lists {sorted(files)}, expected {sorted(FILES)}")
+    if set(files) not in (set(FILES), {*FILES, *RANKER_FILES}):
+        raise FormatError(
+            f"{directory}: the manifest lists {sorted(files)}, expected {sorted(FILES)}, and with a ranker also "
+            f"{sorted(RANKER_FILES)}"
+        )
+    unsealed = sorted(name for name in RANKER_FILES if name not in files and (directory / name).exists())
+    if unsealed:
+        raise BundleError(f"{directory}: {unsealed} were not sealed with the bundle; remove them or export it again")
     for name, sealed in files.items():
         path = directory / name
         if not path.is_file():

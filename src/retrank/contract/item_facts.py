@@ -41,6 +41,11 @@ class ItemFacts(NamedTuple):
         """`[N + 1]` float32 day of the first event since 1970; NaN without events."""
         return self.table[:, 2]
 
+    def trending(self) -> NDArray[np.int64]:
+        """Return all items with an event, those liked most recently first, ties by row."""
+        rows = np.flatnonzero(self.recent_popularity > 0)
+        return rows[np.argsort(-self.recent_popularity[rows], kind="stable")]
+
     def fresh(self, days: float) -> NDArray[np.int64]:
         """Return the items first met within the last `days`, those liked most recently first, ties by row."""
         newest = np.nanmax(self.first_day) if np.isfinite(self.first_day).any() else np.float32(0)

@@ -78,6 +78,16 @@ class MetricFacts(_Record):
     baselines: dict[str, dict[str, float]] = {}
 
 
+class RankerFacts(_Record):
+    """The second stage: where it comes from, and that its graph answers like the trained model."""
+
+    run_id: str
+    heads: list[str]
+    values: dict[str, float]
+    parity_requests: int
+    parity_max_difference: float
+
+
 class Manifest(_Record):
     """The whole of `manifest.json`."""
 
@@ -91,6 +101,7 @@ class Manifest(_Record):
     encoder: EncoderFacts
     index: IndexFacts
     metrics: MetricFacts
+    ranker: RankerFacts | None = None
     item_columns: list[str]
     files: dict[str, SealedFile]
     config: dict[str, Any] = {}

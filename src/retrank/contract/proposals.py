@@ -3,8 +3,8 @@
 Used by serving, and offline where a ranker learns from the candidates it will meet.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,17 @@ class Merged(NamedTuple):
     ranks: NDArray[np.int64]
     scores: NDArray[np.float32]
 
+    def extended(self, rows: Rows, limits: Sequence[int]) -> "Merged":
+        """Return the candidates together with further `[X]` rows that no source proposed within its limit."""
+        everything = np.union1d(self.rows, rows)
+        places = np.searchsorted(everything, self.rows)
+        ranks = np.tile(np.asarray(limits, dtype=np.int64) + 1, (len(everything), 1))
+        scores = np.zeros(ranks.shape, dtype=np.float32)
+        ranks[places], scores[places] = self.ranks, self.scores
+        return Merged(everything, ranks, scores)
 
-def merge(proposals: Mapping[str, Proposal], hidden: Rows, limits: Mapping[str, int]) -> Merged:
+
+def merge(proposals: Mapping[Any, Proposal], hidden: Rows, limits: Mapping[Any, int]) -> Merged:
     """Merge what is left of the proposals once hidden items are gone.
 
     Args:

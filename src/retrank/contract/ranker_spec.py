@@ -10,8 +10,8 @@ from retrank.contract.api import Source
 from retrank.contract.calibration import Calibration
 from retrank.contract.candidate_features import feature_names
 
-INPUTS = ("features", "candidate_vectors", "query", "history_vectors", "history_ages", "history_actions")
-OUTPUT = "outputs"
+RANKER_OUTPUT = "head_scores"
+"""Output of `ranker.onnx`, `[B, C, H]`; inputs are named as in `RankerArrays`."""
 
 
 class HeadSpec(BaseModel):

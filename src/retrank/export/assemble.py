@@ -24,8 +24,9 @@ from retrank.export.gates import Gates
 from retrank.export.golden import make_golden
 from retrank.export.index import IndexPlan, write_index
 from retrank.export.parity import Parity, compare, onnx_queries, torch_queries
+from retrank.export.ranker import TrainedRanker, write_ranker
 from retrank.export.recall import Measured, build_and_measure
-from retrank.export.run_folder import Popular, count_fallbacks, read_catalogue, read_run, with_baselines
+from retrank.export.run_folder import Popular, count_fallbacks, read_catalogue, read_ranker, read_run, with_baselines
 from retrank.export.sampling import sample_histories
 from retrank.export.sources import Catalogue, Circumstances, Fallbacks, TrainedModel, check_fit
 from retrank.export.to_onnx import export_encoder, open_encoder, run_encoder
@@ -74,6 +75,7 @@ def run(cfg: Mapping[str, Any]) -> VerifiedBundle:
         plan=plan,
         gates=settings.gates,
         circumstances=Circumstances(seed=settings.seed, git_commit=git_commit(), say=say),
+        ranker=read_ranker(Path(cfg["ranker"]), Path(cfg["run"])) if cfg["ranker"] else None,
     )
 
 
@@ -105,6 +107,7 @@ def assemble(
     plan: IndexPlan,
     gates: Gates,
     circumstances: Circumstances,
+    ranker: TrainedRanker | None = None,
 ) -> VerifiedBundle:
     """Export, index, prove and seal one bundle, and make it the current one under `root`.
 
@@ -136,6 +139,13 @@ def assemble(
         write_histograms(catalogue.histories, encoder.queries, encoder.item_vectors, staged)
         (staged / bundle.FEATURES).write_bytes(spec.canonical())
         _prove_golden(model, catalogue, encoder, gates, staged=staged, rng=rng)
+        second = None
+        if ranker is not None:
+            say(f"export: ranker {ranker.run_id}")
+            second = write_ranker(
+                ranker, model.encoder, catalogue, fallbacks, staged, tolerance=gates.ranker_tolerance, rng=rng
+            )
+            say(f"export: ranker differs by at most {second.parity_max_difference:.1e} from torch")
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             package_version=__version__,
@@ -147,6 +157,7 @@ def assemble(
             encoder=_encoder_facts(spec, encoder, gates),
             index=_index_facts(plan, measured),
             metrics=model.metrics,
+            ranker=second,
             item_columns=[name for name in catalogue.items.column_names if name != ITEM_COLUMN],
             files=seal_files(staged),
             config=model.config,

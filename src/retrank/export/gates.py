@@ -21,6 +21,7 @@ class Gates:
         must_beat: baselines that must score less than the model on every metric of `beat_on`.
         beat_on: the metrics on which they must.
         golden_tolerance: allowed difference of a golden score, relative to max(1, |score|).
+        ranker_tolerance: largest allowed difference of a ranker's output, relative to max(1, |output|).
     """
 
     parity_rows: int = 10_000
@@ -30,6 +31,7 @@ class Gates:
     must_beat: Sequence[str] = ()
     beat_on: Sequence[str] = ("ndcg@10",)
     golden_tolerance: float = 1e-4
+    ranker_tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
         """Refuse settings that prove nothing.
@@ -39,10 +41,10 @@ class Gates:
         """
         if self.parity_rows < 3:
             raise ConfigError(f"sealing.gates.parity_rows is {self.parity_rows}; at least 3 histories must be compared")
-        if min(self.parity_tolerance, self.golden_tolerance, self.parity_top_k) <= 0:
+        if min(self.parity_tolerance, self.golden_tolerance, self.ranker_tolerance, self.parity_top_k) <= 0:
             raise ConfigError(
                 f"sealing.gates: parity_tolerance {self.parity_tolerance}, golden_tolerance {self.golden_tolerance}, "
-                f"parity_top_k {self.parity_top_k}; each must be above 0"
+                f"ranker_tolerance {self.ranker_tolerance}, parity_top_k {self.parity_top_k}; each must be above 0"
             )
 
     def check_metrics(self, metrics: MetricFacts) -> None:

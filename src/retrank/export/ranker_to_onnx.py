@@ -10,14 +10,18 @@ import torch
 from numpy.typing import NDArray
 
 from retrank.contract.errors import BundleError
+from retrank.contract.ranker_spec import RANKER_OUTPUT
 from retrank.export.to_onnx import export_graph
 from retrank.models.ranker import Ranker, RankerInputs
 
-RANKER_OUTPUT = "head_scores"
 
-
-def export_ranker(ranker: Ranker, path: Path) -> None:
+def export_ranker(ranker: Ranker, path: Path, *, rotation: NDArray[np.float32] | None = None) -> None:
     """Write `ranker.forward` without positions: `RankerInputs` by name -> `head_scores` float32 `[B, C, H]`.
+
+    Args:
+        ranker: a trained ranker.
+        path: the file.
+        rotation: `[D, D]` float32 applied to every vector that comes in; None leaves them.
 
     Raises:
         BundleError: the bins of its features are not known, or the graph cannot be exported.
@@ -35,13 +39,38 @@ def export_ranker(ranker: Ranker, path: Path) -> None:
         history_actions=events,  # type: ignore[arg-type]
     )
     export_graph(
-        ranker,
+        ranker if rotation is None else _Turned(ranker, rotation),
         _examples(ranker),
         path,
         inputs=RankerInputs._fields,
         output=RANKER_OUTPUT,
         dynamic_sizes=cast(tuple[dict[int, Any], ...], sizes),
     )
+
+
+class _Turned(torch.nn.Module):
+    """A ranker for vectors of another frame."""
+
+    rotation: torch.Tensor
+
+    def __init__(self, ranker: Ranker, rotation: NDArray[np.float32]) -> None:
+        super().__init__()
+        self.ranker = ranker
+        self.register_buffer("rotation", torch.from_numpy(rotation))
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        candidate_vectors: torch.Tensor,
+        query: torch.Tensor,
+        history_vectors: torch.Tensor,
+        history_ages: torch.Tensor,
+        history_actions: torch.Tensor,
+    ) -> torch.Tensor:
+        candidates, events = candidate_vectors @ self.rotation, history_vectors @ self.rotation
+        query = query @ self.rotation
+        outputs: torch.Tensor = self.ranker(features, candidates, query, events, history_ages, history_actions)
+        return outputs
 
 
 def run_ranker(session: ort.InferenceSession, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:

@@ -13,12 +13,14 @@ from retrank.contract.errors import BundleError, SourceError, TrainingError
 from retrank.contract.manifest import DataFacts, MetricFacts
 from retrank.contract.sequences import Sequences
 from retrank.data.store import EventStore
+from retrank.export.ranker import TrainedRanker
 from retrank.export.sources import Catalogue, Fallbacks, TrainedModel
 from retrank.models.baselines.markov import Markov
 from retrank.models.protocols import QueryEncoder
 from retrank.training.baseline_table import RECIPES
 from retrank.training.checkpoint import load_model
 from retrank.training.evaluate import baselines_of
+from retrank.training.ranking.load import load_ranker
 
 METRICS, RUN_CARD, PAGE = "metrics.json", "run_card.json", "report.html"
 
@@ -77,6 +79,27 @@ def read_run(run_dir: Path, store_path: Path | None) -> tuple[TrainedModel, Even
         config=config,
     )
     return model, store
+
+
+def read_ranker(run_dir: Path, retriever_run: Path) -> TrainedRanker:
+    """Open a run of `retrank rank`.
+
+    Raises:
+        TrainingError: not a finished run.
+        BundleError: it ranks the candidates of another retriever.
+    """
+    model, spec, rotation, config = load_ranker(run_dir)
+    if Path(config["run"]).resolve() != retriever_run.resolve():
+        raise BundleError(f"ranker {run_dir}: ranks the candidates of {config['run']}, not of {retriever_run}")
+    metrics = _read_json(run_dir / METRICS)
+    return TrainedRanker(
+        model=model,
+        spec=spec,
+        rotation=rotation,
+        settings=instantiate(config["sources"]),
+        run_id=f"{config['name']}/{run_dir.resolve().name}",
+        values=metrics["test"],
+    )
 
 
 def with_baselines(

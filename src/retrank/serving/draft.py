@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.api import DegradedReason, Reason, RecommendRequest, Source
-from retrank.contract.proposals import contained
+from retrank.contract.proposals import Proposal, contained
 
 SOURCES: tuple[Source, ...] = ("sequence", "covisit", "popular", "similar")
 """Bit i of a candidate's source mask stands for `SOURCES[i]`."""
@@ -64,11 +64,13 @@ class Draft:
 
     Attributes:
         request: what was asked.
+        now: seconds since 1970, UTC: the moment of the request.
         history: `[H]` int64 known item rows, oldest first: the stored history, then the session.
         ages: `[H]` int64 whole seconds since each of these events; 0 for the session, which is happening now.
         seen: `[X]` int64 increasing item rows that must not appear because the user knows them.
         excluded: `[Y]` int64 increasing item rows that must not appear because the request says so.
         query: `[D]` float32 vector of the history; None until encoded, or when there is no history.
+        proposals: what each source proposed, best first; what a ranker reads.
         candidates: what is still in the race; ordered best first once reranked.
         removed: item rows taken out by a filter, by its name.
         scores: `[C]` float32 beside the candidates; None until scored.
@@ -77,11 +79,13 @@ class Draft:
     """
 
     request: RecommendRequest
+    now: float = 0.0
     history: NDArray[np.int64] = field(default_factory=_no_rows)
     ages: NDArray[np.int64] = field(default_factory=_no_rows)
     seen: NDArray[np.int64] = field(default_factory=_no_rows)
     excluded: NDArray[np.int64] = field(default_factory=_no_rows)
     query: NDArray[np.float32] | None = None
+    proposals: dict[str, Proposal] = field(default_factory=dict)
     candidates: Candidates = field(default_factory=Candidates.none)
     removed: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     scores: NDArray[np.float32] | None = None
@@ -92,6 +96,11 @@ class Draft:
         """Tell for each candidate `[C]` whether it must not appear."""
         rows = self.candidates.rows
         return contained(rows, self.seen) | contained(rows, self.excluded)
+
+    def propose(self, source: Source, proposal: Proposal) -> "Draft":
+        """Return the draft with what one source proposes among the candidates."""
+        candidates = self.candidates.add(proposal.rows, source)
+        return replace(self, candidates=candidates, proposals={**self.proposals, source: proposal})
 
     def over_fetch(self, wanted: int) -> int:
         """Return how many items to fetch so that `wanted` are left after filtering."""

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from retrank.contract.api import (
     SimilarRequest,
     SlateItem,
     SlateResponse,
+    Source,
 )
 from retrank.contract.bundle import verify
 from retrank.contract.errors import BundleError
@@ -30,6 +31,7 @@ from retrank.serving.stages.record import Record, Tally
 from retrank.serving.stages.rerank import TopK
 from retrank.serving.stages.retrieve import CovisitSource, PopularSource, SequenceSource, SimilarSource
 from retrank.serving.stages.score import CosineScore, CovisitScore, PopularScore, QueryScore
+from retrank.serving.stages.second import NeighbourSource, RankScore, TrendSource
 
 SCORE_DECIMALS = 6
 _WARM_UP_LENGTHS = (1, 10, 1_000)
@@ -150,12 +152,18 @@ class Recommender:
 
 
 def _recommend_stages(runtime: Runtime, settings: PipelineSettings, tally: Tally, now: Clock) -> list[Stage]:
+    second = runtime.second
+    limits: Mapping[Source, int] = second.spec.limits if second else {}
+    window = second.spec.covisit_window if second else settings.covisit_window
+    more: list[Stage] = [NeighbourSource(second), TrendSource(second)] if second else []
     return [
         Hydrate(runtime.users, runtime.items, runtime.histories, now),
-        SequenceSource(runtime.encoder, runtime.index, settings.num_candidates),
-        CovisitSource(runtime.successors, settings.covisit_window, settings.num_candidates),
+        SequenceSource(runtime.encoder, runtime.index, limits.get("sequence", settings.num_candidates)),
+        CovisitSource(runtime.successors, window, limits.get("covisit", settings.num_candidates)),
+        *more,
         PopularSource(runtime.popular_items),
         RemoveHidden(),
+        *([RankScore(second, runtime.item_vectors)] if second else []),
         QueryScore(runtime.item_vectors),
         CovisitScore(runtime.successors, runtime.popularity, settings.covisit_window),
         PopularScore(runtime.popularity),

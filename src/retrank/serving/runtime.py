@@ -4,13 +4,12 @@ Replicas on one host share the pages of every mapped file. Nothing is parsed bef
 compared its hash, and no file is ever unpickled.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import faiss
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from retrank.contract import bundle as layout
@@ -24,8 +23,9 @@ from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 from retrank.policy.covisit import Successors
 from retrank.serving.attributes import ItemAttributes
+from retrank.serving.onnx import open_session
+from retrank.serving.ranker import SecondStage, open_ranker
 
-_ORT_ERRORS_ONLY = 3
 _Number = TypeVar("_Number", np.int32, np.int64, np.float32)
 
 
@@ -33,13 +33,8 @@ class QueryEncoder:
     """The sequence model: histories in, query vectors out."""
 
     def __init__(self, path: Path, spec: FeatureSpec) -> None:
-        """Load the graph on a single thread that does not spin."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = _ORT_ERRORS_ONLY
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        """Load the graph."""
+        self._session = open_session(path)
         self._spec = spec
 
     def run(self, histories: Sequences) -> NDArray[np.float32]:
@@ -93,6 +88,7 @@ class Runtime:
         popular_items: `[N]` int32 item rows, most popular first.
         popularity: `[N + 1]` float32 share of the most popular item's score, 0..1.
         successors: co-visitation lists.
+        second: the ranker; None when retrieval scores rank.
     """
 
     bundle: VerifiedBundle
@@ -106,6 +102,7 @@ class Runtime:
     popular_items: NDArray[np.int32]
     popularity: NDArray[np.float32]
     successors: Successors
+    second: SecondStage | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -145,6 +142,7 @@ def open_runtime(bundle: VerifiedBundle) -> Runtime:
         ),
     )
     _check_sizes(runtime)
+    runtime = replace(runtime, second=open_ranker(bundle, runtime.item_vectors))
     check_golden(
         read_golden(bundle.path(layout.GOLDEN)),
         encode=runtime.encoder.run,

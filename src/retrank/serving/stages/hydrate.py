@@ -30,21 +30,22 @@ class Hydrate:
         return True
 
     def run(self, draft: Draft) -> Draft:
-        """Fill in `history`, `seen` and `excluded`."""
+        """Fill in `now`, `history`, `seen` and `excluded`."""
         request = draft.request
         recent = self.items.rows(request.session.recent)
         if len(recent) < len(request.session.recent):
             draft = draft.without("unknown_items")
         if request.user_id is not None and self.users.row(request.user_id) == 0:
             draft = draft.without("unknown_user")
-        stored, ages = self._stored(request.user_id)
+        now = self.now()
+        stored, ages = self._stored(request.user_id, now)
         history = np.concatenate([stored, recent]).astype(np.int64)
         seen = np.unique(history) if request.exclude_seen else history[:0]
         excluded = np.unique(self.items.rows(request.exclude_items)).astype(np.int64)
         ages = np.concatenate([ages, np.zeros(len(recent), dtype=np.int64)])
-        return replace(draft, history=history, ages=ages, seen=seen, excluded=excluded)
+        return replace(draft, now=now, history=history, ages=ages, seen=seen, excluded=excluded)
 
-    def _stored(self, user_id: str | None) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def _stored(self, user_id: str | None, now: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the item rows of a known user's events and how many seconds ago they were."""
         row = 0 if user_id is None else self.users.row(user_id)
         if not row:
@@ -52,6 +53,6 @@ class Hydrate:
         rows, times = self.histories.of(row - 1), self.histories.times
         if times is None:
             return rows, np.zeros(len(rows), dtype=np.int64)
-        asked_at = int(self.now() * _MICROSECONDS)
+        asked_at = int(now * _MICROSECONDS)
         start = self.histories.offsets[row - 1]
         return rows, np.maximum(asked_at - times[start : start + len(rows)], 0) // _MICROSECONDS

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.api import DegradedReason
+from retrank.contract.proposals import Proposal, best_of
 from retrank.policy.covisit import Successors, followers
 from retrank.policy.explain import cosines
 from retrank.serving.draft import Draft
@@ -47,7 +48,8 @@ class SequenceSource(_FromHistory):
         """Add the nearest items and keep the query for scoring."""
         query = self.encoder.encode(draft.history, draft.ages)
         rows = self.index.search(query, self._wanted(draft))
-        return replace(draft, query=query, candidates=draft.candidates.add(rows, "sequence"))
+        nothing = np.zeros(len(rows), dtype=np.float32)  # exact scores are made for all candidates later
+        return replace(draft, query=query).propose("sequence", Proposal(rows, nothing))
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,8 @@ class CovisitSource(_FromHistory):
 
     def run(self, draft: Draft) -> Draft:
         """Add the strongest followers; ties go to the smaller row."""
-        rows, scores = followers(draft.history, self.successors, window=self.window)
-        best = np.lexsort((rows, -scores))[: self._wanted(draft)]
-        return replace(draft, candidates=draft.candidates.add(rows[best], "covisit"))
+        linked = followers(draft.history, self.successors, window=self.window)
+        return draft.propose("covisit", best_of(*linked, self._wanted(draft)))
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ class QueryScore:
     on_failure: DegradedReason = "query_score_failed"
 
     def applies(self, draft: Draft) -> bool:
-        """Needs the query of the sequence model."""
-        return draft.query is not None
+        """Needs the query of the sequence model; only when no ranker did."""
+        return draft.scores is None and draft.query is not None
 
     def run(self, draft: Draft) -> Draft:
         """Score every candidate; einsum adds up each row alike, so a score does not depend on its neighbours."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from retrank.config import instantiate, values_of
 from retrank.contract.errors import ConfigError, DataError
-from retrank.contract.ranker_spec import HeadSpec, RankerSpec
+from retrank.contract.ranker_spec import RankerSpec
 from retrank.data.store import EventStore
 from retrank.data.visits import Visits, visits_between
 from retrank.models.ranker import Ranker
@@ -28,6 +28,7 @@ from retrank.training.loggers import Loggers
 from retrank.training.ranking import page
 from retrank.training.ranking.evaluate import assess
 from retrank.training.ranking.heads import HeadSettings, marks_of
+from retrank.training.ranking.load import ROTATION, SPEC, averaged_weights, build, spec_of
 from retrank.training.ranking.module import RankingData, RankingModule
 from retrank.training.ranking.prepared import Prepared
 from retrank.training.ranking.ranks import candidate_ranks
@@ -39,7 +40,7 @@ from retrank.training.ranking.windows import FOREVER, Retriever, check_order, op
 from retrank.training.selection import MONITORED, Selection
 from retrank.training.trainer import TrainerSettings
 
-SPEC, ROTATION, PAST = "ranker.json", "rotation.npy", "past"
+PAST = "past"
 _IDENTITY = ("run", "past", "past_share", "sources", "ranker", "optim", "batches", "heads", "seed")
 
 
@@ -154,7 +155,7 @@ def train(
     identity = {"data_hash": store.facts.data_hash, **shape._asdict(), **{name: config[name] for name in _IDENTITY}}
     trainer = trainer_settings.build(run_dir, [ema, selection, Identity(identity)], loggers.build(run_dir))
     trainer.fit(RankingModule(model, loss, instantiate(config["optim"])), datamodule=data)
-    model.load_state_dict(_averaged(model, folder / checkpoint.BEST))
+    model.load_state_dict(averaged_weights(folder / checkpoint.BEST))
     return model.eval(), selection
 
 
@@ -165,47 +166,12 @@ class _Shape(NamedTuple):
     vector_width: int
 
 
-def build(config: Mapping[str, Any], shape: tuple[int, int], heads: list[HeadSettings]) -> Ranker:
-    """Return an untrained ranker."""
-    with values_of("ranker.model"):
-        model: Ranker = instantiate(config["ranker"]["model"])(*shape, [head.head for head in heads])
-    return model
-
-
-def load_ranker(run_dir: Path) -> tuple[Ranker, RankerSpec, NDArray[np.float32], dict[str, Any]]:
-    """Open a finished run: the ranker in eval mode, its spec, the rotation of vectors, and its configuration.
-
-    Raises:
-        TrainingError: not a run of `retrank rank`, or not a finished one.
-    """
-    found = checkpoint.read(run_dir / checkpoint.CHECKPOINTS / checkpoint.BEST)
-    config = yaml.safe_load((run_dir / checkpoint.CONFIG).read_text(encoding="utf-8"))
-    identity = found[checkpoint.IDENTITY_KEY]
-    heads = [HeadSettings(**head) for head in config["heads"]]
-    model = build(config, (identity["num_features"], identity["vector_width"]), heads)
-    model.load_state_dict(_averaged(model, run_dir / checkpoint.CHECKPOINTS / checkpoint.BEST))
-    spec = RankerSpec.model_validate_json((run_dir / SPEC).read_text(encoding="utf-8"))
-    return model.eval(), spec, np.load(run_dir / ROTATION, allow_pickle=False), config
-
-
-def spec_of(config: Mapping[str, Any], heads: list[HeadSettings], settings: SourceSettings) -> RankerSpec:
-    """Return how a ranker is asked, not calibrated yet."""
-    return RankerSpec(
-        limits=dict(settings.limits),  # type: ignore[arg-type]  # names were checked
-        covisit_window=settings.covisit_window,
-        fresh_days=settings.fresh_days,
-        history_length=config["history_length"],
-        numbers=tuple(settings.numbers),
-        heads=tuple(HeadSpec(**vars(head.head), weight=head.weight) for head in heads),
-    )
-
-
 def calibrated(
     config: Mapping[str, Any], prepared: Prepared, model: Ranker, heads: list[HeadSettings], settings: SourceSettings
 ) -> RankerSpec:
     """Return the spec with a curve for every binary head, fitted to the visits of the validation window."""
     spec = spec_of(config, heads, settings)
-    outputs, labels = outputs_of(model, prepared.calibration), prepared.calibration.labels > 0
+    outputs, labels = outputs_of(model, prepared.calibration), (prepared.calibration.labels > 0).astype(np.float64)
     curved = [
         head.model_copy(update={"calibration": fit_calibration(outputs[:, at], labels[:, at])})
         if head.kind == "binary"
@@ -219,15 +185,6 @@ def _ndcg(prepared: Prepared, scores: NDArray[np.float64], num_items: int) -> di
     cases, table = prepared.validation_cases, prepared.validation
     everything = np.ones(len(table.rows), dtype=bool)
     return {MONITORED: candidate_ranks(table, cases, scores, num_items, shown=everything).mean((10,))[MONITORED]}
-
-
-def _averaged(model: Ranker, path: Path) -> dict[str, torch.Tensor]:
-    """Buffers as they are (bins never change in training), weights averaged."""
-    found = checkpoint.read(path)
-    saved = {
-        name.removeprefix("model."): value for name, value in found["state_dict"].items() if name.startswith("model.")
-    }
-    return saved | found[checkpoint.EMA_KEY]
 
 
 def _ones(count: int) -> NDArray[np.float32]:

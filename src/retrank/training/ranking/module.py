@@ -73,7 +73,7 @@ class RankingBatches:
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-len(self.table) // self.batch_size)
+        return (len(self.table) + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[RankingBatch]:
         """Yield the batches."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from retrank.contract.candidate_features import Asker
 from retrank.contract.errors import ConfigError
-from retrank.contract.item_facts import ItemFacts, item_facts
+from retrank.contract.item_facts import item_facts
 from retrank.contract.proposals import Merged, Proposal, best_of, merge
 from retrank.contract.sequences import Sequences
 from retrank.models.baselines.ease import EASE
@@ -104,7 +104,7 @@ class Sources:
         knn = EASE() if num_items <= _LARGEST_EASE else ItemKNN()
         knn.fit(histories, num_items)
         self.neighbour_lists = knn.neighbours(settings.list_length)
-        self._fresh = self.facts.fresh(settings.fresh_days)
+        self._trending, self._fresh = self.facts.trending(), self.facts.fresh(settings.fresh_days)
 
     def requests(self, inputs: Sequences) -> Iterator[tuple[Asker, Merged]]:
         """Yield who asks and the merged candidates, for each of B histories with at least one event."""
@@ -139,16 +139,12 @@ class Sources:
         if "neighbours" in wanted:
             found["neighbours"] = neighbours(asker.history, *self.neighbour_lists, wanted["neighbours"])
         if "popular" in wanted:
-            found["popular"] = popular(self.facts, wanted["popular"])
+            rows = self._trending[: wanted["popular"]]
+            found["popular"] = Proposal(rows, self.facts.recent_popularity[rows])
         if "fresh" in wanted:
             rows = self._fresh[: wanted["fresh"]]
             found["fresh"] = Proposal(rows, self.facts.recent_popularity[rows])
         return found
-
-
-def popular(facts: ItemFacts, count: int) -> Proposal:
-    """Return the items liked most lately."""
-    return _largest(facts.recent_popularity, count)
 
 
 def item_numbers(items: pa.Table, names: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:

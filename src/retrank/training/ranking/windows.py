@@ -54,8 +54,8 @@ def open_retriever(run_dir: Path, store: EventStore) -> Retriever:
     rule = instantiate(config["split"])
     if not isinstance(rule, GlobalTemporal):
         raise ConfigError(
-            f"{run_dir}: trained with {type(rule).__name__}; a ranker needs split=global_temporal, since it learns from "
-            "what happened after the retriever was trained"
+            f"{run_dir}: trained with {type(rule).__name__}; a ranker needs split=global_temporal, since it learns "
+            "from what happened after the retriever was trained"
         )
     ends_at, test_at = rule.cuts(store.sequences)
     return Retriever(ModelScorer(model), config, rule(store.sequences), ends_at, test_at)  # type: ignore[arg-type]  # any module that was trained

@@ -1,0 +1,17 @@
+"""How graphs are opened for serving: one thread that does not spin, so that replicas do not fight for cores."""
+
+from pathlib import Path
+
+import onnxruntime as ort
+
+_ERRORS_ONLY = 3
+
+
+def open_session(path: Path) -> ort.InferenceSession:
+    """Open a graph whose hash was checked."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _ERRORS_ONLY
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

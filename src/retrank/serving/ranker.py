@@ -1,0 +1,104 @@
+"""The second stage of an opened bundle: graph, spec and arrays, mapped where possible."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from retrank.contract import bundle as layout
+from retrank.contract.bundle import VerifiedBundle
+from retrank.contract.candidate_features import Asker
+from retrank.contract.errors import BundleError, FormatError
+from retrank.contract.item_facts import ItemFacts
+from retrank.contract.proposals import Merged
+from retrank.contract.ranker_inputs import ranker_arrays
+from retrank.contract.ranker_spec import RANKER_OUTPUT, RankerSpec
+from retrank.serving.onnx import open_session
+
+_GOLDEN_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class SecondStage:
+    """A ranker and what it reads besides the arrays of retrieval.
+
+    Attributes:
+        spec: how it is asked.
+        facts: what is known of the items.
+        neighbour_items, neighbour_weights: `[N + 1, K]` lists of what goes with an item.
+        fresh: `[R]` int64 fresh item rows, those liked most recently first.
+    """
+
+    session: ort.InferenceSession
+    spec: RankerSpec
+    facts: ItemFacts
+    neighbour_items: NDArray[np.int32]
+    neighbour_weights: NDArray[np.float32]
+    fresh: NDArray[np.int64]
+    trending: NDArray[np.int64]
+
+    def outputs(self, merged: Merged, asker: Asker, item_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return `[C, H]` float32 outputs of the graph for C candidates of one request."""
+        arrays = ranker_arrays(merged, asker, self.facts, item_vectors, self.spec)
+        found: NDArray[np.float32] = self.session.run([RANKER_OUTPUT], arrays._asdict())[0][0]
+        return found
+
+    def score(self, merged: Merged, asker: Asker, item_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the `[C]` float32 score of C candidates, a product of calibrated probabilities and amounts."""
+        return self.spec.score(self.outputs(merged, asker, item_vectors)).astype(np.float32)
+
+
+def open_ranker(bundle: VerifiedBundle, item_vectors: NDArray[np.float32]) -> SecondStage | None:
+    """Open the second stage of a verified bundle and prove it with its golden requests; None if it has none.
+
+    Raises:
+        FormatError: a file has another shape, or the spec is of another version.
+        BundleError: a golden request gets another answer.
+    """
+    if bundle.manifest.ranker is None:
+        return None
+    path = bundle.path(layout.RANKER_SPEC)
+    try:
+        spec = RankerSpec.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise FormatError(f"{path}: field {where!r}: {first['msg']}; export the bundle again") from error
+    size = (len(item_vectors),)
+    facts = ItemFacts(_mapped(bundle, layout.ITEM_FACTS, np.dtype(np.float32), size), spec.numbers)
+    stage = SecondStage(
+        session=open_session(bundle.path(layout.RANKER)),
+        spec=spec,
+        facts=facts,
+        neighbour_items=_mapped(bundle, layout.NEIGHBOUR_ITEMS, np.dtype(np.int32), size),
+        neighbour_weights=_mapped(bundle, layout.NEIGHBOUR_WEIGHTS, np.dtype(np.float32), size),
+        fresh=facts.fresh(spec.fresh_days),
+        trending=facts.trending(),
+    )
+    _check_golden(stage, bundle, item_vectors)
+    return stage
+
+
+def _check_golden(stage: SecondStage, bundle: VerifiedBundle, item_vectors: NDArray[np.float32]) -> None:
+    with np.load(bundle.path(layout.RANKER_GOLDEN), allow_pickle=False) as file:
+        golden = dict(file)
+    for index in range(sum(name.startswith("outputs_") for name in golden)):
+        part = {name: golden[f"{name}_{index}"] for name in (*Asker._fields, *Merged._fields, "outputs")}
+        asker = Asker(part["history"], part["ages"], part["query"], float(part["now"]))
+        found = stage.outputs(Merged(part["rows"], part["ranks"], part["scores"]), asker, item_vectors)
+        expected = part["outputs"]
+        if found.shape != expected.shape or not np.allclose(found, expected, _GOLDEN_TOLERANCE, _GOLDEN_TOLERANCE):
+            raise BundleError(
+                f"bundle {bundle.bundle_id}: golden ranking {index} gets other scores than it was sealed with; "
+                "another ONNX Runtime or another processor computes differently, export the bundle here"
+            )
+
+
+def _mapped(bundle: VerifiedBundle, name: str, dtype: np.dtype, size: tuple[int]) -> NDArray:  # type: ignore[type-arg]  # the dtype is checked below
+    path = bundle.path(name)
+    array: NDArray = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)  # type: ignore[type-arg]
+    if array.dtype != dtype or array.shape[:1] != size or array.ndim != 2:
+        raise FormatError(f"{path}: {array.dtype} {array.shape}, expected {dtype} {size} rows; export the bundle again")
+    return array
