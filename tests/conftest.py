@@ -18,3 +18,13 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tiny") / "bundles"
     TinyWorld().assemble(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def ranked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a bundle with a second stage of random weights, else like `tiny_bundle`. Never modify it."""
+    from ranked_world import ranked_world  # noqa: PLC0415  (torch is loaded only for tests that need a bundle)
+
+    root = tmp_path_factory.mktemp("ranked") / "bundles"
+    ranked_world().assemble(root)
+    return root

@@ -18,6 +18,7 @@ from retrank.contract.sequences import Sequences
 from retrank.export.assemble import assemble
 from retrank.export.gates import Gates
 from retrank.export.index import IndexPlan
+from retrank.export.ranker import TrainedRanker
 from retrank.export.sources import Catalogue, Circumstances, Fallbacks, TrainedModel
 
 CREATED_AT = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -124,6 +125,7 @@ class TinyWorld:
     fallbacks: Fallbacks = field(default_factory=lambda: tiny_fallbacks(tiny_catalogue()))
     plan: IndexPlan = field(default_factory=IndexPlan)
     gates: Gates = field(default_factory=lambda: Gates(parity_rows=200))
+    ranker: TrainedRanker | None = None
     seed: int = 0
     lines: list[str] = field(default_factory=list)
 
@@ -139,6 +141,7 @@ class TinyWorld:
             circumstances=Circumstances(
                 now=lambda: CREATED_AT, timer=ticking_timer(), seed=self.seed, git_commit=None, say=self.lines.append
             ),
+            ranker=self.ranker,
         )
 
 

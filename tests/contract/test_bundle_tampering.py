@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from retrank.contract.bundle import FILES, ITEM_VECTORS, ITEMS, MANIFEST, seal, seal_files, verify
+from retrank.contract.bundle import FILES, ITEM_VECTORS, ITEMS, MANIFEST, RANKER_FILES, seal, seal_files, verify
 from retrank.contract.errors import BundleError, ChecksumError, FormatError
 from retrank.contract.files import POINTER, current, staging
 
@@ -25,6 +25,25 @@ def _flip(path: Path, position: int) -> None:
     content = bytearray(path.read_bytes())
     content[position] ^= 0x01
     path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", RANKER_FILES)
+def test_the_second_stage_is_sealed_file_by_file(ranked_bundle: Path, tmp_path: Path, name: str) -> None:
+    root = Path(shutil.copytree(ranked_bundle, tmp_path / "bundles"))
+    verify(root)
+    path = current(root) / name
+    _flip(path, path.stat().st_size // 2)
+    with pytest.raises(ChecksumError, match=name.replace(".", r"\.")):
+        verify(root)
+    path.unlink()
+    with pytest.raises(BundleError, match=name.replace(".", r"\.")):
+        verify(root)
+
+
+def test_a_ranker_slipped_into_a_bundle_without_one_is_refused(root: Path, ranked_bundle: Path) -> None:
+    shutil.copy(current(ranked_bundle) / RANKER_FILES[0], current(root) / RANKER_FILES[0])
+    with pytest.raises(BundleError, match=r"were not sealed with the bundle"):
+        verify(root)
 
 
 def test_an_untouched_bundle_opens_by_its_root_and_by_its_folder(root: Path) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from retrank.contract.api import DegradedReason, Reason, RecommendRequest, Source
 from retrank.contract.proposals import Proposal, contained
 
-SOURCES: tuple[Source, ...] = ("sequence", "covisit", "popular", "similar")
+SOURCES: tuple[Source, ...] = ("sequence", "covisit", "neighbours", "popular", "fresh", "similar")
 """Bit i of a candidate's source mask stands for `SOURCES[i]`."""
 _BITS = {source: 1 << bit for bit, source in enumerate(SOURCES)}
 

@@ -47,6 +47,8 @@ class SecondStage:
 
     def score(self, merged: Merged, asker: Asker, item_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the `[C]` float32 score of C candidates, a product of calibrated probabilities and amounts."""
+        if len(merged.rows) == 0:
+            return np.empty(0, dtype=np.float32)
         return self.spec.score(self.outputs(merged, asker, item_vectors)).astype(np.float32)
 
 

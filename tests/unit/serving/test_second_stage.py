@@ -1,0 +1,109 @@
+"""Retrieval, then ranking, in process: the service ranks what training would have ranked, in the same order."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ranked_world import SETTINGS, ranked_world
+
+from retrank.contract.api import RecommendRequest, Session, SlateResponse
+from retrank.contract.errors import BundleError
+from retrank.contract.sequences import Sequences
+from retrank.serving.ranker import SecondStage
+from retrank.serving.recommender import Recommender
+from retrank.serving.settings import PipelineSettings
+from retrank.training.ranking.reranker import Reranker, outputs_of
+from retrank.training.ranking.sources import Sources, item_numbers
+from retrank.training.scorer import ModelScorer
+
+NOW = 4_000_000.0
+
+
+@pytest.fixture(scope="module")
+def recommender(ranked_bundle: Path) -> Recommender:
+    runtime = Recommender.open(ranked_bundle).runtime
+    return Recommender(runtime, PipelineSettings(), now=lambda: NOW)
+
+
+def _ids(slate: SlateResponse) -> list[str]:
+    return [item.item_id for item in slate.items]
+
+
+def _offline(user: int) -> tuple[list[str], list[float]]:
+    """The ranking that training and evaluation see for the same request."""
+    world = ranked_world()
+    assert world.ranker is not None
+    ranker, histories = world.ranker, world.catalogue.histories
+    numbers = item_numbers(world.catalogue.items, SETTINGS.numbers)
+    sources = Sources(ModelScorer(world.model.encoder), histories, 50, SETTINGS, numbers)
+    scorer = Reranker(
+        sources,
+        lambda table: ranker.spec.score(outputs_of(ranker.model, table)),
+        history_length=ranker.spec.history_length,
+        rotation=ranker.rotation,
+    )
+    asked: Sequences = replace(histories.take(np.array([user])), asked_at=np.array([int(NOW * 1e6)]))
+    scores = scorer.score(asked)[0]
+    order = [int(row) for row in np.argsort(-scores, kind="stable") if np.isfinite(scores[row])]
+    return [f"i{row}" for row in order], [float(scores[row]) for row in order]
+
+
+@pytest.mark.parametrize("user", [0, 3, 11, 19])
+def test_the_service_ranks_as_training_does(recommender: Recommender, user: int) -> None:
+    expected_ids, expected_scores = _offline(user)
+    slate = recommender.recommend(RecommendRequest(user_id=f"u{user + 1}", k=8))
+    assert slate.degraded.reasons == []
+    assert _ids(slate) == expected_ids[:8]
+    np.testing.assert_allclose([item.score for item in slate.items], expected_scores[:8], rtol=1e-3, atol=2e-6)
+
+
+def test_every_source_takes_part(recommender: Recommender) -> None:
+    slates = [recommender.recommend(RecommendRequest(user_id=f"u{user}", k=20)) for user in range(1, 21)]
+    named = {source for slate in slates for item in slate.items for source in item.sources}
+    assert named == set(SETTINGS.limits)
+
+
+def test_a_slate_longer_than_the_limits_is_filled(recommender: Recommender) -> None:
+    slate = recommender.recommend(RecommendRequest(session=Session(recent=["i1"]), k=49))
+    assert len(slate.items) == 49
+    assert "i1" not in _ids(slate)
+
+
+def test_seen_and_excluded_items_stay_away(recommender: Recommender) -> None:
+    first = recommender.recommend(RecommendRequest(user_id="u1", k=5))
+    second = recommender.recommend(RecommendRequest(user_id="u1", k=5, exclude_items=_ids(first)))
+    assert set(_ids(first)).isdisjoint(_ids(second))
+
+
+def test_nobody_is_answered_with_popular_items(recommender: Recommender) -> None:
+    slate = recommender.recommend(RecommendRequest(k=5))
+    assert {source for item in slate.items for source in item.sources} == {"popular"}
+
+
+class _Broken:
+    """A session that has lost its graph."""
+
+    def run(self, *_: Any) -> Any:
+        raise RuntimeError("no graph")
+
+
+def test_a_ranker_that_fails_leaves_retrieval_scores(
+    recommender: Recommender, tiny_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    second = recommender.runtime.second
+    assert isinstance(second, SecondStage)
+    broken = replace(recommender.runtime, second=replace(second, session=_Broken()))  # type: ignore[arg-type]  # any session
+    slate = Recommender(broken, PipelineSettings(), now=lambda: NOW).recommend(RecommendRequest(user_id="u1", k=5))
+    assert slate.degraded.reasons == ["ranker_failed"]
+    assert len(slate.items) == 5
+    scores = [item.score for item in slate.items]
+    assert scores == sorted(scores, reverse=True)
+    assert "RankScore failed" in caplog.text
+
+
+def test_a_ranker_that_answers_differently_is_refused(ranked_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SecondStage, "outputs", lambda *_: np.zeros((3, 2), dtype=np.float32))
+    with pytest.raises(BundleError, match="golden ranking 0 gets other scores"):
+        Recommender.open(ranked_bundle)
