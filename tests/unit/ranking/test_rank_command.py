@@ -1,0 +1,146 @@
+"""`retrank rank` from a trained run to the files it leaves, in a world of forty items."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from retrank.cli import main
+from retrank.contract.errors import ConfigError, TrainingError
+from retrank.data.ingest import ingest
+from retrank.data.readers.columns import Columns
+from retrank.data.readers.delimited import Delimited
+from retrank.training.ranking.load import load_ranker
+
+SMALL = (
+    "trainer.progress=false", "trainer.threads=1", "trainer.accelerator=cpu", "baselines=false",
+)  # fmt: skip
+
+
+def _events(path: Path) -> None:
+    """Eighty people buy along a chain of items, one visit every few days, for two months."""
+    random = np.random.default_rng(0)
+    lines = ["user,item,time,price,action"]
+    for user in range(80):
+        item, day = int(random.integers(40)), float(random.uniform(0, 10))
+        while day < 60:
+            lines.append(f"u{user},i{item},{int(day * 86_400)},{1 + item % 7},{'buy' if item % 3 else 'view'}")
+            item = (item + int(random.choice([1, 1, 1, 5]))) % 40
+            day += float(random.choice([0.01, 4.0]))
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store and a run trained on it."""
+    root = tmp_path_factory.mktemp("rank")
+    _events(root / "events.csv")
+    source = Delimited(
+        path=str(root / "events.csv"),
+        name="chain",
+        columns=Columns(user="user", item="item", time="time", time_unit="seconds", value="price", action="action"),
+    )
+    ingest(source, root / "store")
+    fixed = (f"store={root / 'store'}", f"run_dir={root / 'run'}", f"paths.root={root}", "model.max_length=16")
+    small = ("experiment=smoke", "trainer.max_epochs=3", "batches.batch_size=16", "optim.warmup_steps=2")
+    assert main(["train", *small, *fixed, *SMALL]) == 0
+    return root
+
+
+def _rank(root: Path, name: str, *overrides: str) -> int:
+    fixed = (f"run={root / 'run'}", f"run_dir={root / name}", f"paths.root={root}", "trainer.max_epochs=2")
+    return main(["rank", *fixed, *SMALL, *overrides])
+
+
+HEADS = (
+    "heads=[{name: any, kind: binary, given: null, actions: null, weight: 0.0},"
+    "{name: bought, kind: binary, given: any, actions: [buy], weight: 1.0},"
+    "{name: spent, kind: value, given: bought, actions: [buy], weight: 0.0}]"
+)
+
+
+@pytest.fixture(scope="module")
+def ranked(folder: Path) -> Path:
+    """A finished run of `retrank rank` with three heads."""
+    assert _rank(folder, "ranked", HEADS) == 0
+    return folder / "ranked"
+
+
+def test_a_run_leaves_everything_that_later_commands_need(ranked: Path) -> None:
+    expected = {
+        "config.yaml", "run_card.json", "ranker.json", "rotation.npy", "metrics.json", "ranks.npz", "report.html",
+        "ranking.html", "ranking.json", "past", "checkpoints", "logs",
+    }  # fmt: skip
+    assert expected <= {path.name for path in ranked.iterdir()}
+
+
+def test_retriever_blend_and_ranker_stand_in_one_report(ranked: Path) -> None:
+    metrics = json.loads((ranked / "metrics.json").read_text())
+    assert set(metrics["baselines"]) == {"retriever", "blend"}
+    assert all(0 < metrics["test"][f"hr@{k}"] <= 1 for k in (10, 50))
+    record = json.loads((ranked / "ranking.json").read_text())
+    assert set(record["heads"]) == {"any", "bought"}
+    assert 0 <= record["heads"]["bought"]["ece"] < 0.2
+    assert record["gains"][0]["sources"] == ["sequence", "covisit", "neighbours", "popular", "fresh"]
+    assert set(record["context"]) == {"real", "shuffled"}
+
+
+def test_a_conditional_head_never_says_more_than_what_it_is_given(ranked: Path) -> None:
+    model, spec, rotation, _ = load_ranker(ranked)
+    assert [head.name for head in spec.heads] == ["any", "bought", "spent"]
+    assert [head.calibration is not None for head in spec.heads] == [True, True, False]
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(len(rotation)), atol=1e-4)
+    assert not model.training
+
+
+def test_a_ranker_is_exported_with_its_retriever_and_answers(
+    folder: Path, ranked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder / "bundles"
+    quick = ("sealing.gates.parity_rows=20", f"out={out}", f"paths.root={folder}")
+    assert main(["export", f"run={folder / 'run'}", f"ranker={ranked}", *quick]) == 0
+    capsys.readouterr()
+    assert main(["recommend", f"bundle={out}", "user_id=u3", "k=4", f"paths.root={folder}"]) == 0
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert len(answer["items"]) == 4
+    assert not answer["degraded"]["is_degraded"]
+    assert all(0 <= item["score"] <= 1 for item in answer["items"])  # the probability of the one head with a weight
+
+
+def test_a_past_run_is_used_again(folder: Path, ranked: Path) -> None:
+    assert _rank(folder, "again", f"past={ranked / 'past'}") == 0
+    assert not (folder / "again" / "past").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["past_share=0.9"], "past_share is 0.9"),
+        (["heads=[{name: a, kind: binary, actions: [steal]}]"], r"actions \['steal'\] are not in the store"),
+        (["sources.numbers=[colour]"], "numeric columns of the items are"),
+        (["sources.limits.oracle=5"], "oracle"),
+        (["ranker.model.width=7"], "width"),
+        (["batches.max_candidates=1"], "max_candidates 1"),
+    ],
+)
+def test_bad_settings_are_named(
+    folder: Path, ranked: Path, overrides: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    past = [] if overrides[0].startswith("past_share") else [f"past={ranked / 'past'}"]
+    assert _rank(folder, "refused", *past, *overrides) != 0
+    error = capsys.readouterr().err
+    assert error.count("\n") <= 2
+    assert re.search(message, error)
+
+
+def test_a_run_that_ends_as_late_is_no_past(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _rank(folder, "refused", f"past={folder / 'run'}") == ConfigError.exit_code
+    assert "trained at least as far as the run itself" in capsys.readouterr().err
+
+
+def test_an_unfinished_ranker_is_not_opened(folder: Path) -> None:
+    with pytest.raises(TrainingError, match=r"no ranker\.json"):
+        load_ranker(folder / "run")
