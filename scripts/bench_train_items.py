@@ -139,8 +139,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     data = {size: histories(size, steps, arguments.law) for size in arguments.sizes}
     taken: dict[tuple[str, int], list[Step]] = defaultdict(list)
     for turn in range(arguments.rounds):
-        for size in arguments.sizes:
-            for name, case in cases(arguments.threads).items():
+        for name, case in cases(arguments.threads).items():
+            for size in arguments.sizes:  # the sizes of a case follow each other: their ratio is what is asked
                 taken[name, size] += case(size, data[size], steps)[arguments.warmup :]
         print(f"round {turn + 1} of {arguments.rounds}, load average {os.getloadavg()[0]:.1f}", flush=True)
     rows = [
