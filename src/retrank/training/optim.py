@@ -9,6 +9,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from retrank.contract.errors import ConfigError
+from retrank.training.row_adamw import RowAdamW, RowMoments
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class AdamW:
         warmup_steps: steps from 0 to the peak, >= 0; a tenth of all steps at most, so that short runs learn too.
         decay: shape after the warm-up.
         floor: share of the peak that is left at the last step, 0..1.
+        touched_rows_from: rows of a table, such as the item table, from which on a step whose loss names its items
+            updates the rows it touched and no others, >= 0; 0 = never. Below, a dense update is as fast.
+        row_moments: what is remembered of such a table, see `RowAdamW`.
 
     Source: Loshchilov, Hutter 2017 (arXiv 1711.05101).
     """
@@ -32,6 +36,8 @@ class AdamW:
     warmup_steps: int = 200
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     floor: float = 0.0
+    touched_rows_from: int = 50_000
+    row_moments: RowMoments = "full"
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train.
@@ -43,6 +49,11 @@ class AdamW:
             raise ConfigError(f"optim: {self}; rate must be > 0, decay and warm-up >= 0, floor in 0..1")
         if self.decay not in ("cosine", "linear", "constant"):
             raise ConfigError(f"optim.decay is {self.decay!r}; expected cosine, linear or constant")
+        if self.touched_rows_from < 0 or self.row_moments not in ("full", "one"):
+            raise ConfigError(
+                f"optim.touched_rows_from is {self.touched_rows_from} and optim.row_moments {self.row_moments!r}; "
+                "expected a number >= 0, and full or one"
+            )
 
     def optimizer(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimizer over all parameters."""
@@ -51,7 +62,8 @@ class AdamW:
             {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay},
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(self.betas[0], self.betas[1]))
+        betas = (self.betas[0], self.betas[1])
+        return RowAdamW(groups, lr=self.learning_rate, betas=betas, row_moments=self.row_moments)
 
     def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int) -> LambdaLR:
         """Return the schedule over `total_steps` steps."""

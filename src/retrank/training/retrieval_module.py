@@ -11,12 +11,18 @@ from typing_extensions import override
 from retrank.contract.errors import TrainingError
 from retrank.data.batches import Batch
 from retrank.models.protocols import QueryEncoder
+from retrank.training.touched_rows import clip_gradients, coalesce_gradients, mark_tables
 
 RANDOM_STATE_KEY = "random_state"
 
 
 class OptimizerRecipe(Protocol):
     """Makes an optimizer and a schedule over steps."""
+
+    @property
+    def touched_rows_from(self) -> int:
+        """Return from how many rows on the gradient of a table names the rows a step touched; 0 = never."""
+        ...
 
     def optimizer(self, parameters: Any) -> torch.optim.Optimizer:
         """Return the optimizer over all parameters."""
@@ -39,6 +45,7 @@ class RetrievalModule(pl.LightningModule):
     def __init__(self, model: QueryEncoder, loss: torch.nn.Module, recipe: OptimizerRecipe) -> None:
         super().__init__()
         self.model, self.loss, self.recipe = model, loss, recipe
+        mark_tables(self, recipe.touched_rows_from)
         self._random_state: torch.Tensor | None = None
 
     @override
@@ -61,6 +68,22 @@ class RetrievalModule(pl.LightningModule):
         num_targets = int((batch.target_rows > 0).sum())
         self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=num_targets)
         return loss
+
+    @override
+    def on_after_backward(self) -> None:
+        """Name each touched row once, for all who look at gradients."""
+        coalesce_gradients(self.parameters())
+
+    @override
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm, over touched rows too, which Lightning's own clipping cannot."""
+        if gradient_clip_val:
+            clip_gradients(self.parameters(), gradient_clip_val)
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -4,12 +4,14 @@ import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from typing_extensions import override
 
 from retrank.contract.errors import ConfigError
 from retrank.training.precision import choose
@@ -74,7 +76,19 @@ class TrainerSettings:
             enable_progress_bar=self.progress,
             enable_model_summary=False,
             log_every_n_steps=1,
+            plugins=[_StreamedCheckpoints()],
         )
+
+
+class _StreamedCheckpoints(TorchCheckpointIO):
+    """Write a checkpoint straight to its file: Lightning makes the whole file in memory first, all tables over again.
+
+    Whoever saves gives a temporary name and renames, as `Selection` does.
+    """
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        torch.save(checkpoint, path)
 
 
 def _silence_by_design() -> None:
