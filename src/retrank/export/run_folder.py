@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.config import instantiate
 from retrank.contract.errors import BundleError, SourceError, TrainingError
 from retrank.contract.manifest import DataFacts, MetricFacts
 from retrank.contract.sequences import Sequences

@@ -44,7 +44,7 @@ def _sum(table: nn.Embedding, rows: torch.Tensor) -> torch.Tensor:
         return gathered
     if not rows.shape[1]:
         return table.weight.new_zeros(len(rows), table.embedding_dim)
-    return F.embedding_bag(rows, table.weight, mode="sum", padding_idx=0)
+    return F.embedding_bag(rows, table.weight, mode="sum", padding_idx=0, sparse=table.sparse)
 
 
 class ItemTower(nn.Module):
@@ -132,5 +132,5 @@ def _take_content(module: ItemTower, state: dict[str, Any], prefix: str, *_: obj
     """Let a tower without content take the size of that in a saved state."""
     if module.content is None and f"{prefix}codes" in state:
         module._hold(torch.empty_like(state[f"{prefix}codes"]), torch.empty_like(state[f"{prefix}tokens"]))
-        tables = (state[f"{prefix}content.{name}.weight"] for name in ("codes", "tokens"))
-        module.content = ContentNet(*(len(table) - 1 for table in tables), module.ids.embedding_dim)
+        num_codes, num_tokens = (len(state[f"{prefix}content.{name}.weight"]) - 1 for name in ("codes", "tokens"))
+        module.content = ContentNet(num_codes, num_tokens, module.ids.embedding_dim)

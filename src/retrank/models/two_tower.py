@@ -95,7 +95,7 @@ class TwoTower(nn.Module):
         tower, was_training = self.tower, self.training
         table = self.eval().tower.weight.detach().clone()
         self.train(was_training)
-        self.history.items = nn.Embedding(*table.shape, padding_idx=PADDING_ROW, _weight=table)
+        self.history.items = nn.Embedding(len(table), self.width, padding_idx=PADDING_ROW, _weight=table)
         plain = copy.deepcopy(self.history)
         self.history.items = tower  # type: ignore[assignment]  # it reads like an embedding
         return plain.train(was_training)

@@ -4,6 +4,7 @@
           metrics.json  ranks.npz  report.json  report.html     by `retrank evaluate`, with which training ends
 """
 
+import inspect
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytorch_lightning as pl
 import torch
 import yaml
@@ -110,6 +112,9 @@ def _item_side(config: Mapping[str, Any], store: EventStore, split: Split, run_d
     """
     if config["item_content"] is None:
         return {}
+    kind = config["model"]["_target_"]
+    if "content" not in inspect.signature(hydra.utils.get_object(kind)).parameters:
+        raise ConfigError(f"{kind.rpartition('.')[2]} reads no item content; use model=two_tower or item_content=null")
     kept = run_dir / ITEM_ENCODING
     if not kept.is_file():
         chosen: ItemContent = instantiate(config["item_content"])

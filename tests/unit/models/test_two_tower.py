@@ -157,7 +157,7 @@ def test_a_warm_start_fills_the_ids() -> None:
     [
         ({"id_dropout": 1.0}, "id_dropout is 1.0"),
         ({"num_items": 5, "content": content_of()}, "content describes 24 items and the model has 5"),
-        ({"history": partial(PooledHistory, pooling="max")}, "pooling is 'max'"),
+        ({"history": partial(PooledHistory, pooling="max")}, "pooling is 'max'"),  # type: ignore[arg-type]  # on purpose
         ({"width": 0}, "width is 0"),
     ],
 )
