@@ -45,11 +45,19 @@ def run(cfg: Mapping[str, Any]) -> EventStore:
     reader: Reader = instantiate(cfg["data"])
     out = Path(cfg["out"])
     before = read_fingerprint(out)
-    store = ingest(reader, out, max_bad_share=float(cfg["max_bad_share"]), progress=bool(cfg["progress"]))
+    store = ingest(
+        reader,
+        out,
+        max_bad_share=float(cfg["max_bad_share"]),
+        items_without_events=bool(cfg["items_without_events"]),
+        progress=bool(cfg["progress"]),
+    )
     state = "up to date" if before == store.facts.fingerprint else "written"
     facts = store.facts
     print(f"{out}: {state}, data hash {facts.data_hash[:16]}")
-    print(f"{facts.num_users:,} users, {facts.num_items:,} items, {facts.num_events:,} events", end="")
+    without = store.num_items_without_events
+    joined = f" ({without:,} without events)" if without else ""
+    print(f"{facts.num_users:,} users, {facts.num_items:,} items{joined}, {facts.num_events:,} events", end="")
     print(f", {facts.first_event_at:%Y-%m-%d} to {facts.last_event_at:%Y-%m-%d}" if facts.first_event_at else "")
     print("\n".join(report_lines(facts.report)))
     if facts.last_event_at and facts.last_event_at.year == _EPOCH_YEAR:
@@ -57,13 +65,22 @@ def run(cfg: Mapping[str, Any]) -> EventStore:
     return store
 
 
-def ingest(reader: Reader, out: Path, *, max_bad_share: float = 0.01, progress: bool = False) -> EventStore:
+def ingest(
+    reader: Reader,
+    out: Path,
+    *,
+    max_bad_share: float = 0.01,
+    items_without_events: bool = True,
+    progress: bool = False,
+) -> EventStore:
     """Read a source into the store at `out` and open it; do nothing when the store is up to date.
 
     Args:
         reader: the source.
         out: root of the store; a killed ingest leaves what was there before, or the new store, never a mixture.
         max_bad_share: share of bad rows, 0..1, above which the ingest fails.
+        items_without_events: items that only the source's item table knows join the catalogue, after those with
+            events: what is in the shop can be found and, by a model that reads content, recommended.
         progress: show a progress bar on standard error.
 
     Raises:
@@ -73,12 +90,13 @@ def ingest(reader: Reader, out: Path, *, max_bad_share: float = 0.01, progress: 
     """
     if not 0 <= max_bad_share <= 1:
         raise ConfigError(f"max_bad_share is {max_bad_share}; expected a share in 0..1")
-    fingerprint = _fingerprint(reader, max_bad_share)
+    fingerprint = _fingerprint(reader, f"{max_bad_share} {items_without_events}")
     if read_fingerprint(out) == fingerprint:
         return EventStore.open(out)
     try:
         with _only_writer(out), staging(out) as staged, staging(out) as spooled, Spool(spooled) as spool:
-            tables, report = _read(reader, spool, max_bad_share, progress=progress)
+            vocabs, report = _read(reader, spool, max_bad_share, progress=progress)
+            tables = _tables(vocabs, reader.item_table(), items_without_events=items_without_events)
             facts = write_store(spool, tables, Provenance(reader.name, report.as_dict(), fingerprint), staged)
             _publish(staged, out, facts.data_hash)
     except OSError as error:
@@ -95,7 +113,7 @@ class _Vocabs:
     attributes: AttributeCollector = field(default_factory=AttributeCollector)
 
 
-def _read(reader: Reader, spool: Spool, max_bad_share: float, *, progress: bool) -> tuple[Tables, RowReport]:
+def _read(reader: Reader, spool: Spool, max_bad_share: float, *, progress: bool) -> tuple[_Vocabs, RowReport]:
     """Spool every accepted event as numbers; return ids and attributes."""
     report, vocabs = RowReport(), _Vocabs()
     with tqdm(total=reader.expected_rows(), unit=" rows", unit_scale=True, desc="ingest", disable=not progress) as bar:
@@ -110,9 +128,16 @@ def _read(reader: Reader, spool: Spool, max_bad_share: float, *, progress: bool)
             f"{reader.name}: no event was accepted out of {report.rows:,} rows read {report.filtered or ''}; "
             "expected at least one, check path and column mapping"
         )
-    items = item_table(vocabs.items.ids(), vocabs.attributes, reader.item_table())
+    return vocabs, report
+
+
+def _tables(vocabs: _Vocabs, described: pa.Table | None, *, items_without_events: bool) -> Tables:
+    """Return ids and attributes; `described` items may join the catalogue, those with events keep the first rows."""
+    if described is not None and items_without_events:
+        vocabs.items.encode(described.column("item_id").combine_chunks())
+    items = item_table(vocabs.items.ids(), vocabs.attributes, described)
     categories = {name: builder.ids() for name, builder in vocabs.categories.items()}
-    return Tables(vocabs.users.ids(), items, vocabs.actions.ids(), categories), report
+    return Tables(vocabs.users.ids(), items, vocabs.actions.ids(), categories)
 
 
 def _encode(batch: pa.RecordBatch, vocabs: _Vocabs) -> dict[str, NDArray[Any]]:
@@ -145,8 +170,8 @@ def _encode_context(name: str, column: pa.Array, vocabs: _Vocabs) -> NDArray[Any
     return numbers
 
 
-def _fingerprint(reader: Reader, max_bad_share: float) -> str:
-    digest = hashlib.sha256(f"{STORE_FORMAT} {max_bad_share} {type(reader).__qualname__} {reader!r}\n".encode())
+def _fingerprint(reader: Reader, settings: str) -> str:
+    digest = hashlib.sha256(f"{STORE_FORMAT} {settings} {type(reader).__qualname__} {reader!r}\n".encode())
     for path in reader.sources():
         try:
             digest.update(f"{path.name} {sha256_of(path)}\n".encode())

@@ -36,7 +36,7 @@ class AttributeCollector:
 def item_table(item_ids: list[str], collected: AttributeCollector, separate: pa.Table | None) -> pa.Table:
     """Return N rows: `item_id`, then attributes; those of `separate` win over collected ones of the same name.
 
-    Items of `separate` without events are not in the catalogue and are dropped; a repeated id keeps its first row.
+    Items of `separate` that are not among `item_ids` are dropped; a repeated id keeps its first row.
     """
     columns: dict[str, pa.Array | pa.ChunkedArray] = {"item_id": pa.array(item_ids, pa.string())}
     columns.update(collected.columns(item_ids))

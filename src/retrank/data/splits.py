@@ -7,14 +7,16 @@ another into the training data.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.config import instantiate
 from retrank.contract.cases import Cases
 from retrank.contract.errors import ConfigError, DataError
 from retrank.contract.sequences import Sequences
+from retrank.data.store import EventStore
 
 MIN_EVENTS = 3
 
@@ -36,6 +38,15 @@ class Split:
     test: Cases
     protocol: str
     counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def split_store(settings: Mapping[str, Any], store: EventStore) -> Split:
+    """Split a store as configured; the protocol says so when items without any event are ranked as well."""
+    split: Split = instantiate(settings)(store.sequences)
+    without = store.num_items_without_events
+    if not without:
+        return split
+    return replace(split, protocol=f"{split.protocol}, {without} items without events among the candidates")
 
 
 @dataclass(frozen=True)

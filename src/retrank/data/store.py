@@ -107,6 +107,11 @@ class EventStore:
         """Number of items N; item rows are 1..N."""
         return self.facts.num_items
 
+    @cached_property
+    def num_items_without_events(self) -> int:
+        """Number of items that only the item table knows; they have the last rows."""
+        return self.num_items - int(self.sequences.item_rows.max(initial=0))
+
     @property
     def num_users(self) -> int:
         """Number of users U; user rows are 1..U."""

@@ -12,11 +12,12 @@ from retrank.config import instantiate
 from retrank.contract.errors import BundleError, SourceError, TrainingError
 from retrank.contract.manifest import DataFacts, MetricFacts
 from retrank.contract.sequences import Sequences
+from retrank.data.splits import split_store
 from retrank.data.store import EventStore
 from retrank.export.ranker import TrainedRanker
 from retrank.export.sources import Catalogue, Fallbacks, TrainedModel
 from retrank.models.baselines.markov import Markov
-from retrank.models.protocols import QueryEncoder
+from retrank.models.protocols import QueryEncoder, Tabulated
 from retrank.training.baseline_table import RECIPES
 from retrank.training.checkpoint import load_model
 from retrank.training.evaluate import baselines_of
@@ -54,7 +55,7 @@ def read_run(run_dir: Path, store_path: Path | None) -> tuple[TrainedModel, Even
         BundleError: the store is not the one the model was trained on.
     """
     module, config = load_model(run_dir)
-    encoder = cast(_Encoder, module)
+    encoder = cast(_Encoder, module.tabulated() if isinstance(module, Tabulated) else module)
     store = EventStore.open(store_path or Path(config["store"]))
     card = _read_json(run_dir / RUN_CARD)
     if not (run_dir / PAGE).is_file():
@@ -71,7 +72,7 @@ def read_run(run_dir: Path, store_path: Path | None) -> tuple[TrainedModel, Even
     model = TrainedModel(
         encoder=encoder,
         similarity=encoder.similarity,
-        name=type(encoder).__name__,
+        name=type(module).__name__,
         run_id=f"{config['name']}/{run_dir.resolve().name}",
         metrics=MetricFacts(
             protocol=f"{metrics['protocol']}; test", values=metrics["test"], baselines=metrics.get("baselines", {})
@@ -117,7 +118,7 @@ def with_baselines(
     recipes = [known[name] for name in names if name not in metrics.baselines]
     if not recipes:
         return metrics
-    split = instantiate(config["split"])(store.sequences)
+    split = split_store(config["split"], store)
     measured = {row.name: row.metrics for row in baselines_of(store, split, recipes=recipes).rows}
     return metrics.model_copy(update={"baselines": metrics.baselines | measured})
 

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from retrank.contract.errors import ConfigError
 from retrank.losses.items import Items
 from retrank.losses.logits import refuse_non_positive, target_and_negative_logits
 from retrank.losses.negatives import NegativePool
@@ -25,9 +26,11 @@ class SampledSoftmax(nn.Module):
         refined: leave the target uncorrected, as it is present with certainty; False corrects it like a negative, as
             first published (with uniform negatives alone the correction then cancels). Says nothing if not `correct`.
         frequency_rate: see `GapFrequency`; says nothing without in-batch negatives.
+        symmetric: average with the loss of the other direction: of all queries of the batch, which one asked for this
+            target? Queries that ask for the item as well are masked; without correction, as each query is there once.
 
     Raises:
-        ConfigError: a value is out of range.
+        ConfigError: a value is out of range, or `symmetric` without in-batch negatives.
 
     Source: Bengio, Senécal 2008 (IEEE Transactions on Neural Networks 19); Yi et al. 2019 (RecSys, "Sampling-bias-
     corrected neural modeling"); refined: Khrylchenko et al. 2025 (arXiv 2507.09331). Deviations: the refined loss is
@@ -45,21 +48,39 @@ class SampledSoftmax(nn.Module):
         correct: bool = True,
         refined: bool = True,
         frequency_rate: float = 0.01,
+        symmetric: bool = False,
     ) -> None:
         super().__init__()
         refuse_non_positive({"temperature": temperature})
+        if symmetric and not num_in_batch:
+            raise ConfigError("symmetric is true and num_in_batch 0; the other direction needs in-batch negatives")
         self.negatives = NegativePool(
             num_uniform=num_negatives, num_in_batch=num_in_batch, frequency_rate=frequency_rate
         )
         self.temperature, self.correct, self.refined = temperature, correct, refined
+        self.symmetric = symmetric
 
     def forward(self, queries: torch.Tensor, items: Items, target_rows: torch.Tensor) -> torch.Tensor:
         """Return the scalar loss, a mean over all targets; arguments as for `FullSoftmax`."""
         targets = target_rows.reshape(len(queries), -1)  # [T, K]
         rows, log_counts, target_log_counts = self.negatives(targets, items.num_items)
         positive, negative = target_and_negative_logits(queries, items, targets, rows, temperature=self.temperature)
+        backward = self._queries_of_items(positive, negative, targets, rows) if self.symmetric else None
         if self.correct:
             negative = negative - log_counts
             positive = positive if self.refined else positive - target_log_counts
         rest = negative.logsumexp(1, keepdim=True)  # [T, 1]
-        return (torch.logaddexp(positive, rest) - positive)[targets > 0].mean()
+        forward = (torch.logaddexp(positive, rest) - positive)[targets > 0].mean()
+        return forward if backward is None else (forward + backward) / 2
+
+    @staticmethod
+    def _queries_of_items(
+        positive: torch.Tensor, negative: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Cross-entropy of each query against the other queries, over targets that are among the M rows; else 0."""
+        ordered, order = rows.sort()
+        place = torch.searchsorted(ordered, targets).clamp(max=len(rows) - 1)
+        known = (ordered[place] == targets) & (targets > 0)
+        rest = negative.logsumexp(0)[order[place]]  # [T, K]; -inf where every query asks for the item
+        lost = torch.logaddexp(positive, rest) - positive
+        return torch.where(known, lost, 0.0).sum() / known.sum().clamp(min=1)

@@ -60,3 +60,12 @@ class QueryEncoder(Protocol):
         score = query . item vector. Naming rows costs what these rows cost.
         """
         ...
+
+
+@runtime_checkable
+class Tabulated(Protocol):
+    """A query encoder that computes its item vectors and can hand them over as a plain table, for export."""
+
+    def tabulated(self) -> QueryEncoder:
+        """Return an encoder with the same queries and the same item vectors."""
+        ...

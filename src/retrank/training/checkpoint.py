@@ -18,11 +18,12 @@ CONFIG = "config.yaml"
 LAST, BEST = "last.ckpt", "best.ckpt"
 IDENTITY_KEY = "identity"
 EMA_KEY = "ema"
+_MODEL = "model."
 
 
 def identity_of(config: dict[str, Any], *, data_hash: str, num_items: int) -> dict[str, Any]:
     """Return what makes two runs the same: data, split, model, loss, optimizer, batches and seed."""
-    parts = {name: config[name] for name in ("split", "model", "loss", "optim", "batches", "seed")}
+    parts = {name: config[name] for name in ("split", "model", "loss", "optim", "batches", "seed", "item_content")}
     return {"data_hash": data_hash, "num_items": num_items, **parts}
 
 
@@ -109,7 +110,13 @@ def load_model(run_dir: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
     checkpoint = read(run_dir / CHECKPOINTS / BEST)
     model: torch.nn.Module = instantiate(config["model"])(num_items=checkpoint[IDENTITY_KEY]["num_items"])
     try:
-        model.load_state_dict(checkpoint[EMA_KEY])
+        model.load_state_dict(_fixed_arrays(checkpoint) | checkpoint[EMA_KEY])
     except RuntimeError as error:
         raise TrainingError(f"{run_dir}: best checkpoint does not fit the model of {CONFIG}: {error}") from error
     return model.eval(), config
+
+
+def _fixed_arrays(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the model's raw state; averages, which exist of weights alone, replace its weights."""
+    saved = checkpoint["state_dict"].items()
+    return {name.removeprefix(_MODEL): value for name, value in saved if name.startswith(_MODEL)}

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from retrank.config import instantiate
 from retrank.contract.errors import ConfigError, DataError, SourceError
-from retrank.data.splits import Split
+from retrank.data.splits import Split, split_store
 from retrank.data.store import EventStore
 from retrank.models.protocols import QueryEncoder
 from retrank.training.baseline_table import RECIPES, BaselineTable, FitOn, Recipe, baseline_table
@@ -18,6 +17,7 @@ from retrank.training.run_card import RUN_CARD
 from retrank.training.scorer import ModelScorer
 
 CACHE = "baselines"
+UNTRAINED = "untrained_recall@100"
 
 
 def run(cfg: Mapping[str, Any]) -> None:
@@ -34,7 +34,7 @@ def run(cfg: Mapping[str, Any]) -> None:
     if cfg["store"] is None:
         raise ConfigError("evaluate needs run=RUN for a trained run, or store=STORE for the baselines; both are null")
     store = EventStore.open(cfg["store"])
-    split: Split = instantiate(cfg["split"])(store.sequences)
+    split = split_store(cfg["split"], store)
     recipes = _recipes(cfg["only"])
     table = baselines_of(store, split, fit_on=cfg["fit_on"], recipes=recipes, progress=cfg["progress"])
     print(as_text({row.name: row.metrics for row in table.rows}, store, split, fit_on=table.fit_on))
@@ -65,7 +65,7 @@ def evaluate_run(
     opened = EventStore.open(store or config["store"])
     card = _card(run_dir)
     _check_data(card, opened, run_dir)
-    split: Split = instantiate(config["split"])(opened.sequences)
+    split = split_store(config["split"], opened)
     scorer = ModelScorer(cast(QueryEncoder, model))
     validation = evaluate(scorer, split.validation, split.train, progress=progress)
     test = evaluate(scorer, split.test, split.train, progress=progress)
@@ -82,6 +82,9 @@ def evaluate_run(
     metrics = write_report(run_dir, facts, test, table)
     rows = {facts.model: test.metrics} | {row.name: row.metrics for row in (table.rows if table else [])}
     print(as_text(rows, opened, split, fit_on="train"))
+    if UNTRAINED in test.metrics:
+        found = ", ".join(f"{name} {row[UNTRAINED]:.4f}" for name, row in rows.items() if UNTRAINED in row)
+        print(f"recall@100 of targets never seen in training: {found}")
     if metrics["verdict"]:
         print("", metrics["verdict"]["text"], *metrics["verdict"]["reasons"], sep="\n")
     print(f"\n{run_dir / PAGE}")

@@ -28,7 +28,8 @@ class Evaluation:
     """What one scorer achieved on C cases.
 
     Attributes:
-        metrics: mean over cases, such as `ndcg@10`, and of the recommended lists, such as `coverage@10`.
+        metrics: mean over cases, such as `ndcg@10`; of the recommended lists, such as `coverage@10`; and
+            `untrained_recall@10` and `@100`, the share found of all targets without a training event, if there are any.
         ranks: rank of every target of every case, from which everything else but the catalogue metrics follows.
         slices: by history length (per case) and by popularity of the target (per target).
         history_lengths: `[C]` int64 events in the input of each case.
@@ -93,6 +94,9 @@ def evaluate(
         metrics[f"gini@{k}"] = catalogue.gini(shown)
         metrics[f"novelty@{k}"] = catalogue.novelty(shown, train_counts)
         metrics[f"popularity_lift@{k}"] = catalogue.popularity_lift(shown, consumed, train_counts)
+    untrained = ranks.ranks[train_counts[ranks.targets] == 0]
+    if len(untrained):
+        metrics |= {f"untrained_recall@{k}": float((untrained <= k).mean()) for k in CATALOGUE_KS}
     return Evaluation(
         metrics=metrics,
         ranks=ranks,

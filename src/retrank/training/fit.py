@@ -1,9 +1,10 @@
 """`retrank train`: learn, keep the weights that rank best on validation, evaluate them, write the run folder.
 
-<run_dir>/config.yaml  run_card.json  checkpoints/{best,last}.ckpt  logs/
+<run_dir>/config.yaml  run_card.json  checkpoints/{best,last}.ckpt  logs/  item_encoding.json (with item_content)
           metrics.json  ranks.npz  report.json  report.html     by `retrank evaluate`, with which training ends
 """
 
+import inspect
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +12,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytorch_lightning as pl
 import torch
 import yaml
 
 from retrank.config import instantiate, values_of
 from retrank.contract.errors import ConfigError, InterruptedRun
-from retrank.data.splits import Split
+from retrank.contract.item_content import ItemEncoding
+from retrank.data.item_content import ItemContent
+from retrank.data.splits import Split, split_store
 from retrank.data.store import EventStore
+from retrank.metrics.catalogue import item_counts
 from retrank.training import checkpoint, run_card
 from retrank.training.callbacks import Throughput
 from retrank.training.datamodule import HistoryData
@@ -34,6 +39,7 @@ from retrank.training.trainer import TrainerSettings
 
 FINISHED = "report.html"
 """The file that a run writes last."""
+ITEM_ENCODING = "item_encoding.json"
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def run(cfg: Mapping[str, Any]) -> Path:
     """
     config = dict(cfg)
     store = EventStore.open(config["store"])
-    split: Split = instantiate(config["split"])(store.sequences)
+    split = split_store(config["split"], store)
     identity = checkpoint.identity_of(config, data_hash=store.facts.data_hash, num_items=store.num_items)
     resume, run_dir = _folder(config, identity)
     card = run_card.build(config, store, split.protocol, created_at=datetime.now(UTC))
@@ -74,7 +80,7 @@ def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: P
     settings: TrainerSettings = instantiate(config["trainer"])
     loggers: Loggers = instantiate(config["logger"])
     with values_of("model"):
-        model = instantiate(config["model"])(num_items=store.num_items)
+        model = instantiate(config["model"])(num_items=store.num_items, **_item_side(config, store, split, run_dir))
     if config["warm_start"] is not None:
         factors = instantiate(config["warm_start"])(split.train, store.num_items, model.width)
         model.start_from(torch.from_numpy(factors))
@@ -96,6 +102,26 @@ def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: P
     except SystemExit as error:  # how Lightning ends after a signal, for SIGTERM even with status 0
         raise _interrupted(trainer, run_dir) from error
     return Trained(selection, throughput)
+
+
+def _item_side(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: Path) -> dict[str, Any]:
+    """Return what a model that reads content needs to know of the items; nothing if the run is not set up for it.
+
+    What was learned from the catalogue is kept in the run folder: new items are described by it, and so is every item
+    when the run continues.
+    """
+    if config["item_content"] is None:
+        return {}
+    kind = config["model"]["_target_"]
+    if "content" not in inspect.signature(hydra.utils.get_object(kind)).parameters:
+        raise ConfigError(f"{kind.rpartition('.')[2]} reads no item content; use model=two_tower or item_content=null")
+    kept = run_dir / ITEM_ENCODING
+    if not kept.is_file():
+        chosen: ItemContent = instantiate(config["item_content"])
+        run_dir.mkdir(parents=True, exist_ok=True)
+        chosen.fit(store.item_table).save(kept)
+    content = ItemEncoding.load(kept).encode_catalogue(store.item_table)
+    return {"content": content._replace(touched=item_counts(split.train, store.num_items) > 0)}
 
 
 def _interrupted(trainer: pl.Trainer, run_dir: Path) -> InterruptedRun:

@@ -20,9 +20,15 @@ from retrank.training.verdict import verdict
 METRICS, REPORT, PAGE, RANKS = "metrics.json", "report.json", "report.html", "ranks.npz"
 METRIC = "ndcg@10"
 COLUMNS = ("hr@10", "ndcg@10", "mrr@10", "hr@50", "hr@200", "coverage@10", "novelty@10")
-_FAMILIES = ("hr", "recall", "ndcg", "mrr", "coverage", "gini", "novelty", "popularity_lift")
+_FAMILIES = ("hr", "recall", "ndcg", "mrr", "coverage", "gini", "novelty", "popularity_lift", "untrained_recall")
 _TEMPLATES = Path(__file__).parent / "templates"
-_LABELS = {"hr": "HR", "ndcg": "NDCG", "mrr": "MRR", "popularity_lift": "Popularity lift"}
+_LABELS = {
+    "hr": "HR",
+    "ndcg": "NDCG",
+    "mrr": "MRR",
+    "popularity_lift": "Popularity lift",
+    "untrained_recall": "Recall of targets never seen in training",
+}
 
 
 @dataclass(frozen=True)

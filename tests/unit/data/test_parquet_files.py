@@ -103,7 +103,11 @@ def test_items_may_lie_in_parquet_with_integer_ids(tmp_path: Path) -> None:
     items = write(tmp_path / "items.parquet", {"id": [5, 5, 7], "name": ["Five", "Again", "Never bought"]})
     reader = ParquetFiles(events, COLUMNS, items=ItemsFile(items, "id", {"title": "name"}))
     store = ingest(reader, tmp_path / "store")
-    assert store.item_table.to_pydict() == {"item_id": ["6", "5"], "title": [None, "Five"]}
+    assert store.item_table.to_pydict() == {"item_id": ["6", "5", "7"], "title": [None, "Five", "Never bought"]}
+    assert store.num_items_without_events == 1
+    sold = ingest(reader, tmp_path / "store", items_without_events=False)
+    assert sold.item_table.to_pydict() == {"item_id": ["6", "5"], "title": [None, "Five"]}
+    assert sold.facts.data_hash != store.facts.data_hash
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.98])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from retrank.contract.errors import ConfigError
 from retrank.losses.items import ItemTable
 from retrank.losses.sampled_softmax import SampledSoftmax
 
@@ -42,6 +43,38 @@ def test_gradients_are_those_of_the_value(settings: dict[str, bool], kind: dict[
         return result
 
     assert torch.autograd.gradcheck(value, (vectors(4, 2), vectors(10, 3)))
+
+
+@pytest.mark.parametrize("kind", ["in-batch", "mixed"])
+@pytest.mark.parametrize("targets", [TARGETS, torch.tensor([[1], [1], [1], [1]])], ids=["several", "one for all"])
+def test_symmetric_gradients_are_those_of_the_value(kind: str, targets: torch.Tensor) -> None:
+    loss = experienced(**KINDS[kind], symmetric=True)
+
+    def value(queries: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(0)
+        result: torch.Tensor = loss(queries, ItemTable(items), targets)
+        return result
+
+    assert torch.autograd.gradcheck(value, (vectors(4, 2), vectors(10, 3)))
+
+
+def test_symmetric_softmax_asks_which_query_wants_the_item() -> None:
+    """Against a loop over pairs: item k of query t against the queries that do not want it."""
+    queries, items = vectors(4, 2), vectors(10, 3)
+    settings: dict[str, Any] = {"num_negatives": 0, "num_in_batch": 100, "temperature": 0.5, "correct": False}
+    both, one = (SampledSoftmax(**settings, symmetric=way)(queries, ItemTable(items), TARGETS) for way in (True, False))
+    lost = []
+    for asker, wanted in enumerate(TARGETS.tolist()):
+        for item in filter(None, wanted):
+            others = [row for row in range(4) if item not in TARGETS[row]]
+            logits = queries[[asker, *others]] @ items[item] / 0.5
+            lost.append(logits.logsumexp(0) - logits[0])
+    torch.testing.assert_close(both, ((one + torch.stack(lost).mean()) / 2).to(both.dtype))
+
+
+def test_symmetric_needs_in_batch_negatives() -> None:
+    with pytest.raises(ConfigError, match="symmetric is true and num_in_batch 0"):
+        SampledSoftmax(symmetric=True)
 
 
 def test_in_batch_softmax_has_a_known_value() -> None:

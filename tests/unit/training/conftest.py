@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from ring_world import Configure, configuration, make_store
+from ring_world import Configure, configuration, make_described_store, make_store
 
 from retrank.training import fit
 
@@ -13,6 +13,12 @@ from retrank.training import fit
 def ring_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of the store of the ring."""
     return make_store(tmp_path_factory.mktemp("ring"))
+
+
+@pytest.fixture(scope="session")
+def described_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of the store of the ring whose items have attributes."""
+    return make_described_store(tmp_path_factory.mktemp("described"))
 
 
 @pytest.fixture

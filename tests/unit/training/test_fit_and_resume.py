@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import yaml
-from ring_world import NUM_ITEMS, NUM_USERS, Configure
+from ring_world import NUM_ITEMS, NUM_USERS, TWO_TOWERS, Configure
 
 from retrank.config import instantiate
 from retrank.contract.errors import ConfigError, TrainingError
@@ -97,13 +97,17 @@ def test_a_predictable_world_is_learned(configure: Configure) -> None:
     assert learn(configure("ring", *settings)).selection.best["value"] > 0.9
 
 
-def test_an_interrupted_run_continues_bit_identically(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    straight = configure("straight", FAULTY)
+@pytest.mark.parametrize("model", ["sequence model", "two towers"])
+def test_an_interrupted_run_continues_bit_identically(
+    model: str, configure: Configure, described_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (FAULTY, *((f"store={described_store}", *TWO_TOWERS) if model == "two towers" else ()))
+    straight = configure("straight", *settings)
     expected = learn(straight)
     steps = FaultyLoss.calls // 4
     monkeypatch.setattr(FaultyLoss, "calls", 0)
     monkeypatch.setattr(FaultyLoss, "power_cut_at", 2 * steps + 2)  # in the third of four epochs
-    broken = configure("broken", FAULTY)
+    broken = configure("broken", *settings)
     with pytest.raises(RuntimeError, match="power cut"):
         learn(broken)
     monkeypatch.setattr(FaultyLoss, "power_cut_at", -1)

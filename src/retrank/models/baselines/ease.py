@@ -25,6 +25,7 @@ class EASE:
     """
 
     weights: NDArray[np.float32]
+    without_users: NDArray[np.intp]
 
     def __init__(self, regularisation: float = 200.0, max_items: int = 20_000) -> None:
         if regularisation <= 0:
@@ -45,6 +46,7 @@ class EASE:
             )
         users_items = user_item_matrix(histories, num_items)[:, 1:]
         gram = (users_items.T @ users_items).toarray()
+        self.without_users = np.flatnonzero(gram.diagonal() == 0)
         gram[np.diag_indices(num_items)] += np.float32(self.regularisation)
         factor, failed = linalg.lapack.spotrf(gram.T, lower=True, overwrite_a=True)  # .T: the order LAPACK works in
         if failed:
@@ -71,8 +73,9 @@ class EASE:
         return strongest_per_row(padded, top_k)
 
     def score(self, histories: Sequences) -> NDArray[np.float32]:
-        """Return `[B, N + 1]` float32 scores; column 0 is 0."""
+        """Return `[B, N + 1]` float32 scores; column 0 is 0, items that no user had are -inf."""
         num_items = len(self.weights)
         scores = np.zeros((len(histories), num_items + 1), dtype=np.float32)
         scores[:, 1:] = user_item_matrix(histories, num_items)[:, 1:] @ self.weights
+        scores[:, 1 + self.without_users] = -np.inf
         return scores
