@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 
-_DAY_US = 86_400_000_000
+DAY_US = 86_400_000_000
 _LONG = 80
 _PROBE = 0.1
 _UNIFORM = 0.1
@@ -73,7 +73,7 @@ def popularity_half_life(histories: Sequences) -> float:
     known, probe = order[:cut], order[cut:]
     if not len(known):
         return HALF_LIVES_DAYS[-1]
-    ages = (int(histories.times[order[cut]]) - np.asarray(histories.times[known])) / _DAY_US
+    ages = (int(histories.times[order[cut]]) - np.asarray(histories.times[known])) / DAY_US
     items, asked = np.asarray(histories.item_rows[known]), np.asarray(histories.item_rows[probe])
     likelihoods = [_log_likelihood(items, 0.5 ** (ages / half_life), asked) for half_life in HALF_LIVES_DAYS]
     return max(zip(likelihoods, HALF_LIVES_DAYS, strict=True))[1]
@@ -90,4 +90,4 @@ def _log_likelihood(items: NDArray[np.int32], weights: NDArray[np.float64], aske
 def _basket_share(owners: NDArray[np.int64], times: NDArray[np.int64]) -> float:
     successive = owners[1:] == owners[:-1]
     tied = successive & (times[1:] == times[:-1])
-    return float(np.count_nonzero(tied) / max(1, np.count_nonzero(successive)))
+    return float(tied.sum()) / max(1, int(successive.sum()))

@@ -7,9 +7,11 @@ are round on purpose: they tell few from many. docs/auto.md explains them.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
-from retrank.data.facts import Facts
+from retrank.data.facts import DAY_US, Facts, popularity_half_life
 from retrank.data.splits import GlobalTemporal
 
 FEW_EVENTS = 500_000
@@ -29,21 +31,33 @@ class Choice(NamedTuple):
 
 
 def split(sequences: Sequences) -> Choice:
-    """Choose the protocol; of the events themselves only their number and the number of validation cases count."""
+    """Choose the protocol; nothing is read of events in or after the test window but their number."""
     leave_last_out = {"_target_": "retrank.data.splits.LeaveLastOut"}
     if sequences.times is None:
         return Choice(leave_last_out, "without times only the order of events is known")
-    share = round(min(0.1, max(0.02, VALIDATION_EVENTS / max(1, len(sequences.item_rows)))), 3)
     try:
+        share, why = _validation_share(sequences)
         num_cases = len(GlobalTemporal(validation_share=share)(sequences).validation)
     except DataError as error:
         return Choice(leave_last_out, str(error).partition(";")[0])
     if num_cases < VALIDATION_CASES:
         return Choice(leave_last_out, f"a common validation window has {num_cases} users, too few to choose by")
-    return Choice(
-        {"_target_": "retrank.data.splits.GlobalTemporal", "validation_share": share},
-        f"about {VALIDATION_EVENTS:,} events are enough to choose by, and training should end close to the test window",
+    return Choice({"_target_": "retrank.data.splits.GlobalTemporal", "validation_share": share}, why)
+
+
+def _validation_share(sequences: Sequences) -> tuple[float, str]:
+    """Return the share of events in the validation window, 0.02..0.1, and why."""
+    usual = GlobalTemporal()
+    half_life = popularity_half_life(usual(sequences).train)
+    times = np.sort(np.asarray(sequences.times))
+    test_at = times[int(len(times) * (1 - usual.test_share))]
+    within = np.searchsorted(times, [test_at - round(half_life * DAY_US), test_at])
+    enough, fresh = VALIDATION_EVENTS / len(times), float(within[1] - within[0]) / len(times)
+    share = round(min(0.1, max(0.02, min(enough, fresh))), 3)
+    why = (
+        f"{VALIDATION_EVENTS:,} events are enough to choose by; popularity dates with a half-life of {half_life:g} days"
     )
+    return share, f"{why}, and training should end no longer before the test window"
 
 
 def model(facts: Facts, known: Known) -> Choice:  # noqa: ARG001  (the same arguments for every rule)
@@ -57,8 +71,8 @@ def model(facts: Facts, known: Known) -> Choice:  # noqa: ARG001  (the same argu
 
 def max_length(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
     """Choose how many events are read; longer histories give random windows."""
-    value = min(200, max(20, -(-facts.long_history // 10) * 10))
-    return Choice(value, f"four of five users have at most {facts.long_history} events; 20 to 200 are read")
+    value = min(200, max(50, -(-facts.long_history // 10) * 10))
+    return Choice(value, f"four of five users have at most {facts.long_history} events; 50 to 200 are read")
 
 
 def window(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
@@ -101,9 +115,9 @@ def dropout(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
 
 def similarity(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
     """Choose what a score is."""
-    if known["warm_start"]:
-        return Choice("dot", "the lengths of vectors from co-occurrence say how popular items are")
-    return Choice("cosine", "random vectors learn faster on the sphere")
+    if _ordered(known):
+        return Choice("cosine", "the next event hangs on what came before, and directions are learned fastest")
+    return Choice("dot", "what is popular now matters, and the length of a vector can say so")
 
 
 def loss(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
@@ -137,7 +151,7 @@ def event_dropout(facts: Facts, known: Known) -> Choice:
     """Choose the share of input events that training hides."""
     if facts.num_events >= FEW_EVENTS:
         return Choice(0.0, f"{facts.num_events:,} events are seen too seldom to be learned by heart")
-    if known["batches"]["targets"]["_target_"].endswith("NextEvent"):
+    if _ordered(known):
         return Choice(0.2, f"{facts.num_events:,} events would be learned by heart; the newest matter")
     return Choice(0.5, f"{facts.num_events:,} events would be learned by heart; no single one matters")
 
@@ -151,15 +165,9 @@ def batch_size(facts: Facts, known: Known) -> Choice:
 
 def learning_rate(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
     """Choose the peak rate."""
-    if known["warm_start"]:
-        return Choice(5e-4, "vectors from co-occurrence are kept in shape")
-    return Choice(1e-3, "usual for vectors of this size")
-
-
-def weight_decay(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
-    """Choose how strongly weights are pulled to zero."""
-    value = 0.1 if facts.num_events < FEW_EVENTS else 0.01
-    return Choice(value, f"{facts.num_events:,} events, less from {FEW_EVENTS:,}")
+    if known["model"]["similarity"] == "cosine":
+        return Choice(1e-3, "steps change directions only")
+    return Choice(5e-4, "steps change lengths too, and with them the scale of all scores")
 
 
 def max_epochs(facts: Facts, known: Known) -> Choice:
@@ -176,10 +184,15 @@ def ema_decay(facts: Facts, known: Known) -> Choice:
     return Choice(0.99 if steps < 5_000 else 0.999, "weights are averaged over a small part of all steps")
 
 
+def _ordered(known: Known) -> bool:
+    return str(known["batches"]["targets"]["_target_"]).endswith("NextEvent")
+
+
 RULES: Mapping[str, Callable[[Facts, Known], Choice]] = {
     "model": model,
     "model.max_length": max_length,
     "batches.max_length": window,
+    "batches.targets": targets,
     "warm_start": warm_start,
     "model.width": width,
     "model.num_blocks": num_blocks,
@@ -187,11 +200,9 @@ RULES: Mapping[str, Callable[[Facts, Known], Choice]] = {
     "model.similarity": similarity,
     "loss": loss,
     "loss.temperature": temperature,
-    "batches.targets": targets,
     "batches.event_dropout": event_dropout,
     "batches.batch_size": batch_size,
     "optim.learning_rate": learning_rate,
-    "optim.weight_decay": weight_decay,
     "trainer.max_epochs": max_epochs,
     "trainer.ema_decay": ema_decay,
 }

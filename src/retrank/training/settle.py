@@ -21,8 +21,8 @@ _TARGET = "_target_"
 def settle(config: Mapping[str, Any], sequences: Sequences) -> dict[str, Any]:
     """Return the configuration with nothing left to choose, and with facts and reasons under the key `auto`.
 
-    The protocol is chosen by the number of events and of validation cases, everything else by the training part of the
-    split alone. A configuration without `from_data` comes back as it is.
+    The protocol is chosen by what came before the test window, everything else by the training part of the split. A
+    configuration without `from_data` comes back as it is.
 
     Args:
         config: resolved settings of `retrank train`.
