@@ -15,7 +15,7 @@ from retrank.data.facts import DAY_US, Facts, popularity_half_life
 from retrank.data.splits import GlobalTemporal
 
 FEW_EVENTS = 500_000
-FULL_SOFTMAX_ITEMS = 50_000
+FULL_SOFTMAX_ITEMS = 10_000
 VALIDATION_EVENTS = 10_000
 VALIDATION_CASES = 100
 _SMALLEST_WIDTH = 16

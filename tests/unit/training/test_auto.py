@@ -25,7 +25,7 @@ SHOP = Facts(
     num_events=300_000, num_users=4000, num_items=3000, long_history=110, repeat_share=0.3, basket_share=0.9,
     half_life_days=10.0,
 )  # fmt: skip
-FILMS = replace(SHOP, num_events=20_000_000, num_items=90_000, repeat_share=0.0, basket_share=None, half_life_days=None)
+FILMS = replace(SHOP, num_events=20_000_000, num_items=30_000, repeat_share=0.0, basket_share=None, half_life_days=None)
 
 
 def auto(*overrides: str) -> dict[str, Any]:
