@@ -35,6 +35,7 @@ from retrank.training.loggers import Loggers
 from retrank.training.retrieval_module import RetrievalModule
 from retrank.training.scorer import ModelScorer
 from retrank.training.selection import Selection
+from retrank.training.settle import settle
 from retrank.training.trainer import TrainerSettings
 
 FINISHED = "report.html"
@@ -58,8 +59,8 @@ def run(cfg: Mapping[str, Any]) -> Path:
         SourceError: there is no store.
         TrainingError: the loss diverged, or `ckpt` cannot be resumed.
     """
-    config = dict(cfg)
-    store = EventStore.open(config["store"])
+    store = EventStore.open(cfg["store"])
+    config = settle(cfg, store.sequences)
     split = split_store(config["split"], store)
     identity = checkpoint.identity_of(config, data_hash=store.facts.data_hash, num_items=store.num_items)
     resume, run_dir = _folder(config, identity)
