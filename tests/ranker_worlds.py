@@ -68,8 +68,8 @@ def train(
 
 
 def draw(probabilities: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Return 0 or 1 for each probability."""
-    return torch.bernoulli(probabilities, generator=torch.Generator().manual_seed(seed))
+    """Return 0 or 1 for each probability; never from the numbers that made the inputs of the same seed."""
+    return torch.bernoulli(probabilities, generator=torch.Generator().manual_seed(1000 + seed))
 
 
 @torch.inference_mode()

@@ -39,7 +39,9 @@ def check_heads(heads: Sequence[Head]) -> None:
         if head.kind not in ("binary", "value"):
             raise ConfigError(f"head {head.name!r}: kind is {head.kind!r}; expected binary or value")
         if head.kind == "value" and head.given is None:
-            raise ConfigError(f"value head {head.name!r} names no head in `given`; an amount needs something that has it")
+            raise ConfigError(
+                f"value head {head.name!r} names no head in `given`; an amount needs something that has it"
+            )
         if head.given is not None and head.given not in binary:
             raise ConfigError(
                 f"head {head.name!r} is given {head.given!r}; expected a binary head listed before it, of {binary}"

@@ -119,7 +119,9 @@ def _ranks_with_ties(scores: Floats, group: NDArray[np.integer]) -> NDArray[np.f
 def _checked(probabilities: Floats, labels: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     said, happened = _same_length(probabilities, labels)
     if said.min() < 0 or said.max() > 1:
-        raise DataError(f"probabilities lie in {said.min():.4g}..{said.max():.4g}, expected 0..1; calibrate logits first")
+        raise DataError(
+            f"probabilities lie in {said.min():.4g}..{said.max():.4g}, expected 0..1; calibrate logits first"
+        )
     return said, happened
 
 

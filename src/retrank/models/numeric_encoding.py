@@ -59,7 +59,9 @@ class NumericEncoding(nn.Module):
         """
         table = features.detach().cpu().numpy() if isinstance(features, torch.Tensor) else np.asarray(features)
         if table.ndim != 2 or table.shape[1] != self.num_features or len(table) == 0:
-            raise DataError(f"training features have shape {table.shape}, expected (M, {self.num_features}) with M >= 1")
+            raise DataError(
+                f"training features have shape {table.shape}, expected (M, {self.num_features}) with M >= 1"
+            )
         for feature, column in enumerate(table.T.astype(np.float64)):
             self._fit_one(feature, column[np.isfinite(column)].clip(-_LARGEST, _LARGEST))
         self.fitted.fill_(True)

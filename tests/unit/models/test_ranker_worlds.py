@@ -55,8 +55,8 @@ def test_a_purchase_given_a_click_is_recovered_from_what_was_and_was_not_clicked
     labels = torch.stack([clicked, bought], -1)
     answers = scores(train(make_ranker(inputs, (CLICK, PURCHASE)), inputs, labels), fresh).sigmoid()
     click, purchase = answers.unbind(-1)
-    assert (click - law(fresh)[0]).abs().mean() < 0.04
-    assert (purchase / click - law(fresh)[1]).abs().mean() < 0.08
+    assert (click - law(fresh)[0]).abs().mean() < 0.045
+    assert (purchase / click - law(fresh)[1]).abs().mean() < 0.09
     assert (purchase <= click).all()
 
 
@@ -72,7 +72,7 @@ def test_the_mean_of_a_lognormal_amount_is_recovered() -> None:
     expected = scores(train(ranker, inputs, labels), fresh)[..., 1]
     truth = (fresh.features[..., 0] + 2 + 0.8**2 / 2).exp()
     assert expected.mean().item() == pytest.approx(truth.mean().item(), rel=0.1)
-    assert (expected.log() - truth.log()).abs().mean() < 0.12
+    assert (expected.log() - truth.log()).abs().mean() < 0.16
 
 
 def test_what_was_shown_first_is_not_taken_for_better_when_positions_are_known() -> None:
@@ -89,8 +89,8 @@ def test_what_was_shown_first_is_not_taken_for_better_when_positions_are_known()
         ranker = train(make_ranker(inputs), inputs, labels, positions=places, num_steps=200)
         found[name] = np.corrcoef(flat(scores(ranker, fresh)), flat(worth.logit()))[0, 1]
         if places is not None:  # and what it says is how likely a click is in the first place
-            assert (scores(ranker, fresh)[..., 0].sigmoid() - worth).abs().mean() < 0.06
-    assert found["with"] > 0.97
+            assert (scores(ranker, fresh)[..., 0].sigmoid() - worth).abs().mean() < 0.07
+    assert found["with"] > 0.93
     assert found["without"] < 0.9
 
 
@@ -104,7 +104,7 @@ def test_two_tasks_that_want_opposite_things_are_both_learned(sharing: Literal["
         return torch.sigmoid(torch.stack([taste, -taste + each.features[..., 1]], -1))
 
     ranker = train(make_ranker(inputs, heads, sharing=sharing), inputs, draw(law(inputs)))
-    assert (scores(ranker, fresh).sigmoid() - law(fresh)).abs().mean() < 0.08
+    assert (scores(ranker, fresh).sigmoid() - law(fresh)).abs().mean() < 0.06
 
 
 def test_uncertainty_weights_a_noisy_task_less() -> None:
