@@ -20,9 +20,9 @@ _LEAST_LOG_VARIANCE = -4.0
 class MultitaskLoss(nn.Module):
     """A weighted sum of one term per head and one for order.
 
-    - A binary head: cross-entropy of its marginal probability over all candidates. For a head that is given another one
-      this is the product, learned where nothing was clicked as well: a model of clicks alone would never see that space.
-    - A value head: negative log-likelihood of a lognormal amount where its given head is positive and the amount above 0.
+    - A binary head: cross-entropy of its marginal probability over all candidates. For a head that is given another
+      one this is the product, learned where nothing was clicked as well: clicks alone would never show that space.
+    - A value head: negative log-likelihood of a lognormal amount, where its given head and the amount are positive.
     - Order: softmax over the candidates of a request on the logits of the main head; its positives share the target.
 
     Args:

@@ -92,7 +92,7 @@ class NumericEncoding(nn.Module):
         clipped = torch.where(unknown, self.lower[0], clipped)  # an unknown value fills no bin ...
         filled = ((clipped[..., None, :] - self.lower) * self.slope).clamp(0.0, 1.0)  # [..., T, F]
         # ... and is worth the average instead. Centring the weights, not the many values, is the same and cheaper.
-        average = (self.bins.weight.unflatten(1, self.centre.shape) * self.centre).sum(1)  # [width, F]
+        average = (torch.unflatten(self.bins.weight, 1, self.centre.shape) * self.centre).sum(1)  # [width, F]
         shares: torch.Tensor = self.bins(filled.flatten(-2))
         return shares + F.linear(unknown.to(features.dtype), self.unknown.weight + average, -average.sum(1))
 

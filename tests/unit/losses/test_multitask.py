@@ -32,7 +32,8 @@ def test_each_term_is_its_definition() -> None:
         expected = F.binary_cross_entropy(probability, labels[..., column])
         torch.testing.assert_close(terms[name], expected)
     normal = torch.distributions.Normal(raw[0, 0, 2, 0], raw[0, 0, 2, 1])
-    torch.testing.assert_close(terms["value"], -normal.log_prob(torch.tensor(20.0).double().log()))
+    density = normal.log_prob(torch.tensor(20.0).double().log())  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(terms["value"], -density)
     shares = raw[0, :, 0, 0].log_softmax(0)
     torch.testing.assert_close(terms[LISTWISE], -(shares[0] + shares[2]) / 2)  # the second request has no click
 
@@ -97,9 +98,9 @@ def test_uncertainty_settles_where_theory_says() -> None:
         optimiser.zero_grad()
         value = loss(raw, labels, EVERY)
         value.backward()
-        return value.item()
+        return float(value)
 
-    optimiser.step(closure)
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     terms = loss.terms(raw, labels, EVERY)
     expected = torch.stack([(2 * terms[name]).log() for name in ("click", "purchase", LISTWISE)])
     torch.testing.assert_close(loss.log_variances.detach(), expected, atol=1e-3, rtol=0)

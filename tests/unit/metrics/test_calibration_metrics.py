@@ -46,7 +46,7 @@ def test_true_probabilities_have_a_small_error_that_shrinks_with_data() -> None:
 
 def test_the_order_of_rows_does_not_matter() -> None:
     generator = np.random.default_rng(0)
-    probabilities, labels = generator.integers(0, 20, 500) / 20, np.sort(generator.integers(0, 2, 500))
+    probabilities, labels = generator.integers(0, 20, 500) / 20, np.sort(generator.integers(0, 2, 500)) * 1.0
     order = generator.permutation(500)
     seen = expected_calibration_error(probabilities[order], labels[order])
     assert seen == pytest.approx(expected_calibration_error(probabilities, labels))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from retrank.contract.errors import DataError
 from retrank.models.experts import Experts
@@ -78,8 +79,10 @@ def test_a_cross_layer_multiplies_by_the_first_state() -> None:
     cross, states = CrossNetwork(4, num_layers=2, rank=3), torch.randn(5, 4)
     crossed = states
     for layer in range(2):
-        matrix = cross.up[layer].weight @ cross.down[layer].weight
-        crossed = states * (crossed @ matrix.T + cross.up[layer].bias) + crossed
+        up, down = cross.up[layer], cross.down[layer]
+        assert isinstance(up, nn.Linear)
+        assert isinstance(down, nn.Linear)
+        crossed = states * (crossed @ (up.weight @ down.weight).T + up.bias) + crossed
     torch.testing.assert_close(cross(states), crossed)
 
 
@@ -129,5 +132,5 @@ def test_the_experts_of_one_task_learn_nothing_from_another() -> None:
     ple = Experts(4, 3, num_tasks=2, num_experts=2, sharing="ple")  # one shared, one each
     ple(torch.randn(5, 4))[:, 0].sum().backward()
     assert ple.answer.weight.grad is not None
-    learned = ple.answer.weight.grad.unflatten(0, (3, 3)).abs().sum((1, 2)) > 0
+    learned = torch.unflatten(ple.answer.weight.grad, 0, (3, 3)).abs().sum((1, 2)) > 0
     assert learned.tolist() == [True, True, False]

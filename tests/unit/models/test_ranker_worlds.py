@@ -123,7 +123,7 @@ def test_heads_start_at_their_rates() -> None:
     ranker = make_ranker(inputs, heads).eval()
     with torch.no_grad():
         for tower in ranker.towers:
-            tower[-1].weight.zero_()  # type: ignore[index, union-attr]  # ModuleList forgets the class
+            tower[-1].weight.zero_()  # type: ignore[index]  # ModuleList forgets the class
     ranker.fit_rates(labels)
     click, purchase, value = scores(ranker, inputs)[0, 0].tolist()
     assert 1 / (1 + math.exp(-click)) == pytest.approx(0.1, rel=0.01)

@@ -79,7 +79,7 @@ def test_logits_that_order_wrongly_get_the_base_rate() -> None:
 
 @pytest.mark.parametrize("logits", [[0.0], [1.0, 1.0], [0.0] * 5000, [-1e4, 1e4], [1e-300, 2e-300]])
 def test_logits_without_spread_or_with_too_much_give_a_curve(logits: list[float]) -> None:
-    labels = np.arange(len(logits)) % 2
+    labels = np.arange(len(logits)) % 2.0
     seen = fit_calibration(np.array(logits), labels).apply(np.array(logits))
     assert np.isfinite(seen).all()
     if len(logits) == 5000:
