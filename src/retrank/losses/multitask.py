@@ -20,9 +20,9 @@ _LEAST_LOG_VARIANCE = -4.0
 class MultitaskLoss(nn.Module):
     """A weighted sum of one term per head and one for order.
 
-    - A binary head: cross-entropy of its marginal probability over all candidates. For a head that is given another one
-      this is the product, learned where nothing was clicked as well: a model of clicks alone would never see that space.
-    - A value head: negative log-likelihood of a lognormal amount where its given head is positive and the amount above 0.
+    - A binary head: cross-entropy of its marginal probability over all candidates. For a head that is given another
+      one this is the product, learned where nothing was clicked as well: clicks alone would never show that space.
+    - A value head: negative log-likelihood of a lognormal amount, where its given head and the amount are positive.
     - Order: softmax over the candidates of a request on the logits of the main head; its positives share the target.
 
     Args:
@@ -64,11 +64,8 @@ class MultitaskLoss(nn.Module):
             raise ConfigError(f"weights are {self.weights}; each must be finite and at least 0")
         if weighting not in ("fixed", "uncertainty"):
             raise ConfigError(f"weighting is {weighting!r}; expected fixed or uncertainty")
-        self.log_variances = (
-            nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in (*binary, LISTWISE)})
-            if weighting == "uncertainty"
-            else None
-        )
+        self._uncertain = (*binary, LISTWISE) if weighting == "uncertainty" else ()
+        self.log_variances = nn.Parameter(torch.zeros(len(self._uncertain)))
 
     def forward(
         self,
@@ -80,8 +77,8 @@ class MultitaskLoss(nn.Module):
         """Return the scalar loss; arguments as for `terms`."""
         total = raw.new_zeros(())
         for name, term in self.terms(raw, labels, mask, importance).items():
-            if self.log_variances is not None and name in self.log_variances:
-                log_variance = self.log_variances[name].clamp(min=_LEAST_LOG_VARIANCE)
+            if name in self._uncertain:
+                log_variance = self.log_variances[self._uncertain.index(name)].clamp(min=_LEAST_LOG_VARIANCE)
                 term = term * (-log_variance).exp() + log_variance / 2  # noqa: PLW2901  (one term after the other)
             total = total + self.weights[name] * term
         return total

@@ -1,11 +1,10 @@
 """Numbers as a net likes to read them: how far a value has come through each bin of what training saw."""
 
-from typing import cast
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional as F
 
 from retrank.contract.errors import ConfigError, DataError
 
@@ -44,7 +43,7 @@ class NumericEncoding(nn.Module):
             raise ConfigError(f"num_features is {num_features} and num_bins {num_bins}; expected >= 0 and >= 1")
         self.num_features, self.num_bins = num_features, num_bins
         for name in ("lower", "slope", "centre"):
-            self.register_buffer(name, torch.zeros(num_features, num_bins))
+            self.register_buffer(name, torch.zeros(num_bins, num_features))
         self.register_buffer("upper", torch.zeros(num_features))
         self.register_buffer("fitted", torch.tensor(False))
         self.bins = nn.Linear(num_features * num_bins, width)
@@ -71,13 +70,13 @@ class NumericEncoding(nn.Module):
         edges = bin_edges(known, self.num_bins) if len(known) else np.zeros(1)
         used, widths = len(edges) - 1, np.maximum(np.diff(edges), 1 / _LARGEST)
         # A bin that is not used has slope 0 and stays empty; a feature without any bin says only "unknown".
-        self.lower[feature], self.upper[feature] = edges[0], edges[-1]
-        self.slope[feature], self.centre[feature] = 0.0, 0.0
+        self.lower[:, feature], self.upper[feature] = edges[0], edges[-1]
+        self.slope[:, feature], self.centre[:, feature] = 0.0, 0.0
         if used:
-            self.lower[feature, :used] = torch.from_numpy(edges[:-1])
-            self.slope[feature, :used] = torch.from_numpy(1 / widths)
+            self.lower[:used, feature] = torch.from_numpy(edges[:-1])
+            self.slope[:used, feature] = torch.from_numpy(1 / widths)
             filled = np.clip((known[:, None] - edges[:-1]) / widths, 0, 1)
-            self.centre[feature, :used] = torch.from_numpy(filled.mean(0))
+            self.centre[:used, feature] = torch.from_numpy(filled.mean(0))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Map `[..., F]` float32 to `[..., width]`.
@@ -89,10 +88,13 @@ class NumericEncoding(nn.Module):
             raise ValueError("the bins of the features are not known; call fit_numerics before training")
         unknown = features.isnan()
         # Clipping before subtracting keeps infinite values out of inf * 0.
-        clipped = torch.minimum(torch.maximum(features, self.lower[:, 0]), self.upper)
-        filled = ((clipped[..., None] - self.lower) * self.slope).clamp(0.0, 1.0) - self.centre  # [..., F, T]
-        filled = torch.where(unknown[..., None], 0.0, filled)
-        return cast(torch.Tensor, self.bins(filled.flatten(-2)) + self.unknown(unknown.to(features.dtype)))
+        clipped = torch.minimum(torch.maximum(features, self.lower[0]), self.upper)
+        clipped = torch.where(unknown, self.lower[0], clipped)  # an unknown value fills no bin ...
+        filled = ((clipped[..., None, :] - self.lower) * self.slope).clamp(0.0, 1.0)  # [..., T, F]
+        # ... and is worth the average instead. Centring the weights, not the many values, is the same and cheaper.
+        average = (torch.unflatten(self.bins.weight, 1, self.centre.shape) * self.centre).sum(1)  # [width, F]
+        shares: torch.Tensor = self.bins(filled.flatten(-2))
+        return shares + F.linear(unknown.to(features.dtype), self.unknown.weight + average, -average.sum(1))
 
 
 def bin_edges(known: NDArray[np.float64], num_bins: int) -> NDArray[np.float64]:

@@ -217,4 +217,5 @@ def both(logit: torch.Tensor, conditional: torch.Tensor) -> torch.Tensor:
 
 def _direction(vectors: torch.Tensor) -> torch.Tensor:
     """Scale vectors to components of size 1, which nets start well with; zero stays zero."""
-    return F.normalize(vectors, dim=-1) * vectors.shape[-1] ** 0.5
+    unit: torch.Tensor = F.normalize(vectors, dim=-1)
+    return unit * float(vectors.shape[-1]) ** 0.5

@@ -66,8 +66,8 @@ class TargetAttention(nn.Module):
             `[B, C, width]` float32; zero where there is no event.
         """
         buckets = self.age_buckets(ages)
-        value = self.value(events) + self.age_value[buckets] + self.action_value[actions]
-        bias = self.age_bias[buckets] + self.action_bias[actions]  # [B, L, H]
+        value = self.value(events) + F.embedding(buckets, self.age_value) + F.embedding(actions, self.action_value)
+        bias = F.embedding(buckets, self.age_bias) + F.embedding(actions, self.action_bias)  # [B, L, H]
         bias = bias.masked_fill((ages < 0)[..., None], -torch.inf).transpose(1, 2)[:, :, None]  # [B, H, 1, L]
         # The null event: key and value zero, bias zero.
         key, value = (F.pad(self._heads(part), (0, 0, 1, 0)) for part in (self.key(events), value))

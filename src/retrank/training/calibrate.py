@@ -16,10 +16,10 @@ _FEW = 20
 """With fewer positives (or negatives) only the level is fitted, with fewer than ten times as many only Platt's line."""
 _PER_BIN = 50
 _MAX_BINS = 100
-_PRIOR_ROWS = 10.0
 _LEAST_SLOPE = 1e-3
 _REACH = 12.0
 _STEP = 0.25
+_TILT = 1e-3
 
 
 class _Line(NamedTuple):
@@ -36,10 +36,10 @@ def fit_calibration(logits: NDArray[np.floating], labels: NDArray[np.floating]) 
     """Fit a rising curve to `[M]` logits and `[M]` labels (0 or 1) of a slice later than training.
 
     Enough of both labels: rows are put into bins of equal size (at most 100, with about 50 of the rarer label in each),
-    the rate of each bin is drawn a little towards Platt's line, isotonic regression orders the rates, and every level it
-    finds becomes one knot at its mean logit. Straight lines between knots make the curve strictly rising where isotonic
-    regression alone has steps, so that calibration keeps the order of candidates. Beyond the outermost knots the curve
-    goes on along Platt's line. Fewer than 200 of one label: Platt's line alone; fewer than 20: its level alone.
+    isotonic regression orders their rates, and every level it finds becomes a knot, or two where it is wide. Straight
+    lines between knots, and a hint of a slope on wide levels, make the curve rise where isotonic regression alone has
+    steps, so that calibration keeps the order of candidates. Beyond the outermost knots the curve goes on along Platt's
+    line. Fewer than 200 of one label: Platt's line alone; fewer than 20: its level alone.
 
     Raises:
         DataError: the sides differ in length, are empty, a logit is not finite, or a label is neither 0 nor 1.
@@ -55,8 +55,8 @@ def fit_calibration(logits: NDArray[np.floating], labels: NDArray[np.floating]) 
     line = _fit_line(scores, happened, level_only=rarer < _FEW or np.ptp(scores) == 0)
     if rarer < 10 * _FEW:
         return _curve(line, scores[:0], scores[:0], scores)
-    at, rates = _isotonic(scores, happened, line, num_bins=min(_MAX_BINS, rarer // _PER_BIN + 1))
-    return _curve(line, at, logit(rates), scores)
+    at, heights = _isotonic(scores, happened, num_bins=min(_MAX_BINS, rarer // _PER_BIN + 1))
+    return _curve(line, at, heights, scores)
 
 
 def _fit_line(scores: Vector, happened: Vector, *, level_only: bool) -> _Line:
@@ -82,8 +82,8 @@ def _fit_line(scores: Vector, happened: Vector, *, level_only: bool) -> _Line:
     return _Line(slope, float(level) - slope * middle)
 
 
-def _isotonic(scores: Vector, happened: Vector, line: _Line, *, num_bins: int) -> tuple[Vector, Vector]:
-    """Return the mean logit and the rate of each level of the isotonic fit, both strictly rising."""
+def _isotonic(scores: Vector, happened: Vector, *, num_bins: int) -> tuple[Vector, Vector]:
+    """Return knots on the levels of the isotonic fit: where they are and their height, as a logit; both rise."""
     order = np.argsort(scores, kind="stable")
     bins = np.arange(len(scores)) * num_bins // len(scores)
     _, first = np.unique(scores[order], return_index=True)
@@ -91,12 +91,15 @@ def _isotonic(scores: Vector, happened: Vector, line: _Line, *, num_bins: int) -
     _, bins = np.unique(bins, return_inverse=True)
     sizes = np.bincount(bins).astype(np.float64)
     at = np.bincount(bins, weights=scores[order]) / sizes
-    expected = np.bincount(bins, weights=expit(line.at(scores[order]))) / sizes
-    rates = (np.bincount(bins, weights=happened[order]) + _PRIOR_ROWS * expected) / (sizes + _PRIOR_ROWS)
+    rates = (np.bincount(bins, weights=happened[order]) + 0.5) / (sizes + 1)  # never 0 or 1 (Jeffreys' prior)
     fit = isotonic_regression(rates, weights=sizes)
-    blocks = fit.blocks[:-1]
-    mass = np.add.reduceat(sizes, blocks)
-    return np.add.reduceat(at * sizes, blocks) / mass, fit.x[blocks]
+    starts, ends = fit.blocks[:-1], fit.blocks[1:] - 1
+    wide = ends > starts  # a level of several bins reaches from the first to the last of them, with a hint of a slope
+    knots = np.concatenate([at[starts], at[ends[wide]]])
+    heights = logit(fit.x[starts]) - _TILT * wide
+    heights = np.concatenate([heights, logit(fit.x[ends[wide]]) + _TILT])
+    order = np.argsort(knots)
+    return knots[order], np.maximum.accumulate(heights[order])
 
 
 def _curve(line: _Line, at: Vector, heights: Vector, scores: Vector) -> Calibration:
