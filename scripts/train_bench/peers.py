@@ -32,7 +32,7 @@ def versions(folder: Path, peers: list[str]) -> dict[str, dict[str, str]]:
     """Return the versions that matter of each installed peer."""
     program = (
         "import json; from importlib.metadata import distributions; "
-        f"print(json.dumps({{d.metadata['Name'].lower(): d.version for d in distributions()}}))"
+        "print(json.dumps({d.metadata['Name'].lower(): d.version for d in distributions()}))"
     )
     found = {}
     for peer in peers:

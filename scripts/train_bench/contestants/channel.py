@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,8 @@ def left_padded(rows: Rows, width: int, padding: int) -> NDArray[np.int64]:
         newest = row[-width:]
         stacked[place, width - len(newest) :] = newest
     return stacked
+
+
+def parts(values: Any, size: int = 256) -> Iterator[Any]:
+    """Cut an array or tensor into parts of at most `size` rows."""
+    return (values[start : start + size] for start in range(0, len(values), size))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from channel import Stopwatch, Task, left_padded, say, wait
+from channel import Stopwatch, Task, left_padded, parts, say, wait
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.model.sequential_recommender import SASRec
@@ -81,8 +81,8 @@ def scores_of(model: Any, dataset: Any, task: Task) -> np.ndarray:
         padded[place] = np.r_[row, np.zeros(width - len(row), dtype=np.int64)]  # RecBole pads on the right
     model.eval()
     table = model.item_embedding.weight
-    parts = zip(torch.from_numpy(padded).split(256), lengths.split(256), strict=True)
-    known = torch.cat([model(items, length) @ table.T for items, length in parts]).numpy()
+    batches = zip(parts(torch.from_numpy(padded)), parts(lengths), strict=True)
+    known = torch.cat([model(items, length) @ table.T for items, length in batches]).numpy()
     scores = known[:, internal]
     scores[:, internal == 0] = -np.inf
     return scores

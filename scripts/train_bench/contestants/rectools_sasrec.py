@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from channel import Stopwatch, Task, left_padded, say, wait
+from channel import Stopwatch, Task, left_padded, parts, say, wait
 from pytorch_lightning import Callback, Trainer, seed_everything
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
@@ -50,10 +50,10 @@ def scores_of(model: Any, task: Task) -> np.ndarray:
     internal[ids.external_ids[1:].astype(np.int64)] = np.arange(1, ids.size)
     rows = [internal[row][internal[row] > 0] for row in task.histories("inputs")]
     padded = torch.from_numpy(left_padded(rows, settings["length"], 0))
-    batches = [{"x": part} for part in padded.split(256)]
+    batches = [{"x": part} for part in parts(padded)]
     users, items = model.lightning_model._get_user_item_embeddings(batches, "cpu")
     known = (users @ items.T).numpy()
-    scores = known[:, internal]
+    scores: np.ndarray = known[:, internal]
     scores[:, internal == 0] = -np.inf
     return scores
 

@@ -11,7 +11,7 @@ import lightning
 import numpy as np
 import polars as pl
 import torch
-from channel import Stopwatch, Task, left_padded, say, wait
+from channel import Stopwatch, Task, left_padded, parts, say, wait
 from replay.data import FeatureHint, FeatureSource, FeatureType
 from replay.data.nn import TensorFeatureInfo, TensorFeatureSource, TensorSchema
 from replay.data.nn.parquet.parquet_module import ParquetModule
@@ -71,7 +71,7 @@ def scores_of(model: Any, task: Task) -> np.ndarray:
     model.eval()
     scores = [
         model(feature_tensors={"item_id": part}, padding_mask=part != settings["num_items"])["logits"]
-        for part in torch.from_numpy(padded).split(256)
+        for part in parts(torch.from_numpy(padded))
     ]
     return np.pad(torch.cat(scores).numpy(), ((0, 0), (1, 0)), constant_values=-np.inf)
 
