@@ -58,19 +58,34 @@ def sort_keys(scores: NDArray[np.float32], users: NDArray[np.int64]) -> NDArray[
     Raises:
         DataError: a score is NaN or +inf.
     """
-    if not (scores[:, 1:] < np.inf).all():
-        case, item = np.argwhere(~(scores[:, 1:] < np.inf))[0]
-        raise DataError(
-            f"score {scores[case, item + 1]} for item row {item + 1} in case {case} of the batch; "
-            "scores must be finite, or -inf for an item that cannot be recommended"
-        )
-    bits = (scores.astype(np.float32, copy=False) + np.float32(0)).view(np.int32)  # + 0 makes -0.0 equal 0.0
-    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)  # float order as integer order
-    keys <<= 32
-    keys |= tie_keys(users[:, None], np.arange(scores.shape[1]))
+    refuse_not_finite(scores)
+    keys = keys_of(scores, users[:, None], np.arange(scores.shape[1]))
     keys[scores == _MINUS_INFINITY] = _REMOVED
     keys[:, 0] = _REMOVED
     return keys
+
+
+def keys_of(scores: NDArray[np.float32], users: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Key of each score: its order as the high half, the tie key of user and item as the low one; one shape for all."""
+    bits = (scores.astype(np.float32, copy=False) + np.float32(0)).view(np.int32)  # + 0 makes -0.0 equal 0.0
+    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)  # float order as integer order
+    keys <<= 32
+    keys |= tie_keys(users, items)
+    return keys
+
+
+def refuse_not_finite(scores: NDArray[np.float32], first_case: int = 0) -> None:
+    """Check `[B, N + 1]` scores of the cases from `first_case` on.
+
+    Raises:
+        DataError: one outside column 0 is NaN or +inf.
+    """
+    if not (scores[:, 1:] < np.inf).all():
+        case, item = np.argwhere(~(scores[:, 1:] < np.inf))[0]
+        raise DataError(
+            f"score {scores[case, item + 1]} for item row {item + 1} in case {first_case + case} of the batch; "
+            "scores must be finite, or -inf for an item that cannot be recommended"
+        )
 
 
 def remove_seen(

@@ -15,8 +15,8 @@ from retrank.contract.cases import Cases
 from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 from retrank.metrics import catalogue
+from retrank.metrics.block_ranking import rank_block
 from retrank.metrics.case_ranks import KS, CaseRanks
-from retrank.metrics.ranking import ranks_of, remove_seen, sort_keys, top_items
 from retrank.metrics.slices import Slice, by_history_length, by_target_popularity
 from retrank.models.protocols import Scorer
 
@@ -64,7 +64,7 @@ def evaluate(
         scorer: gives `[B, N + 1]` float32 scores for B histories.
         cases: C cases; each input is what the scorer may read.
         train: U training histories; they define item popularity for slices, novelty and popularity lift.
-        batch_size: cases scored at a time, >= 1; working memory is about 30 bytes x batch_size x N.
+        batch_size: cases scored at a time, >= 1; working memory is about 4 bytes x batch_size x N.
         ks: list lengths for HR, Recall, NDCG and MRR.
         progress: show a progress bar.
 
@@ -139,11 +139,9 @@ class _Ranking:
                 f"scores of shape {list(scores.shape)} for {len(cases)} cases with targets up to item row "
                 f"{cases.targets.item_rows.max()}; expected [cases, items + 1] over the whole catalogue"
             )
-        keys = sort_keys(scores, cases.users)
-        targets = (_owners(cases.targets), cases.targets.item_rows)
-        remove_seen(keys, (_owners(cases.inputs), cases.inputs.item_rows), targets)
-        self.ranks.append(ranks_of(keys, targets))
-        best = top_items(keys, max(CATALOGUE_KS))
+        seen, targets = ((_owners(part), part.item_rows) for part in (cases.inputs, cases.targets))
+        ranks, best = rank_block(scores, cases.users, seen=seen, targets=targets, top_k=max(CATALOGUE_KS))
+        self.ranks.append(ranks)
         counts = [np.bincount(best[:, :k].ravel(), minlength=num_items + 1) for k in CATALOGUE_KS]
         self.shown = [a + b for a, b in zip(self.shown, counts, strict=True)] if self.shown else counts
 
