@@ -5,7 +5,7 @@
 """
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +42,7 @@ class Trained:
 
 
 def run(cfg: Mapping[str, Any]) -> Path:
-    """Train as configured and return the run folder.
+    """Train as configured, evaluate on the test cases, and return the run folder.
 
     Raises:
         ConfigError: a setting is wrong, or the run folder already holds a run.
@@ -50,18 +50,33 @@ def run(cfg: Mapping[str, Any]) -> Path:
         TrainingError: the loss diverged, or `ckpt` cannot be resumed.
     """
     config = dict(cfg)
+    run_dir = learn(config, say=print)
+    conclude(run_dir, config)
+    return run_dir
+
+
+def learn(config: dict[str, Any], *, say: Callable[[str], None]) -> Path:
+    """Train without looking at the test cases; write the run card and return the run folder.
+
+    Args:
+        config: as of `run`, which names the errors.
+        say: told what is trained, on what and where, before it starts.
+    """
     store = EventStore.open(config["store"])
     split: Split = instantiate(config["split"])(store.sequences)
     identity = checkpoint.identity_of(config, data_hash=store.facts.data_hash, num_items=store.num_items)
     resume, run_dir = _folder(config, identity)
     card = run_card.build(config, store, split.protocol, created_at=datetime.now(UTC))
-    _announce(card, run_dir)
-    trained = train(config, store, split, run_dir, resume=resume)
-    card |= _training_facts(trained)
+    say(_announcement(card, run_dir))
+    card |= _training_facts(train(config, store, split, run_dir, resume=resume))
     run_card.write(card, run_dir)
-    metrics = evaluate_run(run_dir, baselines=config["baselines"], progress=config["trainer"]["progress"])
-    run_card.write(card | {"metrics": metrics}, run_dir)
     return run_dir
+
+
+def conclude(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """Evaluate the best weights of a run that has learned on the test cases; write report and metrics."""
+    metrics = evaluate_run(run_dir, baselines=config["baselines"], progress=config["trainer"]["progress"])
+    run_card.write(run_card.read(run_dir) | {"metrics": metrics}, run_dir)
 
 
 def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: Path, *, resume: Path | None) -> Trained:
@@ -130,8 +145,12 @@ def _training_facts(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _announce(card: dict[str, Any], run_dir: Path) -> None:
-    print(yaml.safe_dump(card["config"], sort_keys=False))
-    print(" ".join(f"{name} {number}" for name, number in card["versions"].items()))
-    print(f"{card['data']['num_users']:,} users, {card['data']['num_items']:,} items, protocol: {card['protocol']}")
-    print(f"run folder: {run_dir}", flush=True)
+def _announcement(card: dict[str, Any], run_dir: Path) -> str:
+    return "\n".join(
+        [
+            yaml.safe_dump(card["config"], sort_keys=False),
+            " ".join(f"{name} {number}" for name, number in card["versions"].items()),
+            f"{card['data']['num_users']:,} users, {card['data']['num_items']:,} items, protocol: {card['protocol']}",
+            f"run folder: {run_dir}",
+        ]
+    )
