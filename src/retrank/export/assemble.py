@@ -23,6 +23,7 @@ from retrank.contract.vocab import Vocab
 from retrank.export.gates import Gates
 from retrank.export.golden import make_golden
 from retrank.export.index import IndexPlan, write_index
+from retrank.export.model_card import model_card
 from retrank.export.parity import Parity, compare, onnx_queries, torch_queries
 from retrank.export.recall import Measured, build_and_measure
 from retrank.export.run_folder import Popular, count_fallbacks, read_catalogue, read_run, with_baselines
@@ -136,6 +137,8 @@ def assemble(
         write_histograms(catalogue.histories, encoder.queries, encoder.item_vectors, staged)
         (staged / bundle.FEATURES).write_bytes(spec.canonical())
         _prove_golden(model, catalogue, encoder, gates, staged=staged, rng=rng)
+        card = model_card(model, catalogue.facts, encoder.parity, measured)
+        (staged / bundle.MODEL_CARD).write_text(card, encoding="utf-8")
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             package_version=__version__,
