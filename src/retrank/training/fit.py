@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,11 @@ from retrank.training.ema import Ema
 from retrank.training.evaluate import evaluate_run
 from retrank.training.evaluator import evaluate
 from retrank.training.identity import Identity
+from retrank.training.launch.local import Signalled, launch
+from retrank.training.launch.on_ray import launch_on_ray
+from retrank.training.launch.place import ALONE, OwnRandomness, Place
 from retrank.training.loggers import Loggers
+from retrank.training.memory import told_by_settings
 from retrank.training.retrieval_module import RetrievalModule
 from retrank.training.scorer import ModelScorer
 from retrank.training.selection import Selection
@@ -68,7 +73,7 @@ def learn(config: dict[str, Any], *, say: Callable[[str], None]) -> Path:
     resume, run_dir = _folder(config, identity)
     card = run_card.build(config, store, split.protocol, created_at=datetime.now(UTC))
     say(_announcement(card, run_dir))
-    card |= _training_facts(train(config, store, split, run_dir, resume=resume))
+    card |= _train_somewhere(config, store, split, run_dir, resume)
     run_card.write(card, run_dir)
     return run_dir
 
@@ -79,8 +84,46 @@ def conclude(run_dir: Path, config: Mapping[str, Any]) -> None:
     run_card.write(run_card.read(run_dir) | {"metrics": metrics}, run_dir)
 
 
-def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: Path, *, resume: Path | None) -> Trained:
-    """Run the training loop; checkpoints and logs go to `run_dir`."""
+def _train_somewhere(
+    config: dict[str, Any], store: EventStore, split: Split, run_dir: Path, resume: Path | None
+) -> dict[str, Any]:
+    """Train in this process or in several, as configured; return the facts for the run card."""
+    settings: TrainerSettings = instantiate(config["trainer"])
+    if settings.processes == 1 and settings.launcher == "local":
+        return _training_facts(train(config, store, split, run_dir, resume=resume))
+    if settings.processes > config["batches"]["batch_size"]:
+        raise ConfigError(
+            f"trainer.processes is {settings.processes} and batches.batch_size {config['batches']['batch_size']}: "
+            "they share the histories of a batch, so some would have none; raise the batch size"
+        )
+    work = partial(_work, config, run_dir, resume)
+    try:
+        if settings.launcher == "ray":
+            return launch_on_ray(work, settings.processes, run_dir, gpus=settings.on_gpus)
+        return launch(work, settings.processes)
+    except Signalled as error:
+        raise _interrupted(signal.Signals(error.number), "", run_dir) from error
+
+
+def _work(config: dict[str, Any], run_dir: Path, resume: Path | None, place: Place) -> dict[str, Any]:
+    """Be one of several training processes; one that replaces a lost one continues from what the run has written."""
+    written = run_dir / checkpoint.CHECKPOINTS / checkpoint.LAST
+    resume = written if resume is None and written.is_file() else resume
+    store = EventStore.open(config["store"])
+    split: Split = instantiate(config["split"])(store.sequences)
+    return _training_facts(train(config, store, split, run_dir, resume=resume, place=place))
+
+
+def train(
+    config: Mapping[str, Any],
+    store: EventStore,
+    split: Split,
+    run_dir: Path,
+    *,
+    resume: Path | None,
+    place: Place = ALONE,
+) -> Trained:
+    """Run the training loop, in this process or as one of several; checkpoints and logs go to `run_dir`."""
     seed = int(config["seed"])
     torch.manual_seed(seed)
     settings: TrainerSettings = instantiate(config["trainer"])
@@ -92,7 +135,7 @@ def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: P
         model.start_from(torch.from_numpy(factors))
     module = RetrievalModule(model, instantiate(config["loss"]), instantiate(config["optim"]))
     with values_of("batches"):
-        data = HistoryData(split.train, instantiate(config["batches"]), seed=seed, inputs=model.inputs)
+        data = HistoryData(split.train, instantiate(config["batches"]), seed=seed, inputs=model.inputs, place=place)
 
     def rank(_: pl.LightningModule) -> dict[str, float]:
         return evaluate(ModelScorer(model), split.validation, split.train, ks=(10,)).metrics
@@ -101,22 +144,23 @@ def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: P
     identity = checkpoint.identity_of(dict(config), data_hash=store.facts.data_hash, num_items=store.num_items)
     folder = run_dir / checkpoint.CHECKPOINTS
     selection = Selection(rank, ema, folder, every=settings.validate_every, patience=settings.patience)
-    callbacks = [ema, throughput, selection, Identity(identity)]
-    trainer = settings.build(run_dir, callbacks, loggers.build(run_dir))
+    callbacks = [ema, throughput, selection, Identity(identity), OwnRandomness(seed, place)]
+    trainer = settings.build(run_dir, callbacks, loggers.build(run_dir), place)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        with told_by_settings(config):
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except SystemExit as error:  # how Lightning ends after a signal, for SIGTERM even with status 0
-        raise _interrupted(trainer, run_dir) from error
+        ended_by = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
+        raise _interrupted(ended_by, f" in epoch {trainer.current_epoch}", run_dir) from error
     return Trained(selection, throughput)
 
 
-def _interrupted(trainer: pl.Trainer, run_dir: Path) -> InterruptedRun:
+def _interrupted(ended_by: signal.Signals, when: str, run_dir: Path) -> InterruptedRun:
     kept = (run_dir / checkpoint.CHECKPOINTS / checkpoint.LAST).is_file()
     onward = (
         f"continue with the same settings and ckpt={run_dir}" if kept else "it has no checkpoint yet, start it again"
     )
-    ended_by = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
-    return InterruptedRun(f"interrupted by {ended_by.name} in epoch {trainer.current_epoch}; {onward}", ended_by)
+    return InterruptedRun(f"interrupted by {ended_by.name}{when}; {onward}", ended_by)
 
 
 def _folder(config: dict[str, Any], identity: dict[str, Any]) -> tuple[Path | None, Path]:
