@@ -2,6 +2,7 @@
 
     retrank ingest data=online_retail
     retrank train experiment=online_retail_sasrec
+    retrank sweep experiment=online_retail_sasrec sweep.trials=20
     retrank evaluate run=runs/online_retail_sasrec/2026-01-31_12-00-00
     retrank compare RUN RUN
     retrank export run=RUN
@@ -27,18 +28,21 @@ from retrank.contract.errors import ConfigError, RetrankError
 class _Command(NamedTuple):
     target: str
     summary: str
+    composes: bool = False  # takes the overrides and composes settings itself, once per trial
 
 
 _COMMANDS = {
     "ingest": _Command("retrank.data.ingest:run", "turn a table of events into a columnar store"),
     "train": _Command("retrank.training.fit:run", "train, evaluate and report (--multirun sweeps)"),
     "rank": _Command("retrank.training.ranking.fit:run", "train a ranker on the candidates of a trained run"),
+    "sweep": _Command("retrank.training.sweep:main", "search settings by validation NDCG@10", composes=True),
     "evaluate": _Command("retrank.training.evaluate:run", "evaluate a run or the baselines"),
     "export": _Command("retrank.export.assemble:run", "seal a trained run as a bundle"),
     "serve": _Command("retrank.serving.launch:run", "serve a bundle over HTTP with Ray Serve"),
     "recommend": _Command("retrank.serving.ask:run", "answer one request in this process, without a server"),
 }
 _COMPARE = "retrank.training.compare:main"
+_MULTIRUN = "retrank.training.multirun:report"
 _CONFIG_DIR = "--config-dir"
 _INTERRUPTED = 130
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
@@ -106,25 +110,31 @@ def _run_once(name: str, overrides: list[str]) -> None:
         print(f"retrank {name} KEY=VALUE ...: {_COMMANDS[name].summary}. The settings and their defaults:\n")
         print(OmegaConf.to_yaml(compose(name)))
         return
-    _load(_COMMANDS[name].target)(resolve(compose(name, overrides)))
+    command = _COMMANDS[name]
+    _load(command.target)(overrides if command.composes else resolve(compose(name, overrides)))
 
 
 def _sweep(name: str, overrides: list[str]) -> int:
     """Run every combination of comma-separated values, each in a folder of its own under the sweep's folder."""
+    if name != "train":
+        raise ConfigError(f"--multirun works with train, not with {name}")
+
     import hydra  # noqa: PLC0415
+    from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
     from omegaconf import DictConfig  # noqa: PLC0415
 
     from retrank.config import configs_dir, resolve  # noqa: PLC0415
 
-    if name != "train":
-        raise ConfigError(f"--multirun works with train, not with {name}")
+    ended: list[tuple[Sequence[str], object]] = []
 
     def job(config: DictConfig) -> None:
-        _load(_COMMANDS[name].target)(resolve(config))
+        varied = list(HydraConfig.get().overrides.task)
+        ended.append((varied, _load(_COMMANDS[name].target)(resolve(config))))
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main(), which prints their message alone
     sys.argv = [f"retrank-{name}", "--multirun", *overrides, "run_dir=${hydra:runtime.output_dir}"]
     hydra.main(version_base="1.3", config_path=str(configs_dir()), config_name=name)(job)()
+    _load(_MULTIRUN)(ended, overrides)
     return 0
 
 

@@ -7,7 +7,15 @@ import pytest
 from pydantic import BaseModel
 
 from retrank.contract.bundle import FILES, MANIFEST
-from retrank.contract.manifest import DataFacts, EncoderFacts, IndexFacts, Manifest, MetricFacts, SealedFile
+from retrank.contract.manifest import (
+    FORMAT_VERSION,
+    DataFacts,
+    EncoderFacts,
+    IndexFacts,
+    Manifest,
+    MetricFacts,
+    SealedFile,
+)  # fmt: skip
 from retrank.export.gates import Gates
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text()
@@ -21,6 +29,10 @@ def test_every_file_is_described(name: str) -> None:
 @pytest.mark.parametrize("record", [Manifest, DataFacts, EncoderFacts, IndexFacts, MetricFacts, SealedFile])
 def test_every_field_is_described(record: type[BaseModel]) -> None:
     assert [name for name in record.model_fields if f"`{name}`" not in PAGE] == []
+
+
+def test_the_format_version_is_the_one_the_code_reads() -> None:
+    assert f"this version reads ({FORMAT_VERSION})" in PAGE
 
 
 def test_every_gate_is_described() -> None:

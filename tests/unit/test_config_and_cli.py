@@ -25,7 +25,8 @@ def test_every_experiment_composes_and_resolves(experiment: str) -> None:
 
 GROUPS = [
     *(("train", group) for group in ("split", "model", "loss", "optim", "trainer", "logger", "experiment")),
-    ("ingest", "data"), ("evaluate", "split"), ("export", "index"), ("export", "sealing"), ("serve", "serving"),
+    ("ingest", "data"), ("sweep", "sweep"), ("evaluate", "split"), ("export", "index"), ("export", "sealing"),
+    ("serve", "serving"),
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@
         features.json         the history encoding the model was trained with
         golden.jsonl          requests with the answers they must get
         reference_histograms.npz   score and history-length histograms of the training data
+        MODEL_CARD.md         for people: purpose, data, quality, limits
 
     With a second stage also, all or none:
         ranker.onnx           what `RankerArrays` names -> head_scores [B, C, H] float32
@@ -57,9 +58,10 @@ COVISIT_WEIGHTS = "covisit_weights.npy"
 FEATURES = "features.json"
 GOLDEN = "golden.jsonl"
 REFERENCE_HISTOGRAMS = "reference_histograms.npz"
+MODEL_CARD = "MODEL_CARD.md"
 FILES = (
     QUERY_ENCODER, INDEX, ITEM_VECTORS, ITEMS, USERS, HISTORY_ITEMS, HISTORY_OFFSETS, HISTORY_TIMES, POPULAR_ITEMS,
-    POPULAR_SCORES, COVISIT_ITEMS, COVISIT_WEIGHTS, FEATURES, GOLDEN, REFERENCE_HISTOGRAMS,
+    POPULAR_SCORES, COVISIT_ITEMS, COVISIT_WEIGHTS, FEATURES, GOLDEN, REFERENCE_HISTOGRAMS, MODEL_CARD,
 )  # fmt: skip
 RANKER = "ranker.onnx"
 RANKER_SPEC = "ranker.json"

@@ -23,6 +23,7 @@ from retrank.contract.vocab import Vocab
 from retrank.export.gates import Gates
 from retrank.export.golden import make_golden
 from retrank.export.index import IndexPlan, write_index
+from retrank.export.model_card import model_card
 from retrank.export.parity import Parity, compare, onnx_queries, torch_queries
 from retrank.export.ranker import TrainedRanker, write_ranker
 from retrank.export.recall import Measured, build_and_measure
@@ -146,6 +147,8 @@ def assemble(
                 ranker, model.encoder, catalogue, fallbacks, staged, tolerance=gates.ranker_tolerance, rng=rng
             )
             say(f"export: ranker differs by at most {second.parity_max_difference:.1e} from torch")
+        card = model_card(model, catalogue.facts, encoder.parity, measured)
+        (staged / bundle.MODEL_CARD).write_text(card, encoding="utf-8")
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             package_version=__version__,

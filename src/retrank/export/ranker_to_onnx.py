@@ -80,7 +80,9 @@ def run_ranker(session: ort.InferenceSession, inputs: Mapping[str, NDArray[Any]]
         BundleError: ONNX Runtime cannot run the graph on these arrays.
     """
     try:
-        return cast(NDArray[np.float32], session.run([RANKER_OUTPUT], dict(inputs))[0])
+        read = {node.name for node in session.get_inputs()}  # a graph drops what its ranker does not read
+        known = {name: values for name, values in inputs.items() if name in read}
+        return cast(NDArray[np.float32], session.run([RANKER_OUTPUT], known)[0])
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         shapes = ", ".join(f"{name} {values.shape}" for name, values in inputs.items())
         raise BundleError(f"ONNX Runtime cannot rank {shapes}: {error}") from error

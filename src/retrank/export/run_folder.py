@@ -14,6 +14,7 @@ from retrank.contract.manifest import DataFacts, MetricFacts
 from retrank.contract.sequences import Sequences
 from retrank.data.splits import split_store
 from retrank.data.store import EventStore
+from retrank.export.evidence import gather
 from retrank.export.ranker import TrainedRanker
 from retrank.export.sources import Catalogue, Fallbacks, TrainedModel
 from retrank.models.baselines.markov import Markov
@@ -23,7 +24,7 @@ from retrank.training.checkpoint import load_model
 from retrank.training.evaluate import baselines_of
 from retrank.training.ranking.load import load_ranker
 
-METRICS, RUN_CARD, PAGE = "metrics.json", "run_card.json", "report.html"
+METRICS, RUN_CARD, PAGE, REPORT, RANKS = "metrics.json", "run_card.json", "report.html", "report.json", "ranks.npz"
 
 
 class Popular(Protocol):
@@ -78,6 +79,7 @@ def read_run(run_dir: Path, store_path: Path | None) -> tuple[TrainedModel, Even
             protocol=f"{metrics['protocol']}; test", values=metrics["test"], baselines=metrics.get("baselines", {})
         ),
         config=config,
+        evidence=gather(card, _read_json(run_dir / REPORT), run_dir / RANKS, store),
     )
     return model, store
 

@@ -14,6 +14,7 @@ from retrank.contract.errors import BundleError
 from retrank.contract.features import ITEM_COLUMN
 from retrank.contract.manifest import DataFacts, MetricFacts
 from retrank.contract.sequences import Sequences
+from retrank.export.evidence import Evidence
 from retrank.models.protocols import QueryEncoder
 
 
@@ -28,6 +29,7 @@ class TrainedModel:
         run_id: the training run it comes from.
         metrics: offline metrics and those of the baselines.
         config: the resolved configuration of the run.
+        evidence: what the model card reports.
     """
 
     encoder: QueryEncoder
@@ -36,6 +38,7 @@ class TrainedModel:
     run_id: str
     metrics: MetricFacts
     config: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 @dataclass(frozen=True)

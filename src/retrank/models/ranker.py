@@ -64,6 +64,8 @@ class Ranker(nn.Module):
         sharing: "mmoe" or "ple", see `Experts`.
         dropout: rate, 0 <= rate < 1.
         num_bins: bins per feature.
+        read_vectors: read the retriever's vectors; without them features alone speak, their cosines with the history
+            among them. Thousands of requests are too few to learn directions; then validation is better without.
         num_positions: places of a slate whose bias is told apart; later ones count as the last.
 
     Raises:
@@ -87,6 +89,7 @@ class Ranker(nn.Module):
         sharing: Literal["mmoe", "ple"] = "mmoe",
         dropout: float = 0.1,
         num_bins: int = 8,
+        read_vectors: bool = True,
         num_positions: int = 100,
     ) -> None:
         super().__init__()
@@ -95,6 +98,7 @@ class Ranker(nn.Module):
             raise ConfigError(f"vector_width is {vector_width}, dropout {dropout}; expected >= 1 and 0 <= dropout < 1")
         self.heads = tuple(heads)
         self.numerics = NumericEncoding(num_features, width, num_bins=num_bins)
+        self.read_vectors, self.vector_width = read_vectors, vector_width
         self.attention = TargetAttention(vector_width, width, num_actions=num_actions)
         self.candidate = nn.Linear(vector_width, width, bias=False)
         self.product = nn.Linear(vector_width, width, bias=False)
@@ -180,6 +184,8 @@ class Ranker(nn.Module):
 
     def _states(self, inputs: RankerInputs) -> torch.Tensor:
         """Return `[B, C, H, W]`: what the experts tell each head."""
+        if not self.read_vectors:
+            return cast(torch.Tensor, self.dropout(self.experts(self.cross(self.norm(self.numerics(inputs.features))))))
         candidates, query, events = (
             _direction(part) for part in (inputs.candidate_vectors, inputs.query, inputs.history_vectors)
         )
@@ -218,4 +224,5 @@ def both(logit: torch.Tensor, conditional: torch.Tensor) -> torch.Tensor:
 def _direction(vectors: torch.Tensor) -> torch.Tensor:
     """Scale vectors to components of size 1, which nets start well with; zero stays zero."""
     unit: torch.Tensor = F.normalize(vectors, dim=-1)
-    return unit * float(vectors.shape[-1]) ** 0.5
+    scaled: torch.Tensor = unit * float(vectors.shape[-1]) ** 0.5
+    return scaled

@@ -25,6 +25,7 @@ class SecondStage:
     """A ranker and what it reads besides the arrays of retrieval.
 
     Attributes:
+        session, inputs: the graph and the names of what it reads.
         spec: how it is asked.
         facts: what is known of the items.
         neighbour_items, neighbour_weights: `[N + 1, K]` lists of what goes with an item.
@@ -32,6 +33,7 @@ class SecondStage:
     """
 
     session: ort.InferenceSession
+    inputs: frozenset[str]
     spec: RankerSpec
     facts: ItemFacts
     neighbour_items: NDArray[np.int32]
@@ -42,7 +44,8 @@ class SecondStage:
     def outputs(self, merged: Merged, asker: Asker, item_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `[C, H]` float32 outputs of the graph for C candidates of one request."""
         arrays = ranker_arrays(merged, asker, self.facts, item_vectors, self.spec)
-        found: NDArray[np.float32] = self.session.run([RANKER_OUTPUT], arrays._asdict())[0][0]
+        read = {name: values for name, values in arrays._asdict().items() if name in self.inputs}
+        found: NDArray[np.float32] = self.session.run([RANKER_OUTPUT], read)[0][0]
         return found
 
     def score(self, merged: Merged, asker: Asker, item_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,8 +73,10 @@ def open_ranker(bundle: VerifiedBundle, item_vectors: NDArray[np.float32]) -> Se
         raise FormatError(f"{path}: field {where!r}: {first['msg']}; export the bundle again") from error
     size = (len(item_vectors),)
     facts = ItemFacts(_mapped(bundle, layout.ITEM_FACTS, np.dtype(np.float32), size), spec.numbers)
+    session = open_session(bundle.path(layout.RANKER))
     stage = SecondStage(
-        session=open_session(bundle.path(layout.RANKER)),
+        session=session,
+        inputs=frozenset(node.name for node in session.get_inputs()),
         spec=spec,
         facts=facts,
         neighbour_items=_mapped(bundle, layout.NEIGHBOUR_ITEMS, np.dtype(np.int32), size),

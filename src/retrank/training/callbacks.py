@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from typing_extensions import override
 
 from retrank.data.batches import Batch
@@ -38,18 +39,21 @@ class Throughput(pl.Callback):
         started, events = self._epoch
         events += int((batch.item_rows > 0).sum())
         self._epoch = (started, events)
-        self.totals["events"] += int((batch.item_rows > 0).sum())
         self.totals["steps"] += 1
         pl_module.log("events/s", events / (time.perf_counter() - started), prog_bar=True, logger=False)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the totals; later callbacks (which write checkpoints) see them up to date."""
+        """Log the totals over all processes; later callbacks (which write checkpoints) see them up to date."""
         wall, cpu = time.perf_counter(), time.process_time()
+        counted = torch.tensor([self._epoch[1], cpu - self._at[1]], dtype=torch.float64)
+        events, cpu_s = trainer.strategy.reduce(counted, reduce_op="sum").tolist()
+        self.totals["events"] += events
         self.totals["wall_s"] += wall - self._at[0]
-        self.totals["cpu_s"] += cpu - self._at[1]
+        self.totals["cpu_s"] += cpu_s
         self._at = (wall, cpu)
-        pl_module.log_dict({"time/wall_s": self.totals["wall_s"], "time/cpu_s": self.totals["cpu_s"]})
+        spent = {"time/wall_s": self.totals["wall_s"], "time/cpu_s": self.totals["cpu_s"]}
+        pl_module.log_dict(spent, sync_dist=True)
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -73,16 +73,21 @@ def check_resumable(path: Path, identity: dict[str, Any]) -> None:
     Raises:
         TrainingError: data, split, model, loss, optimizer, batches or seed differ; each is named.
     """
-    saved, now = _leaves(read(path)[IDENTITY_KEY]), _leaves(identity)
-    differences = [
-        f"{name} is {now.get(name)!r} now and {saved.get(name)!r} in the checkpoint"
-        for name in sorted(now.keys() | saved.keys())
-        if now.get(name) != saved.get(name)
-    ]
+    differences = differing(read(path)[IDENTITY_KEY], identity, "in the checkpoint")
     if differences:
         raise TrainingError(
             f"{path}: cannot resume from it: {'; '.join(differences)}. Use the settings it was made with"
         )
+
+
+def differing(saved: dict[str, Any], now: dict[str, Any], where: str) -> list[str]:
+    """Name each setting that is not what it was: "model.width is 32 now and 16 in the checkpoint"."""
+    before, after = _leaves(saved), _leaves(now)
+    return [
+        f"{name} is {after.get(name)!r} now and {before.get(name)!r} {where}"
+        for name in sorted(after.keys() | before.keys())
+        if after.get(name) != before.get(name)
+    ]
 
 
 def _leaves(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

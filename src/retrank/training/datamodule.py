@@ -8,6 +8,8 @@ from typing_extensions import override
 from retrank.contract.encode import InputName
 from retrank.contract.sequences import Sequences
 from retrank.data.batches import Batches
+from retrank.training.launch.place import ALONE, Place
+from retrank.training.launch.sharding import Shards
 
 
 class BatchesFactory(Protocol):
@@ -26,16 +28,25 @@ class HistoryData(pl.LightningDataModule):
         make_batches: cuts them.
         seed: with the epoch it fixes the batches.
         inputs: names of the arrays the model reads.
+        place: of this process among those that share each batch.
     """
 
     def __init__(
-        self, histories: Sequences, make_batches: BatchesFactory, *, seed: int, inputs: tuple[InputName, ...]
+        self,
+        histories: Sequences,
+        make_batches: BatchesFactory,
+        *,
+        seed: int,
+        inputs: tuple[InputName, ...],
+        place: Place = ALONE,
     ) -> None:
         super().__init__()
+        self.place = place
         self.batches = make_batches(histories, seed=seed, inputs=inputs)
 
     @override
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> Batches | Shards:
         """Return the batches of the trainer's current epoch."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        return self.batches.at(epoch)
+        batches = self.batches.at(epoch)
+        return batches if self.place.alone else Shards(batches, self.place)

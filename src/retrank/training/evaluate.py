@@ -1,19 +1,18 @@
 """`retrank evaluate`: a trained run beside the baselines, or the baselines alone, on a store and a split."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from retrank.contract.errors import ConfigError, DataError, SourceError
+from retrank.contract.errors import ConfigError, DataError
 from retrank.data.splits import Split, split_store
 from retrank.data.store import EventStore
 from retrank.models.protocols import QueryEncoder
+from retrank.training import run_card
 from retrank.training.baseline_table import RECIPES, BaselineTable, FitOn, Recipe, baseline_table
 from retrank.training.checkpoint import load_model
 from retrank.training.evaluator import evaluate
 from retrank.training.report import COLUMNS, PAGE, ReportFacts, metric_label, write_report
-from retrank.training.run_card import RUN_CARD
 from retrank.training.scorer import ModelScorer
 
 CACHE = "baselines"
@@ -63,7 +62,7 @@ def evaluate_run(
     """
     model, config = load_model(run_dir)
     opened = EventStore.open(store or config["store"])
-    card = _card(run_dir)
+    card = run_card.read(run_dir)
     _check_data(card, opened, run_dir)
     split = split_store(config["split"], opened)
     scorer = ModelScorer(cast(QueryEncoder, model))
@@ -129,17 +128,6 @@ def _recipes(only: Sequence[str]) -> Sequence[Recipe]:
     if unknown:
         raise ConfigError(f"only: no baseline is called {', '.join(unknown)}; expected some of {', '.join(known)}")
     return [recipe for recipe in RECIPES if not only or recipe.name in only]
-
-
-def _card(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / RUN_CARD
-    try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise SourceError(f"{path}: not readable as JSON ({error}); train the run again") from error
-    return card
 
 
 def _check_data(card: Mapping[str, Any], store: EventStore, run_dir: Path) -> None:

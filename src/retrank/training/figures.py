@@ -17,8 +17,8 @@ from retrank.metrics.case_ranks import KS, CaseRanks
 from retrank.metrics.slices import POPULARITY_LABELS, Slice, popularity_groups
 
 ACCENT, MUTED, GRID, INK = "#2456d6", "#9aa4b5", "#e3e7ee", "#222b38"
-_PALETTE = ("#c7772e", "#3f8f6b", "#8a5bb5", "#b94a5c", "#6b7686")
-_STYLE: Any = {  # matplotlib types the keys as a list of all settings
+PALETTE = ("#c7772e", "#3f8f6b", "#8a5bb5", "#b94a5c", "#6b7686")
+STYLE: Any = {  # matplotlib types the keys as a list of all settings
     "svg.fonttype": "none",
     "svg.hashsalt": "retrank",
     "font.family": "sans-serif",
@@ -44,22 +44,22 @@ def scoreboard(values: Mapping[str, NDArray[np.float64]], highlight: str, metric
     means = [values[name].mean() for name in names]
     errors = [1.96 * values[name].std() / np.sqrt(len(values[name])) for name in names]
     colours = [ACCENT if name == highlight else MUTED for name in names]
-    with mpl.rc_context(_STYLE):
-        figure, axes = _canvas(height=0.9 + 0.42 * len(names))
+    with mpl.rc_context(STYLE):
+        figure, axes = canvas(height=0.9 + 0.42 * len(names))
         axes.barh(names, means, xerr=errors, color=colours, height=0.62, error_kw={"ecolor": INK, "lw": 1})
         for row, (mean, error) in enumerate(zip(means, errors, strict=True)):
             axes.text(mean + error, row, f"  {mean:.4f}", va="center")
         axes.grid(visible=False, axis="y")
         axes.set_xlim(0, max(m + e for m, e in zip(means, errors, strict=True)) * 1.22 or 1)
         axes.set_xlabel(f"{metric.upper()}, higher is better")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def hit_rate_curves(ranks: Mapping[str, CaseRanks], highlight: str) -> str:
     """HR at every k up to the largest list, on a logarithmic axis."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _canvas()
-        others = iter(_PALETTE * len(ranks))
+    with mpl.rc_context(STYLE):
+        figure, axes = canvas()
+        others = iter(PALETTE * len(ranks))
         for name, case_ranks in ranks.items():
             means = case_ranks.mean(KS)
             colour, width = (ACCENT, 2.6) if name == highlight else (next(others), 1.3)
@@ -72,15 +72,15 @@ def hit_rate_curves(ranks: Mapping[str, CaseRanks], highlight: str) -> str:
         axes.set_xlabel("k")
         axes.set_ylabel("cases with a hit in the first k")
         axes.legend(fontsize=9)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def slice_bars(groups: Mapping[str, Sequence[Slice]], highlight: str) -> str:
     """NDCG per slice, scorers side by side; the slices of all scorers are the same."""
     labels = [f"{piece.label}\n{piece.count:,}" for piece in next(iter(groups.values()))]
     width = 0.8 / len(groups)
-    with mpl.rc_context(_STYLE):
-        figure, axes = _canvas()
+    with mpl.rc_context(STYLE):
+        figure, axes = canvas()
         for index, (name, pieces) in enumerate(groups.items()):
             places = np.arange(len(pieces)) + (index - (len(groups) - 1) / 2) * width
             colour = ACCENT if name == highlight else MUTED
@@ -89,15 +89,15 @@ def slice_bars(groups: Mapping[str, Sequence[Slice]], highlight: str) -> str:
         axes.grid(visible=False, axis="x")
         axes.set_ylabel("NDCG@10")
         axes.legend(fontsize=9)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def popularity_shares(shown: Mapping[str, NDArray[np.int64]], train_counts: NDArray[np.int64]) -> str:
     """Stacked bars: which part of the catalogue, by popularity, makes up each of several item counts `[N + 1]`."""
     groups = popularity_groups(train_counts)[1:]
     colours = ("#17398f", "#5b84e6", "#b7c9f6", "#e8c9a8")
-    with mpl.rc_context(_STYLE):
-        figure, axes = _canvas(height=0.9 + 0.5 * len(shown))
+    with mpl.rc_context(STYLE):
+        figure, axes = canvas(height=0.9 + 0.5 * len(shown))
         names = list(shown)[::-1]
         left = np.zeros(len(names))
         for group, label in enumerate(POPULARITY_LABELS):
@@ -114,17 +114,17 @@ def popularity_shares(shown: Mapping[str, NDArray[np.int64]], train_counts: NDAr
         axes.grid(visible=False)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.45, 1.0), fontsize=9)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def reliability(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> str:
     """What was said against what happened, on logarithmic axes; (probabilities, rates) by name, along the diagonal."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _canvas(height=4.2)
+    with mpl.rc_context(STYLE):
+        figure, axes = canvas(height=4.2)
         values = np.concatenate([side for curve in curves.values() for side in curve] or [np.array([1e-3])])
         low = max(float(values[values > 0].min(initial=1.0)) / 2, 1e-5)
         axes.plot([low, 1], [low, 1], color=MUTED, lw=1, ls="--")
-        for colour, (name, (said, happened)) in zip((ACCENT, *_PALETTE * len(curves)), curves.items(), strict=False):
+        for colour, (name, (said, happened)) in zip((ACCENT, *PALETTE * len(curves)), curves.items(), strict=False):
             axes.plot(said, happened, marker="o", ms=4, lw=1.4, color=colour, label=name)
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -133,7 +133,7 @@ def reliability(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float
         axes.set_xlabel("predicted probability")
         axes.set_ylabel("observed rate")
         axes.legend(fontsize=9)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def learning_curve(path: Path) -> str | None:
@@ -143,8 +143,8 @@ def learning_curve(path: Path) -> str | None:
     loss, quality = _column(rows, "train/loss"), _column(rows, "val/ndcg@10")
     if not loss and not quality:
         return None
-    with mpl.rc_context(_STYLE):
-        figure, axes = _canvas()
+    with mpl.rc_context(STYLE):
+        figure, axes = canvas()
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.plot(*_points(loss), color=MUTED, lw=1.6)
@@ -154,7 +154,7 @@ def learning_curve(path: Path) -> str | None:
         right.grid(visible=False)
         right.plot(*_points(quality), color=ACCENT, lw=2.2, marker="o", ms=3)
         right.set_ylabel("validation NDCG@10", color=ACCENT)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _column(rows: Sequence[Mapping[str, str]], name: str) -> list[tuple[float, float]]:
@@ -165,8 +165,9 @@ def _points(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[flo
     return [epoch + 1 for epoch, _ in pairs], [value for _, value in pairs]
 
 
-def _canvas(height: float = 3.4) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, height), layout="constrained")
+def canvas(height: float = 3.4, width: float = 6.4) -> tuple[Figure, Axes]:
+    """Return an empty transparent figure of that size in inches, and its axes; use it inside `rc_context(STYLE)`."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
@@ -174,7 +175,8 @@ def _canvas(height: float = 3.4) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
+    """Return the figure as an `<svg>` element; equal figures give equal text."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()

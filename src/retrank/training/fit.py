@@ -4,26 +4,22 @@
           metrics.json  ranks.npz  report.json  report.html     by `retrank evaluate`, with which training ends
 """
 
-import inspect
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytorch_lightning as pl
 import torch
 import yaml
 
 from retrank.config import instantiate, values_of
 from retrank.contract.errors import ConfigError, InterruptedRun
-from retrank.contract.item_content import ItemEncoding
-from retrank.data.item_content import ItemContent
 from retrank.data.splits import Split, split_store
 from retrank.data.store import EventStore
-from retrank.metrics.catalogue import item_counts
 from retrank.training import checkpoint, run_card
 from retrank.training.callbacks import Throughput
 from retrank.training.datamodule import HistoryData
@@ -31,7 +27,12 @@ from retrank.training.ema import Ema
 from retrank.training.evaluate import evaluate_run
 from retrank.training.evaluator import evaluate
 from retrank.training.identity import Identity
+from retrank.training.item_side import item_side
+from retrank.training.launch.local import Signalled, launch
+from retrank.training.launch.on_ray import launch_on_ray
+from retrank.training.launch.place import ALONE, OwnRandomness, Place
 from retrank.training.loggers import Loggers
+from retrank.training.memory import told_by_settings
 from retrank.training.retrieval_module import RetrievalModule
 from retrank.training.scorer import ModelScorer
 from retrank.training.selection import Selection
@@ -40,7 +41,6 @@ from retrank.training.trainer import TrainerSettings
 
 FINISHED = "report.html"
 """The file that a run writes last."""
-ITEM_ENCODING = "item_encoding.json"
 
 
 @dataclass(frozen=True)
@@ -52,42 +52,96 @@ class Trained:
 
 
 def run(cfg: Mapping[str, Any]) -> Path:
-    """Train as configured and return the run folder.
+    """Train as configured, evaluate on the test cases, and return the run folder.
 
     Raises:
         ConfigError: a setting is wrong, or the run folder already holds a run.
         SourceError: there is no store.
         TrainingError: the loss diverged, or `ckpt` cannot be resumed.
     """
-    store = EventStore.open(cfg["store"])
-    config = settle(cfg, store.sequences)
+    config = dict(cfg)
+    run_dir = learn(config, say=print)
+    conclude(run_dir, config)
+    return run_dir
+
+
+def learn(config: dict[str, Any], *, say: Callable[[str], None]) -> Path:
+    """Train without looking at the test cases; write the run card and return the run folder.
+
+    Args:
+        config: as of `run`, which names the errors.
+        say: told what is trained, on what and where, before it starts.
+    """
+    store = EventStore.open(config["store"])
+    config = settle(config, store.sequences)
     split = split_store(config["split"], store)
     identity = checkpoint.identity_of(config, data_hash=store.facts.data_hash, num_items=store.num_items)
     resume, run_dir = _folder(config, identity)
     card = run_card.build(config, store, split.protocol, created_at=datetime.now(UTC))
-    _announce(card, run_dir)
-    trained = train(config, store, split, run_dir, resume=resume)
-    card |= _training_facts(trained)
+    say(_announcement(card, run_dir))
+    card |= _train_somewhere(config, store, split, run_dir, resume)
     run_card.write(card, run_dir)
-    metrics = evaluate_run(run_dir, baselines=config["baselines"], progress=config["trainer"]["progress"])
-    run_card.write(card | {"metrics": metrics}, run_dir)
     return run_dir
 
 
-def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: Path, *, resume: Path | None) -> Trained:
-    """Run the training loop; checkpoints and logs go to `run_dir`."""
+def conclude(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """Evaluate the best weights of a run that has learned on the test cases; write report and metrics."""
+    metrics = evaluate_run(run_dir, baselines=config["baselines"], progress=config["trainer"]["progress"])
+    run_card.write(run_card.read(run_dir) | {"metrics": metrics}, run_dir)
+
+
+def _train_somewhere(
+    config: dict[str, Any], store: EventStore, split: Split, run_dir: Path, resume: Path | None
+) -> dict[str, Any]:
+    """Train in this process or in several, as configured; return the facts for the run card."""
+    settings: TrainerSettings = instantiate(config["trainer"])
+    if settings.processes == 1 and settings.launcher == "local":
+        return _training_facts(train(config, store, split, run_dir, resume=resume))
+    if settings.processes > config["batches"]["batch_size"]:
+        raise ConfigError(
+            f"trainer.processes is {settings.processes} and batches.batch_size {config['batches']['batch_size']}: "
+            "they share the histories of a batch, so some would have none; raise the batch size"
+        )
+    work = partial(_work, config, run_dir, resume)
+    try:
+        if settings.launcher == "ray":
+            return launch_on_ray(work, settings.processes, run_dir, gpus=settings.on_gpus)
+        return launch(work, settings.processes)
+    except Signalled as error:
+        raise _interrupted(signal.Signals(error.number), "", run_dir) from error
+
+
+def _work(config: dict[str, Any], run_dir: Path, resume: Path | None, place: Place) -> dict[str, Any]:
+    """Be one of several training processes; one that replaces a lost one continues from what the run has written."""
+    written = run_dir / checkpoint.CHECKPOINTS / checkpoint.LAST
+    resume = written if resume is None and written.is_file() else resume
+    store = EventStore.open(config["store"])
+    split = split_store(config["split"], store)
+    return _training_facts(train(config, store, split, run_dir, resume=resume, place=place))
+
+
+def train(
+    config: Mapping[str, Any],
+    store: EventStore,
+    split: Split,
+    run_dir: Path,
+    *,
+    resume: Path | None,
+    place: Place = ALONE,
+) -> Trained:
+    """Run the training loop, in this process or as one of several; checkpoints and logs go to `run_dir`."""
     seed = int(config["seed"])
     torch.manual_seed(seed)
     settings: TrainerSettings = instantiate(config["trainer"])
     loggers: Loggers = instantiate(config["logger"])
     with values_of("model"):
-        model = instantiate(config["model"])(num_items=store.num_items, **_item_side(config, store, split, run_dir))
+        model = instantiate(config["model"])(num_items=store.num_items, **item_side(config, store, split, run_dir))
     if config["warm_start"] is not None:
         factors = instantiate(config["warm_start"])(split.train, store.num_items, model.width)
         model.start_from(torch.from_numpy(factors))
     module = RetrievalModule(model, instantiate(config["loss"]), instantiate(config["optim"]))
     with values_of("batches"):
-        data = HistoryData(split.train, instantiate(config["batches"]), seed=seed, inputs=model.inputs)
+        data = HistoryData(split.train, instantiate(config["batches"]), seed=seed, inputs=model.inputs, place=place)
 
     def rank(_: pl.LightningModule) -> dict[str, float]:
         return evaluate(ModelScorer(model), split.validation, split.train, ks=(10,)).metrics
@@ -96,42 +150,23 @@ def train(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: P
     identity = checkpoint.identity_of(dict(config), data_hash=store.facts.data_hash, num_items=store.num_items)
     folder = run_dir / checkpoint.CHECKPOINTS
     selection = Selection(rank, ema, folder, every=settings.validate_every, patience=settings.patience)
-    callbacks = [ema, throughput, selection, Identity(identity)]
-    trainer = settings.build(run_dir, callbacks, loggers.build(run_dir))
+    callbacks = [ema, throughput, selection, Identity(identity), OwnRandomness(seed, place)]
+    trainer = settings.build(run_dir, callbacks, loggers.build(run_dir), place)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        with told_by_settings(config):
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except SystemExit as error:  # how Lightning ends after a signal, for SIGTERM even with status 0
-        raise _interrupted(trainer, run_dir) from error
+        ended_by = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
+        raise _interrupted(ended_by, f" in epoch {trainer.current_epoch}", run_dir) from error
     return Trained(selection, throughput)
 
 
-def _item_side(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: Path) -> dict[str, Any]:
-    """Return what a model that reads content needs to know of the items; nothing if the run is not set up for it.
-
-    What was learned from the catalogue is kept in the run folder: new items are described by it, and so is every item
-    when the run continues.
-    """
-    if config["item_content"] is None:
-        return {}
-    kind = config["model"]["_target_"]
-    if "content" not in inspect.signature(hydra.utils.get_object(kind)).parameters:
-        raise ConfigError(f"{kind.rpartition('.')[2]} reads no item content; use model=two_tower or item_content=null")
-    kept = run_dir / ITEM_ENCODING
-    if not kept.is_file():
-        chosen: ItemContent = instantiate(config["item_content"])
-        run_dir.mkdir(parents=True, exist_ok=True)
-        chosen.fit(store.item_table).save(kept)
-    content = ItemEncoding.load(kept).encode_catalogue(store.item_table)
-    return {"content": content._replace(touched=item_counts(split.train, store.num_items) > 0)}
-
-
-def _interrupted(trainer: pl.Trainer, run_dir: Path) -> InterruptedRun:
+def _interrupted(ended_by: signal.Signals, when: str, run_dir: Path) -> InterruptedRun:
     kept = (run_dir / checkpoint.CHECKPOINTS / checkpoint.LAST).is_file()
     onward = (
         f"continue with the same settings and ckpt={run_dir}" if kept else "it has no checkpoint yet, start it again"
     )
-    ended_by = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
-    return InterruptedRun(f"interrupted by {ended_by.name} in epoch {trainer.current_epoch}; {onward}", ended_by)
+    return InterruptedRun(f"interrupted by {ended_by.name}{when}; {onward}", ended_by)
 
 
 def _folder(config: dict[str, Any], identity: dict[str, Any]) -> tuple[Path | None, Path]:
@@ -160,8 +195,12 @@ def _training_facts(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _announce(card: dict[str, Any], run_dir: Path) -> None:
-    print(yaml.safe_dump(card["config"], sort_keys=False))
-    print(" ".join(f"{name} {number}" for name, number in card["versions"].items()))
-    print(f"{card['data']['num_users']:,} users, {card['data']['num_items']:,} items, protocol: {card['protocol']}")
-    print(f"run folder: {run_dir}", flush=True)
+def _announcement(card: dict[str, Any], run_dir: Path) -> str:
+    return "\n".join(
+        [
+            yaml.safe_dump(card["config"], sort_keys=False),
+            " ".join(f"{name} {number}" for name, number in card["versions"].items()),
+            f"{card['data']['num_users']:,} users, {card['data']['num_items']:,} items, protocol: {card['protocol']}",
+            f"run folder: {run_dir}",
+        ]
+    )

@@ -11,6 +11,7 @@ from typing_extensions import override
 from retrank.contract.errors import TrainingError
 from retrank.data.batches import Batch
 from retrank.models.protocols import QueryEncoder
+from retrank.training.launch.sharding import idle_loss, share_of_step
 from retrank.training.touched_rows import clip_gradients, coalesce_gradients, mark_tables
 
 RANDOM_STATE_KEY = "random_state"
@@ -55,8 +56,9 @@ class RetrievalModule(pl.LightningModule):
         Raises:
             TrainingError: the loss is not finite.
         """
+        share = share_of_step(len(batch.positions), self)
         if len(batch.positions) == 0:
-            return None
+            return None if self.trainer.world_size == 1 else idle_loss(self)
         inputs = (batch.inputs[name] for name in self.model.inputs)
         queries = self.model.encode_all(*inputs).flatten(0, 1)[batch.positions]  # [T, D]
         loss: torch.Tensor = self.loss(queries, self.model, batch.target_rows)
@@ -65,9 +67,18 @@ class RetrievalModule(pl.LightningModule):
                 f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}): training diverged. "
                 "The last good checkpoint is kept; lower optim.learning_rate or raise optim.warmup_steps, train again"
             )
-        num_targets = int((batch.target_rows > 0).sum())
-        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=num_targets)
-        return loss
+        # Processes average the logged weights in whole numbers; a multiple of their number loses nothing.
+        num_targets = int((batch.target_rows > 0).sum()) * self.trainer.world_size
+        self.log(
+            "train/loss",
+            loss.detach(),
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            sync_dist=True,
+            batch_size=num_targets,
+        )
+        return loss * share
 
     @override
     def on_after_backward(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from retrank import __version__
+from retrank.contract.errors import SourceError
 from retrank.data.store import EventStore
 
 RUN_CARD = "run_card.json"
@@ -46,6 +47,22 @@ def write(card: dict[str, Any], run_dir: Path) -> None:
     temporary = run_dir / f".{RUN_CARD}.tmp"
     temporary.write_text(json.dumps(card, indent=2, default=str) + "\n", encoding="utf-8")
     temporary.replace(run_dir / RUN_CARD)
+
+
+def read(run_dir: Path) -> dict[str, Any]:
+    """Return the card of a run; empty when it has none.
+
+    Raises:
+        SourceError: the card is not JSON.
+    """
+    path = run_dir / RUN_CARD
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise SourceError(f"{path}: not readable as JSON ({error}); train the run again") from error
+    return card
 
 
 def git_commit() -> str | None:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from typing_extensions import override
 
-from retrank.contract.errors import ConfigError
+from retrank.contract.errors import ConfigError, TrainingError
 from retrank.training.checkpoint import BEST, LAST
 from retrank.training.ema import Ema
 
@@ -52,10 +53,11 @@ class Selection(pl.Callback):
         done = trainer.current_epoch + 1
         if done % self.every and done != trainer.max_epochs:
             return
+        _check_finite(pl_module, done)
         with self.ema.applied(pl_module):
-            metrics = self.rank(pl_module)
+            metrics = trainer.strategy.broadcast(self.rank(pl_module) if trainer.is_global_zero else {})
         for name, value in metrics.items():
-            pl_module.log(f"val/{name}", value, prog_bar=name == MONITORED)
+            pl_module.log(f"val/{name}", value, prog_bar=name == MONITORED, sync_dist=True)
         self.history.append({"epoch": done, "step": trainer.global_step, **metrics})
         improved = metrics[MONITORED] > self.best["value"]
         if improved:
@@ -82,4 +84,19 @@ class Selection(pl.Callback):
         self.directory.mkdir(parents=True, exist_ok=True)
         temporary = self.directory / f".{name}.tmp"
         trainer.save_checkpoint(temporary, weights_only=False)
-        temporary.replace(self.directory / name)
+        if trainer.is_global_zero:
+            temporary.replace(self.directory / name)
+
+
+def _check_finite(pl_module: pl.LightningModule, epoch: int) -> None:
+    """Refuse to keep weights that the last steps spoiled although their loss was still a number.
+
+    Raises:
+        TrainingError: a weight is not finite.
+    """
+    spoiled = [name for name, value in pl_module.named_parameters() if not torch.isfinite(value).all()]
+    if spoiled:
+        raise TrainingError(
+            f"weights are not finite after epoch {epoch} ({', '.join(spoiled[:3])}): training diverged. The last good "
+            "checkpoint is kept; lower optim.learning_rate or set trainer.gradient_clip, train again"
+        )

@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
 from retrank.contract.errors import ConfigError
+from retrank.training.launch.place import ALONE, Place, strategy_of
 from retrank.training.precision import choose
 
 
@@ -31,6 +32,8 @@ class TrainerSettings:
         accelerator: `auto`, `cpu` or `gpu`.
         threads: CPU threads of torch; 0 keeps torch's choice. Results are bit-identical only for an equal number.
         progress: show a progress bar.
+        processes: processes that share each batch (`threads` are those of each), >= 1.
+        launcher: who starts them: `local` on this host, or `ray`.
     """
 
     max_epochs: int = 100
@@ -42,6 +45,8 @@ class TrainerSettings:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     threads: int = 2
     progress: bool = True
+    processes: int = 1
+    launcher: Literal["local", "ray"] = "local"
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train.
@@ -49,14 +54,28 @@ class TrainerSettings:
         Raises:
             ConfigError: a value is out of range.
         """
-        least = {"max_epochs": 1, "validate_every": 1, "patience": 1, "gradient_clip": 0, "threads": 0}
+        least = {"max_epochs": 1, "validate_every": 1, "patience": 1, "gradient_clip": 0, "threads": 0, "processes": 1}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ConfigError(f"trainer.{name} is {getattr(self, name)}; expected at least {bound}")
         if self.accelerator == "gpu" and not torch.cuda.is_available():
             raise ConfigError("trainer.accelerator is gpu and torch finds none; use auto or cpu")
+        if self.launcher not in ("local", "ray"):
+            raise ConfigError(f"trainer.launcher is {self.launcher!r}; expected local or ray")
+        if self.on_gpus and self.processes > torch.cuda.device_count():
+            raise ConfigError(
+                f"trainer.processes is {self.processes} and torch finds {torch.cuda.device_count()} GPUs; "
+                "each process needs one of its own, or trainer.accelerator=cpu"
+            )
 
-    def build(self, run_dir: Path, callbacks: list[pl.Callback], loggers: list[Logger]) -> pl.Trainer:
+    @property
+    def on_gpus(self) -> bool:
+        """Return whether the processes train on GPUs."""
+        return self.accelerator != "cpu" and torch.cuda.is_available()
+
+    def build(
+        self, run_dir: Path, callbacks: list[pl.Callback], loggers: list[Logger], place: Place = ALONE
+    ) -> pl.Trainer:
         """Return the trainer. Checkpoints and validation are callbacks of ours, so Lightning's are off."""
         _silence_by_design()
         if self.threads:
@@ -66,7 +85,8 @@ class TrainerSettings:
             default_root_dir=run_dir,
             max_epochs=self.max_epochs,
             accelerator=self.accelerator,
-            devices=1,
+            devices=place.world_size,
+            strategy=strategy_of(place),
             precision=choose(self.precision),
             gradient_clip_val=self.gradient_clip or None,
             callbacks=[*callbacks, *bar],

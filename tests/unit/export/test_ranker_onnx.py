@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ranker_worlds import CLICK, PURCHASE, VALUE, make_inputs, make_ranker
 
 from retrank.contract.errors import BundleError
-from retrank.export.ranker_to_onnx import RANKER_OUTPUT, export_ranker, run_ranker
+from retrank.contract.ranker_spec import RANKER_OUTPUT
+from retrank.export.ranker_to_onnx import export_ranker, run_ranker
 from retrank.export.to_onnx import OPSET, open_encoder
 from retrank.models.ranker import Ranker, RankerInputs
 

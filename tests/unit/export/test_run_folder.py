@@ -15,6 +15,7 @@ from retrank.contract.errors import BundleError, GateError, SourceError
 from retrank.data import ingest
 from retrank.data.store import EventStore
 from retrank.export import assemble
+from retrank.metrics.case_ranks import SavedRanks
 from retrank.training import fit
 
 NUM_USERS, NUM_ITEMS, LENGTH = 60, 30, 8
@@ -99,3 +100,21 @@ def test_an_unfinished_run_is_refused_by_file(trained: Path, tmp_path: Path, nam
         (run_dir / name).write_text(content)
     with pytest.raises(SourceError, match=name.replace(".", r"\.")):
         _export(run_dir, tmp_path / "out")
+
+
+def test_the_card_of_a_real_run_has_its_figures(trained: Path, sealed: VerifiedBundle) -> None:
+    card, report = sealed.path(bundle.MODEL_CARD).read_text(), json.loads((trained / "report.json").read_text())
+    assert f"**{report['metrics']['ndcg@10']:.4f}**" in card
+    assert f"{report['num_cases']:,} test cases" in card
+    assert "max_length: 6" in card
+    assert json.loads((trained / "run_card.json").read_text())["created_at"] in card
+
+
+def test_ranks_of_other_data_are_refused(trained: Path, tmp_path: Path) -> None:
+    spoiled = tmp_path / "run"
+    shutil.copytree(trained, spoiled)
+    saved = SavedRanks.load(spoiled / "ranks.npz")
+    saved.ranks.save(spoiled / "ranks.npz", data_hash="other", protocol=saved.protocol)
+    with pytest.raises(SourceError, match="ranks on data other"):
+        _export(spoiled, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -94,7 +94,7 @@ def test_a_ranker_that_fails_leaves_retrieval_scores(
 ) -> None:
     second = recommender.runtime.second
     assert isinstance(second, SecondStage)
-    broken = replace(recommender.runtime, second=replace(second, session=_Broken()))  # type: ignore[arg-type]  # any session
+    broken = replace(recommender.runtime, second=replace(second, session=_Broken()))
     slate = Recommender(broken, PipelineSettings(), now=lambda: NOW).recommend(RecommendRequest(user_id="u1", k=5))
     assert slate.degraded.reasons == ["ranker_failed"]
     assert len(slate.items) == 5

@@ -13,7 +13,7 @@ from retrank.training.calibrate import fit_calibration
 
 Floats = NDArray[np.float64]
 
-LAWS: dict[str, tuple[Callable[[Floats], Floats], float]] = {
+LAWS: dict[str, tuple[Callable[[Floats], NDArray[np.floating]], float]] = {
     "over-confident": (lambda logits: expit(logits / 3), 0.0),
     "over-confident and rare": (lambda logits: expit(logits / 3 - 2.5), -2.0),
     "too low": (lambda logits: expit(logits + 2), -3.0),

@@ -15,7 +15,7 @@ from typing import Any
 
 from retrank.config import instantiate
 from retrank.contract.errors import ConfigError
-from retrank.data.splits import GlobalTemporal, Split
+from retrank.data.splits import GlobalTemporal, Split, split_store
 from retrank.data.store import EventStore
 from retrank.training import fit
 from retrank.training.checkpoint import load_model
@@ -58,7 +58,7 @@ def open_retriever(run_dir: Path, store: EventStore) -> Retriever:
             "from what happened after the retriever was trained"
         )
     ends_at, test_at = rule.cuts(store.sequences)
-    return Retriever(ModelScorer(model), config, rule(store.sequences), ends_at, test_at)  # type: ignore[arg-type]  # any module that was trained
+    return Retriever(ModelScorer(model), config, split_store(config["split"], store), ends_at, test_at)  # type: ignore[arg-type]  # any module that was trained
 
 
 def train_past(retriever: Retriever, share: float, run_dir: Path) -> Path:
