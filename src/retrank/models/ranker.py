@@ -1,5 +1,6 @@
 """The second stage: how likely each candidate of a request is to be clicked, bought, and for how much."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, cast
 
@@ -224,5 +225,4 @@ def both(logit: torch.Tensor, conditional: torch.Tensor) -> torch.Tensor:
 def _direction(vectors: torch.Tensor) -> torch.Tensor:
     """Scale vectors to components of size 1, which nets start well with; zero stays zero."""
     unit: torch.Tensor = F.normalize(vectors, dim=-1)
-    scaled: torch.Tensor = unit * float(vectors.shape[-1]) ** 0.5
-    return scaled
+    return unit * math.sqrt(vectors.shape[-1])

@@ -98,7 +98,7 @@ def test_uncertainty_settles_where_theory_says() -> None:
         optimiser.zero_grad()
         value = loss(raw, labels, EVERY)
         value.backward()
-        return float(value)
+        return float(value.detach())
 
     optimiser.step(closure)  # type: ignore[no-untyped-call]
     terms = loss.terms(raw, labels, EVERY)

@@ -19,7 +19,7 @@ LAWS: dict[str, tuple[Callable[[Floats], NDArray[np.floating]], float]] = {
     "too low": (lambda logits: expit(logits + 2), -3.0),
     "no line at all": (lambda logits: 0.1 + 0.6 * expit(4 * logits), 0.0),
     "nothing to know": (lambda logits: np.full(len(logits), 0.2), 0.0),
-    "certain": (lambda logits: (logits > 0) * 1.0, 0.0),
+    "certain": (lambda logits: (logits > 0).astype(np.float64), 0.0),
 }
 
 
