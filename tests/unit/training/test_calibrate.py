@@ -23,7 +23,7 @@ LAWS: dict[str, tuple[Callable[[Floats], NDArray[np.floating]], float]] = {
 }
 
 
-def draw(law: Callable[[Floats], Floats], middle: float, rows: int, seed: int) -> tuple[Floats, Floats]:
+def draw(law: Callable[[Floats], NDArray[np.floating]], middle: float, rows: int, seed: int) -> tuple[Floats, Floats]:
     generator = np.random.default_rng(seed)
     logits = generator.normal(middle, 3, rows)
     return logits, (generator.random(rows) < law(logits)).astype(np.float64)
