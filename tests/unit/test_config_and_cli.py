@@ -20,7 +20,8 @@ def test_every_root_composes(root: str) -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_resolves(experiment: str) -> None:
-    assert resolve(compose("train", [f"experiment={experiment}"]))
+    for_any_store = ["store=anywhere"] if experiment == "auto" else []
+    assert resolve(compose("train", [f"experiment={experiment}", *for_any_store]))
 
 
 GROUPS = [
