@@ -115,13 +115,15 @@ def load_model(run_dir: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
     checkpoint = read(run_dir / CHECKPOINTS / BEST)
     model: torch.nn.Module = instantiate(config["model"])(num_items=checkpoint[IDENTITY_KEY]["num_items"])
     try:
-        model.load_state_dict(_fixed_arrays(checkpoint) | checkpoint[EMA_KEY])
+        model.load_state_dict(averaged_state(checkpoint))
     except RuntimeError as error:
         raise TrainingError(f"{run_dir}: best checkpoint does not fit the model of {CONFIG}: {error}") from error
     return model.eval(), config
 
 
-def _fixed_arrays(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the model's raw state; averages, which exist of weights alone, replace its weights."""
+def averaged_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the state of the model in a checkpoint: averaged weights, and arrays that training never changes."""
     saved = checkpoint["state_dict"].items()
-    return {name.removeprefix(_MODEL): value for name, value in saved if name.startswith(_MODEL)}
+    raw = {name.removeprefix(_MODEL): value for name, value in saved if name.startswith(_MODEL)}
+    averaged: dict[str, torch.Tensor] = checkpoint[EMA_KEY]
+    return raw | averaged

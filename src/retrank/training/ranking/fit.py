@@ -28,7 +28,7 @@ from retrank.training.loggers import Loggers
 from retrank.training.ranking import page
 from retrank.training.ranking.evaluate import assess
 from retrank.training.ranking.heads import HeadSettings, marks_of
-from retrank.training.ranking.load import ROTATION, SPEC, averaged_weights, build, spec_of
+from retrank.training.ranking.load import ROTATION, SPEC, build, spec_of
 from retrank.training.ranking.module import RankingData, RankingModule
 from retrank.training.ranking.prepared import Prepared
 from retrank.training.ranking.ranks import candidate_ranks
@@ -155,7 +155,7 @@ def train(
     identity = {"data_hash": store.facts.data_hash, **shape._asdict(), **{name: config[name] for name in _IDENTITY}}
     trainer = trainer_settings.build(run_dir, [ema, selection, Identity(identity)], loggers.build(run_dir))
     trainer.fit(RankingModule(model, loss, instantiate(config["optim"])), datamodule=data)
-    model.load_state_dict(averaged_weights(folder / checkpoint.BEST))
+    model.load_state_dict(checkpoint.averaged_state(checkpoint.read(folder / checkpoint.BEST)))
     return model.eval(), selection
 
 

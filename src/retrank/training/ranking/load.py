@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from numpy.typing import NDArray
 
@@ -33,7 +32,7 @@ def load_ranker(run_dir: Path) -> tuple[Ranker, RankerSpec, NDArray[np.float32],
     identity = found[checkpoint.IDENTITY_KEY]
     heads = [HeadSettings(**head) for head in config["heads"]]
     model = build(config, (identity["num_features"], identity["vector_width"]), heads)
-    model.load_state_dict(averaged_weights(run_dir / checkpoint.CHECKPOINTS / checkpoint.BEST))
+    model.load_state_dict(checkpoint.averaged_state(found))
     spec = RankerSpec.model_validate_json((run_dir / SPEC).read_text(encoding="utf-8"))
     return model.eval(), spec, np.load(run_dir / ROTATION, allow_pickle=False), config
 
@@ -55,13 +54,3 @@ def spec_of(config: Mapping[str, Any], heads: list[HeadSettings], settings: Sour
         numbers=tuple(settings.numbers),
         heads=tuple(HeadSpec(**vars(head.head), weight=head.weight) for head in heads),
     )
-
-
-def averaged_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Return the state of a ranker: buffers as they are (bins never change in training), weights averaged."""
-    found = checkpoint.read(path)
-    saved: dict[str, torch.Tensor] = {
-        name.removeprefix("model."): value for name, value in found["state_dict"].items() if name.startswith("model.")
-    }
-    averaged: dict[str, torch.Tensor] = found[checkpoint.EMA_KEY]
-    return saved | averaged
