@@ -1,8 +1,8 @@
 """Let Ray Train start the training processes; a worker that dies is replaced and goes on from the last checkpoint.
 
 Ray starts on this host without dashboard, with as many CPUs as there are workers, unless RAY_ADDRESS names a cluster.
-Its own processes listen on every interface (seen with Ray 2.60): mind the firewall. All workers must see the run folder,
-as on one host or a shared file system: rank 0 writes checkpoints, logs and the answer there.
+Its own processes listen on every interface (seen with Ray 2.60): mind the firewall. All workers must see the run
+folder, as on one host or a shared file system: rank 0 writes checkpoints, logs and the answer there.
 """
 
 import json
