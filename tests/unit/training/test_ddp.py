@@ -110,8 +110,9 @@ def test_a_loss_that_diverges_in_a_process_is_told_as_in_one(configure: Configur
 
 
 @pytest.mark.slow
-def test_the_model_that_reads_times_trains_in_two_processes(configure: Configure) -> None:
-    fit.learn(configure("hstu", *TWO, "model=hstu", "model.max_length=8", "trainer.max_epochs=1"), say=quiet)
+def test_another_model_trains_in_two_processes_too(configure: Configure) -> None:
+    hstu = ("model=hstu", "model.time_bias=false", "trainer.max_epochs=1")
+    fit.learn(configure("hstu", *TWO, *hstu), say=quiet)
 
 
 @pytest.mark.slow
@@ -125,6 +126,6 @@ def test_a_signal_ends_all_processes(ring_store: Path, tmp_path: Path) -> None:
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    assert process.stderr is not None
-    assert f"interrupted by SIGTERM; continue with the same settings and ckpt={run_dir}" in process.stderr.read()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert f"interrupted by SIGTERM; continue with the same settings and ckpt={run_dir}" in said

@@ -1,8 +1,8 @@
 """Let Ray Train start the training processes; a worker that dies is replaced and goes on from the last checkpoint.
 
-Ray runs on the loopback interface without dashboard, with as many CPUs as there are workers, unless RAY_ADDRESS names
-a cluster. All workers must see the run folder, as on one host or a shared file system: rank 0 writes checkpoints, logs
-and the answer there, just as without Ray.
+Ray starts on this host without dashboard, with as many CPUs as there are workers, unless RAY_ADDRESS names a cluster.
+Its own processes listen on every interface (seen with Ray 2.60): mind the firewall. All workers must see the run
+folder, as on one host or a shared file system: rank 0 writes checkpoints, logs and the answer there.
 """
 
 import json
@@ -68,7 +68,7 @@ def launch_on_ray(work: Work, processes: int, run_dir: Path, *, gpus: bool) -> d
 
 def _connect(ray: Any, processes: int, *, gpus: bool) -> None:
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True)
+        ray.init(log_to_driver=False)
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     start = partial(
@@ -78,8 +78,8 @@ def _connect(ray: Any, processes: int, *, gpus: bool) -> None:
         num_gpus=processes if gpus else 0,
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE_BYTES,
-        _node_ip_address="127.0.0.1",
         logging_level=logging.ERROR,
+        log_to_driver=False,  # what matters comes back as the answer or in the error; the rest is Ray on itself
     )
     try:
         start()
