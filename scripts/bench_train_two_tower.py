@@ -4,7 +4,7 @@
 
 All read the same histories: 200,000 users, 100,000 items drawn by Zipf's law, 32 events each. Every event but the last
 is answered by the next one, so a batch of 32 or 128 users makes 1,024 or 4,096 pairs. All have the same parts: width
-64, two attention blocks with two heads as the query tower; item vectors from id and one category, bent by a SwiGLU of
+64, two classic attention blocks with two heads as the query tower; item vectors from id and one category, bent by a SwiGLU of
 width 64; in-batch softmax with accidental hits masked; AdamW. retrank also corrects by logQ and estimates frequencies.
 
 Each contestant is a process of its own. They take turns round by round, so that what else the machine does meets all of
@@ -134,7 +134,7 @@ def retrank(batch_size: int) -> Step:
     codes = (1 + categories()[:, None]).astype(np.int32)
     codes[0] = 0
     content = ContentArrays(codes, np.zeros((NUM_ITEMS + 1, 0), np.int32), NUM_CATEGORIES, 0)
-    history = partial(SASRec, num_blocks=BLOCKS, num_heads=HEADS)
+    history = partial(SASRec, num_blocks=BLOCKS, num_heads=HEADS, flavour="classic")
     model = TwoTower(
         NUM_ITEMS, history=history, content=content, max_length=LENGTH, width=WIDTH, dropout=DROPOUT, similarity="dot"
     ).train()
