@@ -4,8 +4,9 @@
 
 All read the same histories: 200,000 users, 100,000 items drawn by Zipf's law, 32 events each. Every event but the last
 is answered by the next one, so a batch of 32 or 128 users makes 1,024 or 4,096 pairs. All have the same parts: width
-64, two classic attention blocks with two heads as the query tower; item vectors from id and one category, bent by a SwiGLU of
-width 64; in-batch softmax with accidental hits masked; AdamW. retrank also corrects by logQ and estimates frequencies.
+64, two classic attention blocks with two heads as the query tower; item vectors from id and one category, bent by a
+SwiGLU of width 64; in-batch softmax with accidental hits masked; AdamW. retrank also corrects by logQ and estimates how
+often an item is a target; it moves the rows of the item table that a step touched, the others move all of them.
 
 Each contestant is a process of its own. They take turns round by round, so that what else the machine does meets all of
 them, and say how long a step took; the median of all rounds counts. Data loading is part of a step.
