@@ -112,7 +112,10 @@ def contest(args: argparse.Namespace) -> None:
 def histories() -> np.ndarray[Any, np.dtype[np.int64]]:
     """`[U, 33]` item rows 1..N, popular ones often."""
     draws = np.random.default_rng(0).random((NUM_USERS, LENGTH + 1))
-    return np.minimum(np.exp(draws * np.log(NUM_ITEMS)), NUM_ITEMS).astype(np.int64)
+    rows: np.ndarray[Any, np.dtype[np.int64]] = np.minimum(np.exp(draws * np.log(NUM_ITEMS)), NUM_ITEMS).astype(
+        np.int64
+    )
+    return rows
 
 
 def categories() -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -171,7 +174,7 @@ def torch_loop(batch_size: int) -> Step:
             layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, DROPOUT, batch_first=True, norm_first=True)
             self.history = nn.TransformerEncoder(layer, BLOCKS, enable_nested_tensor=False)
             self.gate, self.up, self.down = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
-            self.register_buffer("kind_of", torch.from_numpy(categories()))
+            self.kind_of = torch.from_numpy(categories())
 
         def forward(self, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             future = nn.Transformer.generate_square_subsequent_mask(LENGTH)
