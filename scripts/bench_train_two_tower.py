@@ -87,7 +87,7 @@ def answer(process: "subprocess.Popen[str]") -> dict[str, float]:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise SystemExit(f"a contestant ended early: {process.args}")
+        raise SystemExit(f"a contestant ended early: {process.args!r}")
     found: dict[str, float] = json.loads(line)
     return found
 
