@@ -4,8 +4,9 @@
 
 All read the same histories: 200,000 users, 100,000 items drawn by Zipf's law, 32 events each. Every event but the last
 is answered by the next one, so a batch of 32 or 128 users makes 1,024 or 4,096 pairs. All have the same parts: width
-64, two attention blocks with two heads as the query tower; item vectors from id and one category, bent by a SwiGLU of
-width 64; in-batch softmax with accidental hits masked; AdamW. retrank also corrects by logQ and estimates frequencies.
+64, two classic attention blocks with two heads as the query tower; item vectors from id and one category, bent by a
+SwiGLU of width 64; in-batch softmax with accidental hits masked; AdamW. retrank also corrects by logQ and estimates how
+often an item is a target; it moves the rows of the item table that a step touched, the others move all of them.
 
 Each contestant is a process of its own. They take turns round by round, so that what else the machine does meets all of
 them, and say how long a step took; the median of all rounds counts. Data loading is part of a step.
@@ -86,7 +87,7 @@ def answer(process: "subprocess.Popen[str]") -> dict[str, float]:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise SystemExit(f"a contestant ended early: {process.args}")
+        raise SystemExit(f"a contestant ended early: {process.args!r}")
     found: dict[str, float] = json.loads(line)
     return found
 
@@ -111,7 +112,10 @@ def contest(args: argparse.Namespace) -> None:
 def histories() -> np.ndarray[Any, np.dtype[np.int64]]:
     """`[U, 33]` item rows 1..N, popular ones often."""
     draws = np.random.default_rng(0).random((NUM_USERS, LENGTH + 1))
-    return np.minimum(np.exp(draws * np.log(NUM_ITEMS)), NUM_ITEMS).astype(np.int64)
+    rows: np.ndarray[Any, np.dtype[np.int64]] = np.minimum(np.exp(draws * np.log(NUM_ITEMS)), NUM_ITEMS).astype(
+        np.int64
+    )
+    return rows
 
 
 def categories() -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -134,7 +138,7 @@ def retrank(batch_size: int) -> Step:
     codes = (1 + categories()[:, None]).astype(np.int32)
     codes[0] = 0
     content = ContentArrays(codes, np.zeros((NUM_ITEMS + 1, 0), np.int32), NUM_CATEGORIES, 0)
-    history = partial(SASRec, num_blocks=BLOCKS, num_heads=HEADS)
+    history = partial(SASRec, num_blocks=BLOCKS, num_heads=HEADS, flavour="classic")
     model = TwoTower(
         NUM_ITEMS, history=history, content=content, max_length=LENGTH, width=WIDTH, dropout=DROPOUT, similarity="dot"
     ).train()
@@ -170,7 +174,7 @@ def torch_loop(batch_size: int) -> Step:
             layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, DROPOUT, batch_first=True, norm_first=True)
             self.history = nn.TransformerEncoder(layer, BLOCKS, enable_nested_tensor=False)
             self.gate, self.up, self.down = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
-            self.register_buffer("kind_of", torch.from_numpy(categories()))
+            self.kind_of = torch.from_numpy(categories())
 
         def forward(self, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             future = nn.Transformer.generate_square_subsequent_mask(LENGTH)

@@ -51,7 +51,7 @@ def target_and_negative_logits(
     own = torch.zeros_like(negative, dtype=torch.bool)
     for column in targets.T:  # one at a time: [T, K, M] would dwarf the logits
         own |= column[:, None] == negative_rows
-    return positive, negative.masked_fill(own, float("-inf"))
+    return positive, negative.masked_fill_(own, float("-inf"))
 
 
 def _wide(values: torch.Tensor) -> torch.Tensor:
