@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from retrank.contract.bundle import FILES, MANIFEST
+from retrank.contract.bundle import FILES, MANIFEST, RANKER_FILES
 from retrank.contract.manifest import (
     FORMAT_VERSION,
     DataFacts,
@@ -14,6 +14,7 @@ from retrank.contract.manifest import (
     IndexFacts,
     Manifest,
     MetricFacts,
+    RankerFacts,
     SealedFile,
 )  # fmt: skip
 from retrank.export.gates import Gates
@@ -21,12 +22,14 @@ from retrank.export.gates import Gates
 PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text()
 
 
-@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+@pytest.mark.parametrize("name", [*FILES, *RANKER_FILES, MANIFEST])
 def test_every_file_is_described(name: str) -> None:
     assert f"`{name}`" in PAGE
 
 
-@pytest.mark.parametrize("record", [Manifest, DataFacts, EncoderFacts, IndexFacts, MetricFacts, SealedFile])
+@pytest.mark.parametrize(
+    "record", [Manifest, DataFacts, EncoderFacts, IndexFacts, MetricFacts, RankerFacts, SealedFile]
+)
 def test_every_field_is_described(record: type[BaseModel]) -> None:
     assert [name for name in record.model_fields if f"`{name}`" not in PAGE] == []
 

@@ -21,27 +21,31 @@ def test_every_root_composes(root: str) -> None:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_resolves(experiment: str) -> None:
     for_any_store = ["store=anywhere"] if experiment == "auto" else []
-    assert resolve(compose("train", [f"experiment={experiment}", *for_any_store]))
+    if experiment.endswith("_ranker"):
+        assert resolve(compose("rank", [f"experiment={experiment}", "run=anywhere"]))
+    else:
+        assert resolve(compose("train", [f"experiment={experiment}", *for_any_store]))
 
 
 GROUPS = [
     *(("train", group) for group in ("split", "model", "loss", "optim", "trainer", "logger", "experiment")),
     ("ingest", "data"), ("sweep", "sweep"), ("evaluate", "split"), ("export", "index"), ("export", "sealing"),
-    ("serve", "serving"),
+    ("serve", "serving"), ("rank", "sources"), ("rank", "second_stage@ranker"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("root", "group"), GROUPS)
 def test_every_choice_of_a_group_composes(root: str, group: str) -> None:
-    choices = sorted(path.stem for path in (configs_dir() / group).glob("*.yaml"))
+    choices = sorted(path.stem for path in (configs_dir() / group.partition("@")[0]).glob("*.yaml"))
     assert choices
     for choice in choices:
-        assert compose(root, [f"{group}={choice}"])
+        of = "rank" if choice.endswith("_ranker") else root
+        assert compose(of, [f"{group}={choice}"])
 
 
 def test_every_group_belongs_to_a_root() -> None:
     folders = {path.name for path in configs_dir().iterdir() if path.is_dir()}
-    assert folders - {group for _, group in GROUPS} == {"paths"}
+    assert folders - {group.partition("@")[0] for _, group in GROUPS} == {"paths"}
 
 
 @pytest.mark.parametrize("root", ROOTS)

@@ -7,7 +7,7 @@ from retrank.contract.errors import ConfigError
 from retrank.data.ingest import run
 
 DATASETS = sorted(path.stem for path in (configs_dir() / "data").glob("*.yaml"))
-SPLITS = sorted(path.stem for path in (configs_dir() / "split").glob("*.yaml"))
+SPLITS = sorted({path.stem for path in (configs_dir() / "split").glob("*.yaml")} - {"from_data"})
 
 
 def overrides(name: str) -> list[str]:

@@ -244,7 +244,7 @@ def test_every_movielens_release_is_fetched_and_ingested_by_name(
     server.files[f"/{release}.zip"] = _zip(tmp_path / "made.zip", packed)  # type: ignore[arg-type]  # bytes are allowed
     server.cut_after = [50]
     reader = MovieLens(release, release, str(tmp_path / "downloads"), server.url)
-    store = ingest(reader, tmp_path / "store")
+    store = ingest(reader, tmp_path / "store", items_without_events=False)
     assert (store.users.ids, store.items.ids) == (["1", "2"], ["10", "20"])
     assert [rows.tolist() for rows in store.sequences] == [[2, 1], [1]]
     assert store.values is not None
@@ -253,7 +253,7 @@ def test_every_movielens_release_is_fetched_and_ingested_by_name(
         "item_id": ["10", "20"], "title": ["Café: a tale (1995)", "Two (1996)"], "genres": genres,
     }  # fmt: skip
     requests = len(server.ranges)
-    ingest(reader, tmp_path / "store")
+    ingest(reader, tmp_path / "store", items_without_events=False)
     assert len(server.ranges) == requests
 
 

@@ -75,4 +75,4 @@ def test_steps_cannot_go_backwards() -> None:
 def test_candidates_of_several_sources_are_united() -> None:
     both = Candidates.none().add(np.array([5, 2, 0, -1]), "sequence").add(np.array([2, 9]), "popular")
     assert both.rows.tolist() == [2, 5, 9]
-    assert both.sources.tolist() == [0b101, 0b001, 0b100]
+    assert both.sources.tolist() == [0b1001, 0b0001, 0b1000]

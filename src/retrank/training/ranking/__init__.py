@@ -1,1 +1,0 @@
-"""Second stage: candidates of all sources, a blend of their scores, and a model that ranks them."""

@@ -74,7 +74,8 @@ def train_past(retriever: Retriever, share: float, run_dir: Path) -> Path:
     """
     config = copy.deepcopy(retriever.config)
     split = config["split"]
-    later = split["validation_share"] + split["test_share"]
+    rule: GlobalTemporal = instantiate(split)
+    later = rule.validation_share + rule.test_share
     if not 0 < share < 1 - later:
         raise ConfigError(
             f"past_share is {share}; expected above 0 and below {1 - later:.2f}, where the run's train ends"
