@@ -86,6 +86,7 @@ def train_past(retriever: Retriever, share: float, run_dir: Path) -> Path:
         "run_dir": str(run_dir),
         "ckpt": None,
         "baselines": False,
+        "item_content": config.get("item_content"),  # a setting that older runs did not have
     }
     if not (run_dir / fit.FINISHED).is_file():
         fit.run(config)
