@@ -37,6 +37,7 @@ def _write_shop(path: Path, *, num_users: int = 150, num_items: int = 40) -> Non
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_bringing_your_own_data_works_as_written(tmp_path: Path) -> None:
     _write_shop(tmp_path / "shop.csv")
     said = _follow("bring-your-own-data.md", tmp_path)

@@ -17,7 +17,12 @@ from train_bench.world import ml1m_like
 REQUIREMENTS = Path(bench_train.__file__).parent / "train_bench" / "requirements"
 
 
-@pytest.mark.parametrize("case", CASES)
+_QUICK = ("loader",)
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case in _QUICK else pytest.mark.slow) for case in CASES]
+)
 def test_a_case_runs_without_peers_and_says_what_it_measured(case: str, tmp_path: Path) -> None:
     report = tmp_path / "training.md"
     bench_train.main(
