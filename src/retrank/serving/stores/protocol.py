@@ -1,0 +1,144 @@
+"""What the service remembers between requests, whichever store keeps it.
+
+Every key lives in the namespace of a tenant. Item and user ids are raw strings here: a store outlives bundles, and rows
+belong to one bundle only. Every collection is bounded in size and in time. Methods are synchronous and quick (one round
+trip); they raise `StoreUnavailable` when the store cannot be reached in time, and nothing else of their own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from pydantic import JsonValue
+
+from retrank.contract.errors import RetrankError
+
+DEFAULT_TENANT = "default"
+
+
+class StoreUnavailable(RetrankError):  # noqa: N818  (a state, not a mistake)
+    """The store did not answer in time; what was asked may or may not have happened, and may be asked again."""
+
+
+class LiveEvent(NamedTuple):
+    """What a store keeps of an event: ids, kind, and microseconds since the Unix epoch, UTC."""
+
+    event_id: str
+    kind: str
+    item_id: str
+    time_us: int
+    session_id: str | None = None
+
+
+class PersonEvent(NamedTuple):
+    """An event and whose it is; `person` is made by `contract.events.person_key`."""
+
+    person: str
+    event: LiveEvent
+
+
+class Profile(NamedTuple):
+    """What is known of a person right now.
+
+    Attributes:
+        events: the newest ones, oldest first, each event once; of the person and of the session together.
+        seen: item id -> kind -> time in microseconds of the newest such event.
+    """
+
+    events: tuple[LiveEvent, ...]
+    seen: Mapping[str, Mapping[str, int]]
+
+
+class ItemChange(NamedTuple):
+    """The newest word on one item since the bundle was sealed.
+
+    Attributes:
+        item_id: whose.
+        version: grows with every change of the tenant's catalogue.
+        deleted, available: whether it may be shown.
+        attributes: display and filter attributes that replace those of the bundle, by name; None changes none.
+    """
+
+    item_id: str
+    version: int
+    deleted: bool
+    available: bool
+    attributes: Mapping[str, JsonValue] | None
+
+
+class Document(NamedTuple):
+    """A named piece of shared control state; version 0 means it was never written."""
+
+    version: int
+    value: JsonValue
+
+
+class Profiles(Protocol):
+    """Profiles, sessions and seen memory."""
+
+    def apply(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
+        """Apply events, each at most once per person and `event_id` within DEDUP_DAYS.
+
+        Returns:
+            One flag per event: True when it was new, False when it had been applied before.
+        """
+        ...
+
+    def known(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
+        """Tell which events were applied before; changes nothing."""
+        ...
+
+    def profile(self, tenant: str, person: str, session_id: str | None, now: float) -> Profile:
+        """Return what is known of a person and of the session at hand; empty for somebody new."""
+        ...
+
+    def export(self, tenant: str, person: str) -> Iterator[Mapping[str, JsonValue]]:
+        """Yield everything kept about a person."""
+        ...
+
+    def erase(self, tenant: str, person: str) -> int:
+        """Forget a person; returns how many entries went."""
+        ...
+
+
+class CatalogueOverlay(Protocol):
+    """Changes of items that take effect before the next bundle."""
+
+    def change_items(self, tenant: str, changes: Sequence[ItemChange]) -> int:
+        """Store changes (their `version` is ignored) and return the tenant's new version."""
+        ...
+
+    def item_changes(self, tenant: str, after: int) -> list[ItemChange]:
+        """Return the newest state of every item changed after a version, by increasing version."""
+        ...
+
+
+class Control(Protocol):
+    """Shared control state of all replicas: desired state as documents, and who is alive."""
+
+    def document(self, name: str) -> Document:
+        """Return a document; version 0 and None when there is none."""
+        ...
+
+    def write(self, name: str, value: JsonValue, expected: int) -> bool:
+        """Replace a document if its version is still `expected`; tell whether it was."""
+        ...
+
+    def beat(self, replica: str, status: JsonValue, ttl_s: float, now: float) -> None:
+        """Say that a replica is alive and what it runs, for `ttl_s` seconds."""
+        ...
+
+    def beats(self, now: float) -> dict[str, JsonValue]:
+        """Return the status of every replica that is alive."""
+        ...
+
+
+class StateStore(Profiles, CatalogueOverlay, Control, Protocol):
+    """One store for all of it."""
+
+    def ping(self) -> None:
+        """Return when the store answers."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
