@@ -76,7 +76,7 @@ def person_ttl_s(settings: StateSettings) -> float:
     return max(settings.events_ttl_s, settings.seen_ttl_s, settings.session_ttl_s, DEDUP_S)
 
 
-def tag(kind: Literal["person", "session"], tenant: str, name: str) -> str:
+def tag(kind: Literal["person", "session", "catalogue"], tenant: str, name: str) -> str:
     """Return the name under which something is kept: a hash, so that it has one length and shows no id.
 
     It hides nothing from somebody who can guess the id.
