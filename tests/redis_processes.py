@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ def need_redis() -> None:
 
 
 @contextmanager
-def running_redis(folder: Path, *options: str, port: int = 0) -> Iterator[RedisProcess]:
+def running_redis(folder: Path, *options: str, port: int = 0, password: str | None = None) -> Iterator[RedisProcess]:
     """Run one server until the end of the block."""
     need_redis()
     port = port or _free_port()
@@ -60,7 +60,7 @@ def running_redis(folder: Path, *options: str, port: int = 0) -> Iterator[RedisP
     quiet = ["--save", "", "--appendonly", "no", "--loglevel", "warning", "--logfile", f"redis-{port}.log"]
     server = RedisProcess(subprocess.Popen([*command, *quiet, *options]), port)
     try:
-        _until(lambda client: client.ping(), port)
+        _until(lambda client: client.ping(), port, password)
         yield server
     finally:
         server.stop()
@@ -75,14 +75,15 @@ def running_cluster(folder: Path, num_nodes: int = 3) -> Iterator[list[RedisProc
             port = _free_port()
             options = ["--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{port}.conf"]
             bus = ["--cluster-port", str(_free_port()), "--cluster-node-timeout", "2000"]
+            bus += ["--cluster-require-full-coverage", "no"]
             nodes.append(stack.enter_context(running_redis(folder, *options, *bus, port=port)))
         for index, node in enumerate(nodes):
-            with Redis(port=node.port, decode_responses=True) as client:
+            with Redis(host="127.0.0.1", port=node.port, decode_responses=True) as client:
                 first, last = (_SLOTS * step // num_nodes for step in (index, index + 1))
                 client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last - 1)
                 client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
         for node in nodes[1:]:
-            with Redis(port=nodes[0].port) as client:
+            with Redis(host="127.0.0.1", port=nodes[0].port) as client:
                 client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, _bus_port(node))
         for node in nodes:
             _until(lambda client: _whole(client, num_nodes), node.port)
@@ -90,7 +91,7 @@ def running_cluster(folder: Path, num_nodes: int = 3) -> Iterator[list[RedisProc
 
 
 def _bus_port(node: RedisProcess) -> int:
-    with Redis(port=node.port, decode_responses=True) as client:
+    with Redis(host="127.0.0.1", port=node.port, decode_responses=True) as client:
         return int(client.config_get("cluster-port")["cluster-port"])
 
 
@@ -100,12 +101,11 @@ def _whole(client: Redis, num_nodes: int) -> bool:
     return {"cluster_state:ok", f"cluster_known_nodes:{num_nodes}", f"cluster_size:{num_nodes}"} <= set(lines)
 
 
-def _until(answers: object, port: int) -> None:
-    assert callable(answers)
+def _until(answers: Callable[[Redis], object], port: int, password: str | None = None) -> None:
     give_up_at = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            with Redis(port=port, decode_responses=True) as client:
+            with Redis(host="127.0.0.1", port=port, password=password, decode_responses=True) as client:
                 if answers(client):
                     return
         except (RedisError, OSError):

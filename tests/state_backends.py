@@ -8,7 +8,7 @@ from redis import Redis
 from redis_processes import RedisProcess
 
 from retrank.serving.stores.open_store import open_store
-from retrank.serving.stores.protocol import StateStore
+from retrank.serving.stores.protocol import PersonEvent, StateStore
 from retrank.serving.stores.settings import StateSettings
 
 
@@ -40,3 +40,26 @@ class Backend:
     def close(self) -> None:
         for store in self.opened:
             store.close()
+
+
+def apply_one_by_one(settings: StateSettings, events: list[PersonEvent], now: float) -> list[bool]:
+    """Apply events one call each, as a process of its own would; tell which were new."""
+    store = open_store(settings)
+    try:
+        return [flag for event in events for flag in store.apply("shop", [event], now)]
+    finally:
+        store.close()
+
+
+def write_numbers(settings: StateSettings, numbers: list[int]) -> None:
+    """Append numbers to a shared document, each as often as it takes."""
+    store = open_store(settings)
+    try:
+        for number in numbers:
+            while True:
+                before = store.document("numbers")
+                value = [*before.value, number] if isinstance(before.value, list) else [number]
+                if store.write("numbers", value, before.version):
+                    break
+    finally:
+        store.close()

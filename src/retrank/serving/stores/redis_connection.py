@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 from redis.retry import Retry
 
 from retrank.contract.errors import ConfigError
 from retrank.serving.stores.protocol import StoreUnavailable
-from retrank.serving.stores.redis_scripts import ALL, Script
+from retrank.serving.stores.redis_scripts import Script
 
 _CLUSTER = "+cluster"
 
@@ -25,11 +25,12 @@ class Call(NamedTuple):
     keys: tuple[str, ...]
     arguments: tuple[str | int | float, ...] = ()
 
-    def words(self) -> tuple[Any, ...]:
-        """Return what is sent."""
-        if isinstance(self.command, Script):
-            return "EVALSHA", self.command.sha, len(self.keys), *self.keys, *self.arguments
-        return self.command, *self.keys, *self.arguments
+    def words(self, *, with_text: bool = False) -> tuple[Any, ...]:
+        """Return what is sent: the name of a script, or its text."""
+        if isinstance(self.command, str):
+            return self.command, *self.keys, *self.arguments
+        which = ("EVAL", self.command.text) if with_text else ("EVALSHA", self.command.sha)
+        return *which, len(self.keys), *self.keys, *self.arguments
 
 
 class Connection:
@@ -66,9 +67,8 @@ class Connection:
         client = self._connected()
         answers: list[Any] = self._guarded(lambda: _send(client, calls))
         missing = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if missing:  # a new or restarted server; scripts run once each, as those that failed did nothing
-            self._guarded(lambda: [client.script_load(script.text) for script in ALL])
-            again = self._guarded(lambda: _send(client, [calls[index] for index in missing]))
+        if missing:  # a new or restarted server, where they did nothing; it remembers a text it has run
+            again = self._guarded(lambda: _send(client, [calls[index] for index in missing], with_text=True))
             for index, answer in zip(missing, again, strict=True):
                 answers[index] = answer
         for answer in answers:
@@ -123,7 +123,7 @@ class Connection:
     def _guarded(self, action: Callable[[], Any]) -> Any:
         try:
             return action()
-        except (RedisError, OSError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             raise self._unavailable(error) from None
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
@@ -136,10 +136,10 @@ class Connection:
         )
 
 
-def _send(client: Redis | RedisCluster, calls: Sequence[Call]) -> list[Any]:
+def _send(client: Redis | RedisCluster, calls: Sequence[Call], *, with_text: bool = False) -> list[Any]:
     """Send calls as one pipeline. `execute_command` takes EVALSHA on a Cluster too, where the method is blocked."""
     with client.pipeline(transaction=False) as pipe:
         for call in calls:
-            pipe.execute_command(*call.words())
+            pipe.execute_command(*call.words(with_text=with_text))
         answers: list[Any] = pipe.execute(raise_on_error=False)
     return answers

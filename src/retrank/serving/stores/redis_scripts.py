@@ -167,5 +167,3 @@ for _, replica in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+
 end
 return found
 """)
-
-ALL = (LINK, JOIN, APPLY, ERASE, CHANGE_ITEMS, ITEM_CHANGES, FORGET_CHANGES, WRITE, BEAT, BEATS)
