@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pydantic import SecretStr
+from pydantic import JsonValue, SecretStr
 from redis import Redis
 from redis_processes import RedisProcess
 
@@ -58,7 +58,7 @@ def write_numbers(settings: StateSettings, numbers: list[int]) -> None:
         for number in numbers:
             while True:
                 before = store.document("numbers")
-                value = [*before.value, number] if isinstance(before.value, list) else [number]
+                value: JsonValue = [*before.value, number] if isinstance(before.value, list) else [number]
                 if store.write("numbers", value, before.version):
                     break
     finally:
