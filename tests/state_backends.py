@@ -23,7 +23,7 @@ class Backend:
     def of_redis(cls, servers: Sequence[RedisProcess]) -> "Backend":
         """Return an emptied server, or an emptied Cluster when there are several."""
         for server in servers:
-            with Redis(port=server.port) as client:
+            with Redis(host="127.0.0.1", port=server.port) as client:
                 client.flushall()
         url = servers[0].url
         return cls(url if len(servers) == 1 else url.replace("redis:", "redis+cluster:").removesuffix("/0"))

@@ -39,7 +39,7 @@ def test_sqlite_removes_expired_people_a_few_rows_with_every_write(tmp_path: Pat
         removed.append(before - rows())
     assert full > 1_900
     assert rows() == 5  # of the last event: id, event, seen, session, and the event in the session
-    assert max(removed) <= 500
+    assert max(removed) <= 500 + 100  # the session they share is trimmed as it is written
     store.close()
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM holder").fetchone()[0] == 2
@@ -50,8 +50,8 @@ def test_every_key_of_a_person_in_redis_expires_and_none_names_the_person(redis_
     backend = Backend.of_redis([redis_server])
     store = backend.open(events_ttl_s=50.0, seen_ttl_s=60.0, session_ttl_s=40.0)
     store.apply("shop", clicks("u:private", 3), NOW)
-    with Redis(port=redis_server.port, decode_responses=True) as client:
-        left_s = {str(key).rpartition(":")[2]: client.pttl(key) / 1_000 for key in client.keys()}  # type: ignore[operator]
+    with Redis(host="127.0.0.1", port=redis_server.port, decode_responses=True) as client:
+        left_s = {str(key).rpartition(":")[2]: client.pttl(key) / 1_000 for key in client}
         names = " ".join(map(str, client.keys()))
     backend.close()
     assert "private" not in names
@@ -64,7 +64,7 @@ def test_people_spread_over_a_cluster_and_each_stays_in_one_place(redis_cluster:
     backend.open().apply("shop", [event for n in range(30) for event in clicks(f"u:{n}", 1)], NOW)
     places: dict[str, set[int]] = {}
     for node in redis_cluster:
-        with Redis(port=node.port, decode_responses=True) as client:
+        with Redis(host="127.0.0.1", port=node.port, decode_responses=True) as client:
             for key in map(str, client.keys()):
                 places.setdefault(key.split(":")[1], set()).add(node.port)
     backend.close()
