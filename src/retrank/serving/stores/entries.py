@@ -23,6 +23,7 @@ Entry = tuple[int, str]
 
 DEDUP_S = DEDUP_DAYS * 86_400.0
 _MICROSECONDS = 1_000_000
+_TEXT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Bound(NamedTuple):
@@ -101,12 +102,12 @@ def event_entry(event: LiveEvent, owner: str | None = None) -> Entry:
     parts = [event.kind, event.item_id, event.session_id]
     if owner is not None:
         parts.append(owner)
-    return event.time_us, f"{event.event_id}\0{json.dumps(parts, ensure_ascii=False, separators=(',', ':'))}"
+    return event.time_us, f"{event.event_id}\0{_TEXT.encode(parts)}"
 
 
 def seen_entry(event: LiveEvent) -> Entry:
     """Return the entry of an event in `seen`."""
-    return event.time_us, json.dumps([event.item_id, event.kind], ensure_ascii=False, separators=(",", ":"))
+    return event.time_us, _TEXT.encode([event.item_id, event.kind])
 
 
 def read_events(entries: Iterable[Entry]) -> list[tuple[LiveEvent, str | None]]:
