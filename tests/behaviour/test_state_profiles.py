@@ -54,6 +54,14 @@ def test_the_same_id_from_two_people_is_two_events(store: StateStore) -> None:
     assert len(read(store, "u:ann", "s").events) == 2
 
 
+def test_a_repeated_id_counts_as_it_was_sent_first(store: StateStore) -> None:
+    changed = clicked("u:ann", "e1", item="other", session="s2")
+    assert store.apply(T, [clicked("u:ann", "e1", session="s1"), changed], NOW) == [True, False]
+    assert store.apply(T, [changed], NOW) == [False]
+    assert set(read(store, "u:ann").seen) == {"i"}
+    assert [ids(read(store, "a:other", name)) for name in ("s1", "s2")] == [["e1"], []]
+
+
 def test_an_id_is_remembered_for_seven_days(store: StateStore) -> None:
     store.apply(T, [clicked("u:ann", "e1")], NOW)
     event = [clicked("u:ann", "e1")]
