@@ -14,6 +14,7 @@ import platform
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,11 +38,12 @@ TENANT, NUM_ITEMS, SESSION_LENGTH, BATCH = "bench", 100_000, 10, 500
 
 
 NOTES = """
-Other work on the machine shows in p99 and in calls/s, so they say how bad it was at that time, not how good it can be;
-p50 and CPU time are the figures to compare. A profile is read with the session at hand: three sets in one statement or
-one pipeline. A call that applies 500 events counts as one. An event with a session is three
-round trips to Redis (which sessions, the session, the person) and one
-transaction in SQLite. KiB per person counts SQLite's file with its log, and `used_memory` of Redis.
+Look at the load average before anything else: with more work than cores, every round trip to a server on the same
+machine waits for the scheduler twice, and p50, p99 and calls/s are its figures more than the store's. CPU time suffers
+least. They do show that a click reached another client well within 100 ms even so. A profile is read with the session at
+hand: three sets in one statement or one pipeline. A call that applies 500 events counts as one. An event with a session
+is three round trips to Redis (which sessions, the session, the person) and one transaction in SQLite. KiB per person
+counts SQLite's file with its log, and `used_memory` of Redis.
 """
 
 
@@ -186,7 +188,8 @@ def report(places: Sequence[Place], world: World, num_calls: int) -> Iterator[st
     server = shutil.which("redis-server")
     words = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout if server else ""
     yield (
-        f"`python scripts/bench_stores.py`, {datetime.now(UTC):%Y-%m-%d}, {_cpu_name()}, load average "
+        f"`{' '.join(['python scripts/bench_stores.py', *sys.argv[1:]])}`, {datetime.now(UTC):%Y-%m-%d}, "
+        f"{_cpu_name()}, load average "
         f"{os.getloadavg()[0]:.1f} at the start, redis-py {version('redis')}, {' '.join(words.split()[:3])}. "
         f"{world.num_people:,} people with {world.events_each} events each, {num_calls:,} calls per figure, one "
         "client, one call at a time, servers on the same machine without persistence.\n"
