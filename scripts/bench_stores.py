@@ -40,10 +40,9 @@ TENANT, NUM_ITEMS, SESSION_LENGTH, BATCH = "bench", 100_000, 10, 500
 NOTES = """
 Look at the load average before anything else: with more work than cores, every round trip to a server on the same
 machine waits for the scheduler twice, and p50, p99 and calls/s are its figures more than the store's. CPU time suffers
-least. They do show that a click reached another client well within 100 ms even so. A profile is read with the session at
-hand: three sets in one statement or one pipeline. A call that applies 500 events counts as one. An event with a session
-is three round trips to Redis (which sessions, the session, the person) and one transaction in SQLite. KiB per person
-counts SQLite's file with its log, and `used_memory` of Redis.
+least. A profile is read with the session at hand: three sets in one statement or one pipeline. A call that applies 500
+events counts as one. An event with a session is three round trips to Redis (which sessions, the session, the person) and
+one transaction in SQLite. KiB per person counts SQLite's file with its log, and `used_memory` of Redis.
 """
 
 
