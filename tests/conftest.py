@@ -1,9 +1,11 @@
 """Fixtures and settings that more than one folder of tests needs."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from state_backends import Backend
 
 # The same examples every time, and no deadline: machines that run tests are shared.
 settings.register_profile("retrank", derandomize=True, deadline=None)
@@ -28,3 +30,11 @@ def ranked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ranked") / "bundles"
     ranked_world().assemble(root)
     return root
+
+
+@pytest.fixture(params=["sqlite"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    """An empty place for state, of every kind there is."""
+    found = Backend(f"sqlite:{tmp_path / 'state.sqlite'}")
+    yield found
+    found.close()
