@@ -1,12 +1,13 @@
 """Which records have reached the profiles, and the records of a writer that have not.
 
 Each writer's folder holds a file `applied` with a number: every record below it has been applied. It is replaced by
-rename without an fsync and may lag, which is harmless, because applying twice changes nothing. A folder without the file
+rename without an fsync and may lag, which is harmless, because applying twice changes nothing. A folder without it
 belongs to a writer that applies nothing (decisions, for instance).
 """
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from retrank.serving.events.folders import segments
@@ -65,14 +66,21 @@ class Backlog:
             if path != self._path:
                 self._path, self._position = path, 0
             reader = SegmentReader(path, self._position)
-            for raw in reader:
-                yield decode_event(raw), reader.position
+            with suppress(FileNotFoundError):  # compacted meanwhile, so every record of it has been applied
+                for raw in reader:
+                    yield decode_event(raw), reader.position
 
     def _paths(self) -> list[Path]:
         """Return the segments to read; those that end below what is wanted are left out."""
         found = segments(self.folder)
         if self._path is not None:
             return [path for path in found if path >= self._path]
-        starts = [next((decode_event(raw).n for raw in SegmentReader(path)), None) for path in found[1:]]
+        starts = [_first_number(path) for path in found[1:]]
         skipped = sum(1 for start in starts if start is not None and start <= self.below)
         return found[skipped:]
+
+
+def _first_number(path: Path) -> int | None:
+    with suppress(FileNotFoundError):
+        return next((decode_event(raw).n for raw in SegmentReader(path)), None)
+    return None

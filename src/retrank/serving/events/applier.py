@@ -24,8 +24,8 @@ from retrank.contract.errors import RetrankError
 from retrank.contract.events import EventReceipt
 from retrank.serving.events.applied import write_applied
 from retrank.serving.events.protocol import LogUnavailable
-from retrank.serving.events.recovery import Recovery
 from retrank.serving.events.records import Change
+from retrank.serving.events.recovery import Recovery
 from retrank.serving.stores.protocol import Profiles, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
@@ -248,7 +248,7 @@ class Applier:
             _LOG.warning("profile store is back and has every event")
 
     def _recover(self) -> None:
-        assert self._recovery is not None  # noqa: S101  (the caller asked)
+        assert self._recovery is not None
         with self._recovery.portion(_GROUP) as changes:
             self.tally.recovered += self._into_profiles(changes)
 

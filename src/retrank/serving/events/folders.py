@@ -1,9 +1,9 @@
 """Folders of the log: `<directory>/<stream>/<writer>/<number>.seg`, one folder per writer, held by a lock.
 
 A writer is one process at one time. It holds an exclusive `flock` on `lock` in its folder, which the kernel lets go
-when the process ends, however it ends (a child that was forked from it must have ended too): a folder whose lock is free
-belongs to a writer that is gone, and nobody will ever write there again. A folder appears under its name only once its
-lock is held.
+when the process ends, however it ends (a child that was forked from it must have ended too): a folder whose lock is
+free belongs to a writer that is gone, and nobody will ever write there again. A folder appears under its name only once
+its lock is held.
 """
 
 import fcntl

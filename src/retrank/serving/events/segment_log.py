@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 class SegmentOptions:
     """Bounds of a log; `settings.EventSettings` describes them. `keep_bytes` None keeps everything."""
 
-    segment_bytes: int = 64 << 20
+    segment_bytes: int = 32 << 20
     segment_age_s: float = 3_600.0
     linger_s: float = 0.001
     batch_bytes: int = 4 << 20

@@ -28,7 +28,7 @@ class EventSettings(BaseModel):
     kafka_options: Mapping[str, str] = Field(default={}, description="further options of librdkafka (TLS, SASL)")
     delivery_timeout_s: float = Field(default=10.0, gt=0, le=300, description="a broker must acknowledge by then")
     segment_bytes: int = Field(
-        default=64 * _MIB, ge=4_096, le=1_024 * _MIB, description="a segment is closed behind it"
+        default=32 * _MIB, ge=4_096, le=1_024 * _MIB, description="a segment is closed behind it"
     )
     segment_age_s: float = Field(default=3_600.0, gt=0, description="a segment is closed when it is that old")
     linger_ms: float = Field(default=1.0, ge=0, le=1_000, description="how long a group commit waits for company")
@@ -84,7 +84,7 @@ def open_log(settings: EventSettings, stream: str = "events") -> RecordLog:
                 further=settings.kafka_options,
             ),
         )
-    assert settings.directory is not None  # noqa: S101  (checked by the settings)
+    assert settings.directory is not None
     return SegmentLog(settings.directory / stream, segment_options(settings, stream), clock=time.time)
 
 
