@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from retrank.contract.events import EventBatch, EventReceipt
@@ -86,7 +87,7 @@ def closed(intake: Intake, size: int, *, seconds: float, under_way: int, seed: i
     done = 0
     lock = threading.Lock()
 
-    def finished(future: Future[EventReceipt], begun: float) -> None:
+    def finished(begun: float, future: Future[EventReceipt]) -> None:
         nonlocal done
         with lock:
             waits.append(time.perf_counter() - begun)
@@ -100,7 +101,7 @@ def closed(intake: Intake, size: int, *, seconds: float, under_way: int, seed: i
         if begun > end:
             slots.release()
             break
-        intake.begin(batch).add_done_callback(lambda future, begun=begun: finished(future, begun))
+        intake.begin(batch).add_done_callback(partial(finished, begun))
     for _ in range(under_way):
         slots.acquire()
     return done, waits
@@ -111,7 +112,7 @@ def opened(intake: Intake, size: int, *, seconds: float, events_s: float, seed: 
     done = 0
     lock = threading.Lock()
 
-    def finished(future: Future[EventReceipt], due: float) -> None:
+    def finished(due: float, future: Future[EventReceipt]) -> None:
         nonlocal done
         with lock:
             waits.append(time.perf_counter() - due)
@@ -125,7 +126,7 @@ def opened(intake: Intake, size: int, *, seconds: float, events_s: float, seed: 
         batch = next(made)
         time.sleep(max(0.0, due - time.perf_counter()))
         futures.append(intake.begin(batch))
-        futures[-1].add_done_callback(lambda future, due=due: finished(future, due))
+        futures[-1].add_done_callback(partial(finished, due))
     for future in futures:
         future.result()
     return done, waits
@@ -146,7 +147,8 @@ def measure(store: str, folder: Path, options: argparse.Namespace, size: int, ra
     else:
         done, waits = opened(intake, size, seconds=options.seconds, events_s=rate, seed=2)
     elapsed, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    assert intake.tally.store_failures == 0 and not intake.behind
+    assert not intake.behind
+    assert intake.tally.store_failures == 0
     intake.close()
     waits.sort()
     load = "closed" if rate is None else f"open, {rate:,.0f}/s"
@@ -201,18 +203,19 @@ def report(rows: list[Row], options: argparse.Namespace, disk_ms: float, busy: f
 `python scripts/bench_events.py --seconds {options.seconds:g}`
 
 {os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}. The median `fdatasync` of 4 KiB took
-{disk_ms:.2f} ms on this disk. Just before the run other processes used {busy:.0%} of the cores; the load generator and the
-intake shared what was left, in one process.
+{disk_ms:.2f} ms on this disk. Just before the run other processes used {busy:.0%} of the cores; the load generator and
+the intake shared what was left, in one process.
 
-Goal: at least {GOAL_EVENTS_S:,} events/s on two cores, acknowledged within {GOAL_P99_MS:g} ms in 99 of 100 cases. {said}
+Goal: at least {GOAL_EVENTS_S:,} events/s on two cores, acknowledged within {GOAL_P99_MS:g} ms in 99 of 100 cases.
+{said}
 
 | profile store | load | events per batch | events/s | wait p50 ms | wait p99 ms | CPU µs per event |
 |---|---|---|---|---|---|---|
 {table}
 
 *closed*: {options.under_way} batches under way, the next when one is acknowledged; its waits are those of a full queue.
-*open*: batches at fixed moments; a wait counts from the moment a batch was due. CPU includes making the load. *none* keeps no
-profiles: the price of checking and logging alone.
+*open*: batches at fixed moments; a wait counts from the moment a batch was due. CPU includes making the load. *none*
+keeps no profiles: the price of checking and logging alone.
 """
 
 

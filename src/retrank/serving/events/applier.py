@@ -17,12 +17,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
 from retrank.contract.errors import RetrankError
 from retrank.contract.events import EventReceipt
 from retrank.serving.events.applied import write_applied
+from retrank.serving.events.changes import apply_changes
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.events.records import Change
 from retrank.serving.events.recovery import Recovery
@@ -260,19 +260,3 @@ class Applier:
             self._noted = self._below
         except OSError as error:
             _LOG.warning("%s: cannot note what has been applied (%s)", self._folder, error)
-
-
-def apply_changes(profiles: Profiles, changes: Sequence[Change], now: float) -> int:
-    """Apply changes in order, in as few calls as that allows; returns how many were new.
-
-    Raises:
-        StoreUnavailable: some may have been applied; all may be applied again.
-    """
-    new = 0
-    for (tenant, erasing), group in groupby(changes, key=lambda change: (change.tenant, change.event is None)):
-        if erasing:
-            for change in group:
-                profiles.erase(tenant, change.erase or "")
-        else:
-            new += sum(profiles.apply(tenant, [change.event for change in group if change.event is not None], now))
-    return new

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from retrank.contract.api import MAX_ID_LENGTH
 from retrank.contract.events import Event, RejectedEvent
 from retrank.serving.events.records import (
     MAX_EVENT_BYTES,
@@ -50,7 +51,7 @@ def check(events: Sequence[Mapping[str, Any]], *, tenant: str, arrived_us: int) 
             checked.taken.append(taken)
             continue
         event_id = raw.get("event_id")
-        named = event_id if isinstance(event_id, str) and len(event_id) <= 256 else None
+        named = _clean(event_id) if isinstance(event_id, str) and len(event_id) <= MAX_ID_LENGTH else None
         checked.rejected.append(RejectedEvent(index=index, event_id=named, detail=taken))
         checked.letters.append(DeadLetter(tenant=tenant, arrived_us=arrived_us, detail=taken, raw=_plain(raw)))
     return checked
@@ -73,15 +74,20 @@ def _check(raw: Mapping[str, Any], arrived_us: int) -> Taken | str:
 
 def _detail(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])[:128]
+    where = _clean(".".join(str(part) for part in first["loc"])[:128])
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
+
+
+def _clean(text: str) -> str:
+    """Return text that UTF-8 can hold; a lone surrogate becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _plain(raw: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the event if JSON can hold it."""
     try:
-        json.dumps(raw, allow_nan=False).encode()
+        json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
         return None
     return dict(raw)

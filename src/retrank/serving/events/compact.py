@@ -95,8 +95,7 @@ def compact(
         for portion in _portions(directory, portion_bytes, summary):
             _publish(directory, root, portion, erasures, summary)
         for stream in ("events", "erasures"):
-            for folder in writers(directory / stream):
-                remove_abandoned(folder)
+            remove_abandoned(directory / stream)
     return summary
 
 

@@ -9,6 +9,7 @@ its lock is held.
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from retrank.serving.events.segment import SUFFIX, is_sealed
 STREAMS = ("events", "decisions", "rejected", "erasures")
 _LOCK = "lock"
 _NEW = ".new-"
+_GONE = ".gone-"
 
 
 def claim(stream: Path, now: float) -> tuple[Path, int]:
@@ -90,13 +92,18 @@ def closed_segments(folder: Path) -> list[Path]:
     return found if gone or not found or is_sealed(found[-1]) else found[:-1]
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove the folder of a writer that is gone, if it holds no segment."""
-    with held(folder) as mine:
-        if mine and not segments(folder):
-            for path in folder.iterdir():
-                path.unlink()
-            folder.rmdir()
+def remove_abandoned(stream: Path) -> None:
+    """Remove the folders of writers that are gone and left no segment; a folder hides before it falls apart."""
+    for folder in writers(stream):
+        with held(folder) as mine:
+            if mine and not segments(folder):
+                folder.rename(stream / f"{_GONE}{folder.name}")
+    for hidden in stream.glob(f"{_GONE}*"):
+        shutil.rmtree(hidden, ignore_errors=True)
+    for hidden in stream.glob(f"{_NEW}*"):  # of a process that died while it made its folder
+        with held(hidden) as mine:
+            if mine:
+                shutil.rmtree(hidden, ignore_errors=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -239,12 +239,12 @@ class Intake:
         return found
 
     def _admit(self, one: _Asked, checked: Checked, prepared: _Prepared) -> None:
+        if self._logs.rejected is not None and checked.letters:
+            self._logs.rejected.append([letter.encode() for letter in checked.letters])
         if one.batch is None:
             self._admit_erasure(one)
         else:
             self._admit_batch(one, checked, prepared)
-        if self._logs.rejected is not None and checked.letters:
-            self._logs.rejected.append([letter.encode() for letter in checked.letters])
 
     def _admit_batch(self, one: _Asked, checked: Checked, prepared: _Prepared) -> None:
         waits: list[Future[None]] = []

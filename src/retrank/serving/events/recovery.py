@@ -1,14 +1,19 @@
 """Records that are durable but have not reached the profiles: one's own after an outage, and those of writers gone."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from retrank.serving.events.applied import Backlog, read_applied, write_applied
+from retrank.serving.events.changes import apply_changes
 from retrank.serving.events.erasures import erasures_version, read_erasures
 from retrank.serving.events.folders import held, segments, writers
 from retrank.serving.events.records import Change, Erasures, EventRecord
+from retrank.serving.stores.protocol import Profiles
+
+_NOBODY = ".nobody"
+_PORTION = 2_000
 
 
 class Recovery:
@@ -61,6 +66,11 @@ class Recovery:
         if mine and len(found) < limit:
             self._finished.add(backlog.folder)
 
+    def any_left(self) -> bool:
+        """Tell whether a writer who is gone left records behind its mark, and begin with it if so."""
+        self._left = self._find()
+        return self.is_open
+
     def restart(self) -> None:
         """Read again what was handed out last; it was not applied."""
         self._own = self._left = None
@@ -112,3 +122,19 @@ def _changes(records: Sequence[EventRecord], erasures: Erasures) -> list[Change]
         for change in changes
         if change.event is None or not erasures.cover(change.tenant, change.event.person, change.arrived_us)
     ]
+
+
+def recover(directory: Path, profiles: Profiles, now: Callable[[], float]) -> int:
+    """Apply, without a running service, everything that writers who are gone left; returns how many were new.
+
+    Raises:
+        StoreUnavailable: some may have been applied; run it again.
+        CorruptSegment, DataError: a segment is damaged; what stands before it has been applied.
+    """
+    recovery = Recovery(directory / "events" / _NOBODY)
+    new = 0
+    while True:
+        with recovery.portion(_PORTION) as changes:
+            new += apply_changes(profiles, changes, now())
+        if not recovery.is_open and not recovery.any_left():
+            return new

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from retrank.contract.events import EventBatch, EventReceipt
-from retrank.serving.events.applier import apply_changes
+from retrank.serving.events.changes import apply_changes
 from retrank.serving.events.erasures import read_erasures
 from retrank.serving.events.folders import segments, writers
 from retrank.serving.events.intake import Intake
