@@ -307,9 +307,9 @@ def report(totals: Totals, options: argparse.Namespace, taken_s: float) -> str:
 
 `python scripts/chaos_events.py --trials {options.trials} --seed {options.seed} --round {options.round}`
 
-{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {taken_s:,.0f} seconds; the load average at
-the end was {os.getloadavg()[2]:.1f}, so others were at work too. The script says at its top what one trial is and what is
-compared.
+{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {taken_s:,.0f} seconds; the load
+average at the end was {os.getloadavg()[2]:.1f}, so others were at work too. The script says at its top what one trial is
+and what is compared.
 
 | what | number |
 |---|---|

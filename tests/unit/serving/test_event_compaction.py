@@ -220,6 +220,17 @@ def test_erasing_again_removes_what_came_in_between(tmp_path: Path) -> None:
     assert len(proofs(tmp_path)) == 3
 
 
+def test_tenants_have_partitions_of_their_own(tmp_path: Path) -> None:
+    log = SegmentLog(tmp_path / "events")
+    encoded = event_bytes(Event.model_validate(click(1)))
+    for n, tenant in enumerate(["../shop", "default"]):
+        log.append([encode_event(encoded, n=n, tenant=tenant, arrived_us=NOON_US)]).result(WAIT_S)
+    log.close()
+    run(tmp_path)
+    found = [path.relative_to(tmp_path / "parquet").parts[0] for path in published_files(tmp_path / "parquet")]
+    assert found == ["tenant=..%2Fshop", "tenant=default"]
+
+
 def test_a_person_of_another_tenant_is_another_person(tmp_path: Path) -> None:
     write(tmp_path, click(1))
     run(tmp_path)

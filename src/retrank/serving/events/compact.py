@@ -154,7 +154,7 @@ def _publish(directory: Path, root: Path, portion: _Portion, erasures: Erasures,
     new = without_repetitions(alive, published_keys(root, alive))
     names = [str(path.relative_to(directory)) for path, _ in portion]
     part = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-    files = {f"date={date}/{part}.parquet": to_table(rows) for date, rows in new.items()}
+    files = {f"{partition}/{part}.parquet": to_table(rows) for partition, rows in new.items()}
     _change(directory, root, files, Change(files=sorted(files), emptied=[], segments=names, proofs=[]))
     num_new = sum(len(rows) for rows in new.values())
     summary.segments += len(portion)

@@ -78,9 +78,9 @@ def finish(root: Path, directory: Path) -> bool:
     for name in change.files:
         staged, path = root / _STAGING / name, root / name
         if staged.exists():
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             staged.replace(path)
-        touched.add(path.parent)
+        touched |= {path.parent, path.parent.parent}
     for name in change.emptied:
         (root / name).unlink(missing_ok=True)
         touched.add((root / name).parent)

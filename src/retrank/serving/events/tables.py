@@ -1,7 +1,8 @@
 """Events as rows of Parquet: columns, keys, and which of them are repetitions.
 
-Partitions are days of **arrival** (`date=YYYY-MM-DD`, UTC). A late event then lands in a new file of the day it came
-and old files need not be written again; when it happened is the column `at`.
+Partitions are `tenant=NAME/date=YYYY-MM-DD`: what is one tenant's is never read with another's, and days are those of
+**arrival**, UTC. A late event then lands in a new file of the day it came, and old files need not be written again; when
+it happened is the column `at`.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -54,10 +56,15 @@ def date_of(arrived_us: int) -> str:
     return datetime.fromtimestamp(arrived_us // 1_000_000, UTC).date().isoformat()
 
 
+def partition_of(record: EventRecord) -> str:
+    """Return the folder of an event, relative to the root; names of tenants are percent-encoded."""
+    return f"tenant={quote(record.tenant, safe='')}/date={date_of(record.arrived_us)}"
+
+
 def without_repetitions(
     records: Iterable[EventRecord], published: Mapping[bytes, Sequence[int]]
 ) -> dict[str, list[EventRecord]]:
-    """Return the events that are new, by date, in the order of arrival; of repetitions the first to arrive stays.
+    """Return the events that are new, by partition, in the order of arrival; of repetitions the first to arrive stays.
 
     Args:
         records: events, in any order.
@@ -70,7 +77,7 @@ def without_repetitions(
         seen = arrivals[key_of(record.tenant, record.event.person, record.event.event_id)]
         if all(abs(record.arrived_us - arrived_us) >= WINDOW_US for arrived_us in seen):
             seen.append(record.arrived_us)
-            kept[date_of(record.arrived_us)].append(record)
+            kept[partition_of(record)].append(record)
     return dict(kept)
 
 
@@ -101,8 +108,8 @@ def published_keys(root: Path, records: Sequence[EventRecord]) -> dict[bytes, li
 
 
 def published_files(root: Path) -> list[Path]:
-    """Return the files of all partitions, oldest date first."""
-    return sorted(root.glob("date=*/*.parquet"))
+    """Return the files of all partitions, by tenant and date."""
+    return sorted(root.glob("tenant=*/date=*/*.parquet"))
 
 
 def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
