@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import JsonValue
 
@@ -23,6 +23,7 @@ Entry = tuple[int, str]
 
 DEDUP_S = DEDUP_DAYS * 86_400.0
 _MICROSECONDS = 1_000_000
+_TEXT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Bound(NamedTuple):
@@ -76,7 +77,7 @@ def person_ttl_s(settings: StateSettings) -> float:
     return max(settings.events_ttl_s, settings.seen_ttl_s, settings.session_ttl_s, DEDUP_S)
 
 
-def tag(kind: Literal["person", "session"], tenant: str, name: str) -> str:
+def tag(kind: Literal["person", "session", "catalogue"], tenant: str, name: str) -> str:
     """Return the name under which something is kept: a hash, so that it has one length and shows no id.
 
     It hides nothing from somebody who can guess the id.
@@ -101,31 +102,34 @@ def event_entry(event: LiveEvent, owner: str | None = None) -> Entry:
     parts = [event.kind, event.item_id, event.session_id]
     if owner is not None:
         parts.append(owner)
-    return event.time_us, f"{event.event_id}\0{json.dumps(parts, ensure_ascii=False, separators=(',', ':'))}"
+    return event.time_us, f"{event.event_id}\0{_TEXT.encode(parts)}"
 
 
 def seen_entry(event: LiveEvent) -> Entry:
     """Return the entry of an event in `seen`."""
-    return event.time_us, json.dumps([event.item_id, event.kind], ensure_ascii=False, separators=(",", ":"))
+    return event.time_us, _TEXT.encode([event.item_id, event.kind])
 
 
-def read_event(entry: Entry) -> tuple[LiveEvent, str | None]:
-    """Return the event of an entry, and its owner if it is one of a session."""
-    time_us, member = entry
-    event_id, _, text = member.rpartition("\0")
-    kind, item_id, session_id, *owner = json.loads(text)
-    return LiveEvent(event_id, kind, item_id, time_us, session_id), owner[0] if owner else None
+def read_events(entries: Iterable[Entry]) -> list[tuple[LiveEvent, str | None]]:
+    """Return the event of each entry, and its owner if it is one of a session."""
+    times, members = _split(entries)
+    parts = [member.rpartition("\0") for member in members]
+    return [
+        (LiveEvent(event_id, kind, item_id, time_us, session_id), owner[0] if owner else None)
+        for time_us, (event_id, _, _), (kind, item_id, session_id, *owner) in zip(
+            times, parts, _loads([text for _, _, text in parts]), strict=True
+        )
+    ]
 
 
 def read_profile(person_tag: str, events: Iterable[Entry], seen: Iterable[Entry], session: Iterable[Entry]) -> Profile:
     """Put together what is known of a person and of the session at hand."""
-    found = {(person_tag, event.event_id): event for event, _ in map(read_event, events)}
+    found = {(person_tag, event.event_id): event for event, _ in read_events(events)}
     seen_at: dict[str, dict[str, int]] = {}
-    for time_us, member in seen:
-        item_id, kind = json.loads(member)
+    times, members = _split(seen)
+    for time_us, (item_id, kind) in zip(times, _loads(members), strict=True):
         seen_at.setdefault(item_id, {})[kind] = time_us
-    for entry in session:
-        event, owner = read_event(entry)
+    for event, owner in read_events(session):
         found.setdefault((owner or person_tag, event.event_id), event)
         kinds = seen_at.setdefault(event.item_id, {})
         kinds[event.kind] = max(event.time_us, kinds.get(event.kind, event.time_us))
@@ -133,9 +137,21 @@ def read_profile(person_tag: str, events: Iterable[Entry], seen: Iterable[Entry]
     return Profile(tuple(ordered), seen_at)
 
 
+def _split(entries: Iterable[Entry]) -> tuple[list[int], list[str]]:
+    kept = list(entries)
+    return [score for score, _ in kept], [member for _, member in kept]
+
+
+def _loads(texts: Sequence[str]) -> list[list[Any]]:
+    """Read many short JSON texts in one go, which is several times faster."""
+    found: list[list[Any]] = json.loads(f"[{','.join(texts)}]")
+    return found
+
+
 def owned(entries: Iterable[Entry], owner: str) -> list[Entry]:
     """Return the entries of a session that belong to a person."""
-    return [entry for entry in entries if read_event(entry)[1] == owner]
+    kept = list(entries)
+    return [entry for entry, (_, theirs) in zip(kept, read_events(kept), strict=True) if theirs == owner]
 
 
 def exported(name: SetName, entries: Iterable[Entry]) -> Iterator[Mapping[str, JsonValue]]:
@@ -147,5 +163,5 @@ def exported(name: SetName, entries: Iterable[Entry]) -> Iterator[Mapping[str, J
             item_id, kind = json.loads(member)
             yield {"what": "seen", "item_id": item_id, "kind": kind, "time_us": score}
         else:
-            event, _ = read_event((score, member))
+            [(event, _)] = read_events([(score, member)])
             yield {"what": "event" if name == "events" else "session_event", **event._asdict()}

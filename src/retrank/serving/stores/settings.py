@@ -15,9 +15,12 @@ class StateSettings(BaseModel):
 
     url: SecretStr = Field(
         default=SecretStr("sqlite:state.sqlite"),
-        description="sqlite:PATH, redis://[user:password@]host:port/db, rediss:// (TLS), redis+cluster://host:port",
+        description="sqlite:PATH, redis://[user:password@]host:port/db, rediss:// (TLS), redis+cluster://host:port, rediss+cluster://",
     )
     timeout_s: float = Field(default=0.25, gt=0, le=30, description="longest wait for the store, per round trip")
+    key_prefix: str = Field(
+        default="retrank", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="what all keys in Redis start with"
+    )
     max_events_per_person: int = Field(default=200, ge=1, le=10_000, description="newest events kept of a person")
     max_events_per_session: int = Field(default=100, ge=1, le=10_000, description="newest events kept of a session")
     max_seen_per_person: int = Field(

@@ -25,6 +25,7 @@ from retrank.serving.stores.protocol import LiveEvent, PersonEvent, Profile
 from retrank.serving.stores.settings import StateSettings
 from retrank.serving.stores.sqlite_database import Database
 
+_PEOPLE_AT_ONCE = 50
 _SWEEP = 500
 """Rows of expired people and sessions that each write removes at most; it adds far fewer."""
 
@@ -47,15 +48,16 @@ class SqliteProfiles:
         self._database, self._settings = database, settings
 
     def apply(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
-        """Apply events in one transaction; see `Profiles.apply`."""
+        """Apply events, the people of a batch in a few transactions so that other writers get their turn."""
         fresh = [False] * len(events)
-        bounds = Bounds.at(self._settings, now)
-        with self._database.write() as connection:
-            writer = _Writer(connection, self._settings, bounds, microseconds(now))
-            for batch in by_person(tenant, events):
-                for place in writer.apply(tenant, batch):
-                    fresh[place] = True
-            writer.sweep()
+        bounds, batches = Bounds.at(self._settings, now), by_person(tenant, events)
+        for start in range(0, len(batches), _PEOPLE_AT_ONCE):
+            with self._database.write() as connection:
+                writer = _Writer(connection, self._settings, bounds, microseconds(now))
+                for batch in batches[start : start + _PEOPLE_AT_ONCE]:
+                    for place in writer.apply(tenant, batch):
+                        fresh[place] = True
+                writer.sweep()
         return fresh
 
     def known(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
@@ -133,16 +135,17 @@ class _Writer:
     def apply(self, tenant: str, batch: PersonBatch) -> list[int]:
         """Apply what is new of a person's events and return the places of those."""
         holder = self._holder(batch.tag, person_ttl_s(self._settings))
-        new: dict[str, tuple[int, LiveEvent]] = {}
-        for place, event in zip(batch.places, batch.events, strict=True):
-            if event.event_id not in new and not self._applied(holder, event.event_id):
-                new[event.event_id] = place, event
-        events = [event for _, event in new.values()]
-        self._put(holder, "ids", [(self._now_us, event.event_id) for event in events], self._bounds.ids)
+        new = [
+            (place, event)
+            for place, event in zip(batch.places, batch.events, strict=True)
+            if self._claim(holder, event.event_id)
+        ]
+        events = [event for _, event in new]
+        self._trim(holder, "ids", self._bounds.ids)
         self._put(holder, "events", map(event_entry, events), self._bounds.events)
         self._put(holder, "seen", map(seen_entry, events), self._bounds.seen, newest=True)
         self._apply_to_sessions(tenant, batch.tag, holder, events)
-        return [place for place, _ in new.values()]
+        return [place for place, _ in new]
 
     def sweep(self) -> None:
         """Remove some of what expired and was never touched again."""
@@ -191,9 +194,14 @@ class _Writer:
         ).fetchone()
         return row[0]
 
-    def _applied(self, holder: int, event_id: str) -> bool:
-        statement = "SELECT 1 FROM entry WHERE holder = ? AND name = 'ids' AND member = ? AND score > ?"
-        return self._connection.execute(statement, (holder, event_id, self._bounds.ids.after)).fetchone() is not None
+    def _claim(self, holder: int, event_id: str) -> bool:
+        """Remember an event id; tell whether it was forgotten or never there."""
+        statement = (
+            "INSERT INTO entry (holder, name, score, member) VALUES (?, 'ids', ?, ?) ON CONFLICT (holder, name, member)"
+            " DO UPDATE SET score = excluded.score WHERE score <= ?"
+        )
+        values = (holder, self._now_us, event_id, self._bounds.ids.after)
+        return self._connection.execute(statement, values).rowcount == 1
 
     def _put(self, holder: int, name: SetName, entries: Iterable[Entry], bound: Bound, *, newest: bool = False) -> None:
         """Add entries to a set, with the latest word on the score, or the largest, and trim it."""
@@ -205,11 +213,16 @@ class _Writer:
         self._trim(holder, name, bound)
 
     def _trim(self, holder: int, name: SetName, bound: Bound) -> None:
-        self._connection.execute(
-            "DELETE FROM entry WHERE holder = ? AND name = ? AND score <= ?", (holder, name, bound.after)
-        )
-        self._connection.execute(
-            "DELETE FROM entry WHERE holder = :holder AND name = :name AND member IN (SELECT member FROM entry"
-            " WHERE holder = :holder AND name = :name ORDER BY score DESC, member DESC LIMIT -1 OFFSET :keep)",
-            {"holder": holder, "name": name, "keep": bound.keep},
-        )
+        """Remove what is too old or too much; mostly nothing is, and one look tells."""
+        values = {"holder": holder, "name": name, "after": bound.after, "keep": bound.keep}
+        within = "FROM entry WHERE holder = :holder AND name = :name"
+        old, many = self._connection.execute(
+            f"SELECT EXISTS (SELECT 1 {within} AND score <= :after),"
+            f" EXISTS (SELECT 1 {within} ORDER BY score LIMIT 1 OFFSET :keep)",
+            values,
+        ).fetchone()
+        if old:
+            self._connection.execute(f"DELETE {within} AND score <= :after", values)
+        if many:
+            surplus = f"SELECT member {within} ORDER BY score DESC, member DESC LIMIT -1 OFFSET :keep"
+            self._connection.execute(f"DELETE {within} AND member IN ({surplus})", values)
