@@ -128,7 +128,10 @@ def write_load(current: Round, trial: int, choose: random.Random, pipe: int) -> 
     def answered(ids: Sequence[str], future: Future[EventReceipt]) -> None:
         receipt = future.result()
         if receipt.accepted + receipt.duplicates == len(ids):
-            os.write(pipe, f"+{','.join(ids)}\n".encode())
+            try:
+                os.write(pipe, f"+{','.join(ids)}\n".encode())
+            except BrokenPipeError:  # nobody listens any more: the script was stopped
+                os._exit(1)
         slots.release()
 
     waiting = list(current.again)
@@ -308,8 +311,8 @@ def report(totals: Totals, options: argparse.Namespace, taken_s: float) -> str:
 `python scripts/chaos_events.py --trials {options.trials} --seed {options.seed} --round {options.round}`
 
 {os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {taken_s:,.0f} seconds; the load
-average at the end was {os.getloadavg()[2]:.1f}, so others were at work too. The script says at its top what one trial is
-and what is compared.
+average at the end was {os.getloadavg()[2]:.1f}, so others were at work too. What one trial is and what is compared is
+said at the top of the script.
 
 | what | number |
 |---|---|

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from event_worlds import DAY_S, NOON, DictProfiles, click
+from event_worlds import DAY_S, NOON, DictProfiles, click, raw_records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -379,6 +379,19 @@ def test_a_change_is_decided_by_one_rename(tmp_path: Path) -> None:
     (publish.staging(tmp_path) / "half.parquet").write_bytes(b"half")
     assert not publish.finish(tmp_path, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_old_decisions_and_dead_letters_are_forgotten(tmp_path: Path) -> None:
+    for stream in ("decisions", "rejected"):
+        for age_s in (0.0, 40.0 * DAY_S):
+            log = SegmentLog(tmp_path / stream)
+            log.append([b'{"kept":%d}' % (age_s == 0)]).result(WAIT_S)
+            log.close()
+            os.utime(segments(log.folder)[0], (NOON - age_s, NOON - age_s))
+    run(tmp_path)
+    for stream in ("decisions", "rejected"):
+        assert raw_records(tmp_path / stream) == [b'{"kept":1}']
+        assert len(writers(tmp_path / stream)) == 1
 
 
 def test_without_a_log_there_is_nothing_to_compact(tmp_path: Path) -> None:

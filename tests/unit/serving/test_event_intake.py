@@ -10,7 +10,7 @@ import pytest
 from event_worlds import NOON, DictProfiles, click, clicks, logged, logged_ids, raw_records
 
 from retrank.contract.events import EventBatch
-from retrank.serving.events.applied import read_applied
+from retrank.serving.events.applied import read_applied, read_trusted, write_applied
 from retrank.serving.events.applier import ApplierOptions
 from retrank.serving.events.folders import segments, writers
 from retrank.serving.events.intake import Intake, Logs, open_intake
@@ -218,10 +218,22 @@ def test_a_mark_that_lags_does_no_harm(make: MakeIntake, tmp_path: Path) -> None
     first.begin(clicks(*range(10))).result(WAIT_S)
     first.close()
     (folder,) = writers(tmp_path / "events")
-    (folder / "applied").write_text("3\n")
+    write_applied(folder, 3)
     make(profiles)
     until(lambda: read_applied(folder) == 10)
     assert profiles.ids() == sorted(f"e{number}" for number in range(10))
+
+
+def test_after_a_reboot_everything_left_is_applied_again(make: MakeIntake, tmp_path: Path) -> None:
+    first = make(DictProfiles())
+    first.begin(clicks(*range(10))).result(WAIT_S)
+    first.close()
+    (folder,) = writers(tmp_path / "events")
+    (folder / "applied").write_text("10 another-run-of-the-kernel\n")
+    lost_everything = DictProfiles()
+    make(lost_everything)
+    until(lambda: read_trusted(folder) == 10)
+    assert lost_everything.ids() == sorted(f"e{number}" for number in range(10))
 
 
 def test_a_torn_end_is_what_was_never_acknowledged(make: MakeIntake, tmp_path: Path) -> None:

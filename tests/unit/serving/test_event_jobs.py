@@ -55,9 +55,9 @@ def test_replay_fills_a_new_store(directory: Path, tmp_path: Path, capsys: pytes
 
 def test_replay_may_begin_at_a_moment(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["events", "replay", f"directory={directory}", f"state.url=sqlite:{tmp_path / 'new.sqlite'}"]
-    assert main([*words, "since='2100-01-01T00:00:00Z'"]) == 0
+    assert main([*words, "since=2100-01-01T00:00:00Z"]) == 0
     assert "0 events read" in capsys.readouterr().out
-    assert main([*words, "since='2100-01-01T00:00:00'"]) == 2
+    assert main([*words, "since=2100-01-01T00:00:00"]) == 2
     assert "since has no time zone" in capsys.readouterr().err
 
 

@@ -3,11 +3,15 @@
 Each writer's folder holds a file `applied` with a number: every record below it has been applied. It is replaced by
 rename without an fsync and may lag, which is harmless, because applying twice changes nothing. A folder without it
 belongs to a writer that applies nothing (decisions, for instance).
+
+A profile store may lose its last commits in a power failure (SQLite does, to be quick); the log does not. So for
+recovery the number counts only until the machine starts anew; then everything still in segments is applied once more.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from retrank.serving.events.folders import segments
@@ -15,23 +19,42 @@ from retrank.serving.events.records import EventRecord, decode_event
 from retrank.serving.events.segment import SegmentReader
 
 _FILE = "applied"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def read_applied(folder: Path) -> int | None:
     """Return how far the records of a writer have been applied; None when nobody applies them."""
-    try:
-        return int((folder / _FILE).read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError:  # cannot happen by a crash, since the file is replaced whole; start over, it does no harm
-        return 0
+    found = _read(folder)
+    return None if found is None else found[0]
+
+
+def read_trusted(folder: Path) -> int | None:
+    """Return the same; 0 when the machine has started anew since."""
+    found = _read(folder)
+    return None if found is None else found[0] * (found[1] == _boot())
 
 
 def write_applied(folder: Path, below: int) -> None:
     """Note that every record below a number has been applied."""
     beside = folder / f".{_FILE}.{os.getpid()}"
-    beside.write_text(f"{below}\n")
+    beside.write_text(f"{below} {_boot()}\n")
     beside.replace(folder / _FILE)
+
+
+@cache
+def _boot() -> str:
+    """Name this run of the kernel; where it has no name, reboots go unnoticed."""
+    return _BOOT.read_text().strip() if _BOOT.exists() else "-"
+
+
+def _read(folder: Path) -> tuple[int, str] | None:
+    try:
+        below, boot = (folder / _FILE).read_text().split()
+        return int(below), boot
+    except FileNotFoundError:
+        return None
+    except ValueError:  # a power failure emptied it
+        return 0, ""
 
 
 class Backlog:

@@ -26,10 +26,11 @@ from retrank.serving.events.changes import apply_changes
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.events.records import Change
 from retrank.serving.events.recovery import Recovery
-from retrank.serving.stores.protocol import Profiles, StoreUnavailable
+from retrank.serving.stores.protocol import DEFAULT_TENANT, LiveEvent, PersonEvent, Profiles, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 _GROUP = 2_000
+_PROBE = PersonEvent("s:", LiveEvent("", "", "", 0))
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Applier:
         changes = [change for batch in batches for change in batch.changes]
         if not self.behind:
             try:
-                self.tally.applied += self._into_profiles(changes)
+                self.tally.applied += self._into_profiles(changes) if changes else 0
                 self._below = self._durable_below
                 return True
             except StoreUnavailable as error:
@@ -202,7 +203,10 @@ class Applier:
         self._done(batch)
 
     def _into_profiles(self, changes: Sequence[Change]) -> int:
+        """Apply changes; with none, find out whether the store answers."""
         try:
+            if not changes:
+                self._profiles.known(DEFAULT_TENANT, [_PROBE], self._now())
             return apply_changes(self._profiles, changes, self._now())
         except StoreUnavailable:
             raise
@@ -237,7 +241,8 @@ class Applier:
 
     def _catch_up(self) -> None:
         if self._recovery is None:
-            self._behind.clear()  # the next batch finds out
+            self._into_profiles([])
+            self._behind.clear()
             return
         changes, below = self._recovery.own(self._below, self._durable_below, _GROUP)
         self.tally.applied += self._into_profiles(changes)

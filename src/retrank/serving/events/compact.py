@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from retrank.contract.errors import DataError
 from retrank.serving.events.applied import read_applied
 from retrank.serving.events.erasures import Proof, newest, ordered, proofs
-from retrank.serving.events.folders import closed_segments, remove_abandoned, writers
+from retrank.serving.events.folders import STREAMS, closed_segments, remove_abandoned, writers
 from retrank.serving.events.publish import Change, decide, finish, staging
 from retrank.serving.events.records import Erasure, Erasures, EventRecord, decode_event, person_digest
 from retrank.serving.events.segment import CorruptSegment, SegmentReader
@@ -69,6 +69,7 @@ def compact(
     *,
     now: Callable[[], float],
     portion_bytes: int = _PORTION_BYTES,
+    keep_s: float = 30 * 86_400.0,
 ) -> Summary:
     """Publish every closed segment and every erasure.
 
@@ -77,6 +78,7 @@ def compact(
         root: of the partitions; None = `directory/parquet`.
         now: seconds since the Unix epoch, for the proof of erasures.
         portion_bytes: segments are published in portions of about that size, which bounds memory to some ten times it.
+        keep_s: decisions and dead letters in closed segments go when nobody has written to those for that long.
 
     Raises:
         DataError: another compaction runs, or there is no log.
@@ -94,7 +96,9 @@ def compact(
         _erase_published(_Places(directory, root, closed), asked, now, summary)
         for portion in _portions(directory, portion_bytes, summary):
             _publish(directory, root, portion, erasures, summary)
-        for stream in ("events", "erasures"):
+        for stream in ("decisions", "rejected"):
+            _forget_old(directory / stream, now() - keep_s)
+        for stream in STREAMS:
             remove_abandoned(directory / stream)
     return summary
 
@@ -111,6 +115,13 @@ def _alone(root: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _forget_old(stream: Path, before: float) -> None:
+    for folder in writers(stream):
+        for path in closed_segments(folder):
+            if path.stat().st_mtime < before:
+                path.unlink()
 
 
 _Portion = list[tuple[Path, list[EventRecord]]]

@@ -35,6 +35,7 @@ class JobSettings(BaseModel):
     dead_letters: Literal["list", "resubmit"] | None = Field(
         default=None, description="replay: show refused events, or send them again, instead of replaying the log"
     )
+    keep_days: float = Field(default=30.0, ge=0, description="compact: decisions and dead letters go when that old")
     state: StateSettings = Field(default=StateSettings(), description="replay: the store that events are applied to")
 
     @model_validator(mode="after")
@@ -69,7 +70,7 @@ def run(config: Mapping[str, Any]) -> None:
 
 
 def _compact(settings: JobSettings) -> None:
-    summary = compact(settings.directory, settings.partitions, now=time.time)
+    summary = compact(settings.directory, settings.partitions, now=time.time, keep_s=86_400 * settings.keep_days)
     print(summary.line())
     print(f"partitions: {settings.partitions}")
     if summary.damaged:

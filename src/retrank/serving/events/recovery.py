@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from retrank.serving.events.applied import Backlog, read_applied, write_applied
+from retrank.serving.events.applied import Backlog, read_trusted, write_applied
 from retrank.serving.events.changes import apply_changes
 from retrank.serving.events.erasures import erasures_version, read_erasures
 from retrank.serving.events.folders import held, segments, writers
@@ -85,7 +85,7 @@ class Recovery:
         known = writers(self._stream)
         self._finished &= {self._folder, *known}
         for folder in known:
-            below = None if folder in self._finished else read_applied(folder)
+            below = None if folder in self._finished else read_trusted(folder)
             if below is None:
                 continue
             with held(folder) as mine:

@@ -35,6 +35,9 @@ class EventSettings(BaseModel):
     batch_bytes: int = Field(default=4 * _MIB, ge=4_096, le=256 * _MIB, description="most that one fsync covers")
     queue_bytes: int = Field(default=32 * _MIB, ge=4_096, le=1_024 * _MIB, description="most that waits; then refused")
     retry_s: float = Field(default=0.5, ge=0, le=60, description="pause of a log after its disk failed")
+    decisions_bytes: int = Field(
+        default=1_024 * _MIB, ge=4_096, description="decisions kept per replica; the oldest segments go"
+    )
     rejected_bytes: int = Field(default=64 * _MIB, ge=4_096, description="dead letters kept per replica; oldest go")
 
     @model_validator(mode="after")
@@ -90,14 +93,13 @@ def open_log(settings: EventSettings, stream: str = "events") -> RecordLog:
 
 def segment_options(settings: EventSettings, stream: str) -> SegmentOptions:
     """Return the options of the embedded log of one stream."""
+    kept = {"decisions": settings.decisions_bytes, "rejected": settings.rejected_bytes}.get(stream)
     return SegmentOptions(
-        segment_bytes=min(settings.segment_bytes, settings.rejected_bytes // 4)
-        if stream == "rejected"
-        else settings.segment_bytes,
+        segment_bytes=settings.segment_bytes if kept is None else min(settings.segment_bytes, kept // 4),
         segment_age_s=settings.segment_age_s,
         linger_s=settings.linger_ms / 1_000,
         batch_bytes=settings.batch_bytes,
         queue_bytes=settings.queue_bytes,
         retry_s=settings.retry_s,
-        keep_bytes=settings.rejected_bytes if stream == "rejected" else None,
+        keep_bytes=kept,
     )

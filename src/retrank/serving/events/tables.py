@@ -1,8 +1,8 @@
 """Events as rows of Parquet: columns, keys, and which of them are repetitions.
 
 Partitions are `tenant=NAME/date=YYYY-MM-DD`: what is one tenant's is never read with another's, and days are those of
-**arrival**, UTC. A late event then lands in a new file of the day it came, and old files need not be written again; when
-it happened is the column `at`.
+**arrival**, UTC. A late event then lands in a new file of the day it came, and old files need not be written again;
+when it happened is the column `at`.
 """
 
 import hashlib
