@@ -10,10 +10,12 @@ from typing import Protocol
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from event_worlds import raw_records
+from event_worlds import DictProfiles, clicks, raw_records
 
+from retrank.serving.events.intake import Intake, Logs
 from retrank.serving.events.kafka_sink import KafkaLog, KafkaOptions
 from retrank.serving.events.protocol import LogUnavailable, RecordLog
+from retrank.serving.events.records import decode_event
 from retrank.serving.events.segment import MAX_RECORD_BYTES
 from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
 
@@ -169,6 +171,16 @@ def test_a_failure_reaches_the_caller(world: World) -> None:
             log.append([b"lost"]).result(WAIT_S)
         assert time.monotonic() - begun < WAIT_S
     log.close()
+
+
+def test_an_intake_makes_events_durable_and_applies_them(world: World) -> None:
+    profiles = DictProfiles()
+    intake = Intake(Logs(world.open()), profiles)
+    assert intake.begin(clicks(1, 2)).result(WAIT_S).accepted == 2
+    assert intake.begin(clicks(2, 3)).result(WAIT_S).duplicates == 1
+    intake.close()
+    in_log = [record.event.event_id for raw in world.records() if (record := decode_event(raw)).event]
+    assert sorted(in_log) == profiles.ids() == ["e1", "e2", "e3"]
 
 
 def test_a_caller_cannot_take_back_what_is_queued(world: World) -> None:

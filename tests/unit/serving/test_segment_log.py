@@ -182,6 +182,19 @@ def test_after_a_failed_fsync_the_segment_is_left_behind(tmp_path: Path, monkeyp
     assert [list(SegmentReader(path)) for path in segments(log.folder)] == [[b"before"], [b"after"]]
 
 
+def test_a_mistake_in_the_writer_leaves_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = SegmentLog(tmp_path, SegmentOptions(linger_s=0.0))
+
+    def mistaken() -> None:
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr(log, "_rotate_if_due", mistaken)
+    log.append([b"one"]).result(WAIT_S)
+    with pytest.raises(LogUnavailable, match=r"the log ended|is closed"):
+        log.append([b"two"]).result(WAIT_S)
+    log.close()
+
+
 def test_only_so_much_is_kept_of_a_bounded_stream(tmp_path: Path) -> None:
     log = SegmentLog(tmp_path, SegmentOptions(segment_bytes=1_000, keep_bytes=4_000))
     for number in range(200):

@@ -19,7 +19,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retrank.contract.errors import RetrankError
 from retrank.contract.events import EventReceipt
 from retrank.serving.events.applied import write_applied
 from retrank.serving.events.changes import apply_changes
@@ -131,7 +130,8 @@ class Applier:
         self.tally.store_failures += 1
         self._retry_at = self._monotonic() + self._options.retry_s
         if not self._behind.is_set():
-            _LOG.error("profile store unavailable (%s); events are kept in the log until it is back", error)
+            later = "are applied from the log when it is back" if self._folder else "will have to be replayed"
+            _LOG.error("profile store unavailable (%s); events accepted meanwhile %s", error, later)
             self._behind.set()
 
     def close(self) -> None:
@@ -233,7 +233,7 @@ class Applier:
             if self._recovery is not None:
                 self._recovery.restart()
             self.fall_behind(error)
-        except (RetrankError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  (whatever is wrong with old files, acknowledgements go on)
             _LOG.critical("events that were acknowledged cannot be read back: %s", error)
             self.tally.damaged.append(str(error))
             if self._recovery is not None:
@@ -243,6 +243,7 @@ class Applier:
         if self._recovery is None:
             self._into_profiles([])
             self._behind.clear()
+            _LOG.warning("profile store is back, without %d events", self.tally.unapplied)
             return
         changes, below = self._recovery.own(self._below, self._durable_below, _GROUP)
         self.tally.applied += self._into_profiles(changes)

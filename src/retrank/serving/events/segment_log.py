@@ -133,11 +133,19 @@ class SegmentLog:
         return None
 
     def _run(self) -> None:
-        while (batch := self._collect()) is not None:
-            if batch:
-                self._commit(batch)
-            self._rotate_if_due()
-        self._seal()
+        try:
+            while (batch := self._collect()) is not None:
+                if batch:
+                    self._commit(batch)
+                self._rotate_if_due()
+            self._seal()
+        except Exception as error:  # noqa: BLE001  (a mistake of ours; nobody may wait for ever because of it)
+            _LOG.exception("%s: the writer of the log ended", self.folder)
+            with self._changed:
+                self._closing = True
+                left, self._queue = list(self._queue), deque()
+            for waiting in left:
+                waiting.future.set_exception(LogUnavailable(f"{self.folder}: the log ended ({error}); restart"))
 
     def _collect(self) -> list[_Waiting] | None:
         """Wait for records, or for a segment to come of age (then []); None when the log is closed and empty."""
@@ -231,7 +239,10 @@ class SegmentLog:
     def _forget_oldest(self) -> None:
         if self._options.keep_bytes is None:
             return
-        found = [(path, path.stat().st_size) for path in segments(self.folder)]
+        try:
+            found = [(path, path.stat().st_size) for path in segments(self.folder)]
+        except FileNotFoundError:  # the job that forgets by age was quicker; next time
+            return
         excess = sum(size for _, size in found) - self._options.keep_bytes
         for path, size in found:
             if excess <= 0:
