@@ -13,7 +13,7 @@ install: $(STAMP) ## create .venv with the tested versions
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,serve,ray,mlflow,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,serve,kafka,ray,mlflow,dev]'
 	@touch $@
 
 demo: $(STAMP) ## ingest, train, export and serve the built-in shop, then ask for a slate

@@ -71,6 +71,7 @@ def test_nothing_imports_from_the_folders_that_are_run() -> None:
         "retrank.contract.bundle",
         "retrank.policy.explain",
         "retrank.client",
+        "retrank.serving.events.jobs",
     ],
 )
 def test_the_online_half_never_loads_torch(module: str) -> None:

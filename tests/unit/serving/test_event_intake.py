@@ -1,0 +1,385 @@
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from event_worlds import NOON, DictProfiles, click, clicks, logged, logged_ids, raw_records
+
+from retrank.contract.events import EventBatch
+from retrank.serving.events.applied import read_applied, read_trusted, write_applied
+from retrank.serving.events.applier import ApplierOptions
+from retrank.serving.events.folders import segments, writers
+from retrank.serving.events.intake import Intake, Logs, open_intake
+from retrank.serving.events.protocol import LogUnavailable
+from retrank.serving.events.records import MAX_EVENT_BYTES, DeadLetter, Erasure, person_digest
+from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
+from retrank.serving.events.settings import EventSettings
+from retrank.serving.stores.protocol import PersonEvent
+
+WAIT_S = 20
+EAGER = ApplierOptions(retry_s=0.02, checkpoint_s=0.02, recover_s=0.02, idle_s=0.01)
+MakeIntake = Callable[..., Intake]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[MakeIntake]:
+    """Open intakes on the folder of the test; those left open are closed at the end."""
+    made: list[Intake] = []
+
+    def open_one(profiles: DictProfiles, **more: Any) -> Intake:
+        events = SegmentLog(tmp_path / "events", SegmentOptions(segment_bytes=more.pop("segment_bytes", 1 << 20)))
+        logs = Logs(more.pop("log", events), SegmentLog(tmp_path / "rejected"), SegmentLog(tmp_path / "erasures"))
+        made.append(Intake(logs, profiles, folder=events.folder, options=EAGER, now=lambda: NOON, **more))
+        return made[-1]
+
+    yield open_one
+    for intake in made:
+        intake.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something another thread does."""
+    pause = threading.Event()
+    for _ in range(1_000):
+        if condition():
+            return
+        pause.wait(0.02)
+    pytest.fail("it did not happen")
+
+
+class HeldLog:
+    """A log whose records become durable, or fail, when the test says so."""
+
+    def __init__(self) -> None:
+        self.appended: list[tuple[Sequence[bytes], Future[None]]] = []
+
+    def append(self, records: Sequence[bytes]) -> Future[None]:
+        future: Future[None] = Future()
+        self.appended.append((records, future))
+        return future
+
+    def close(self) -> None:
+        pass
+
+
+def test_events_are_logged_then_applied_then_acknowledged(make: MakeIntake, tmp_path: Path) -> None:
+    profiles = DictProfiles()
+    receipt = make(profiles).begin(clicks(1, 2, 3)).result(WAIT_S)
+    assert (receipt.accepted, receipt.duplicates, receipt.rejected) == (3, 0, [])
+    assert profiles.ids() == logged_ids(tmp_path) == ["e1", "e2", "e3"]
+
+
+def test_nothing_is_applied_or_acknowledged_before_it_is_durable(make: MakeIntake) -> None:
+    profiles, log = DictProfiles(), HeldLog()
+    future = make(profiles, log=log).begin(clicks(1))
+    until(lambda: len(log.appended) == 1)
+    assert not future.done()
+    assert profiles.ids() == []
+    log.appended[0][1].set_result(None)
+    assert future.result(WAIT_S).accepted == 1
+    assert profiles.ids() == ["e1"]
+
+
+def test_an_event_sent_again_is_a_duplicate_and_not_logged_again(make: MakeIntake, tmp_path: Path) -> None:
+    profiles = DictProfiles()
+    intake = make(profiles)
+    intake.begin(clicks(1, 2)).result(WAIT_S)
+    receipt = intake.begin(clicks(2, 3, 3)).result(WAIT_S)
+    assert (receipt.accepted, receipt.duplicates) == (1, 2)
+    assert profiles.ids() == logged_ids(tmp_path) == ["e1", "e2", "e3"]
+
+
+def test_the_same_id_from_another_person_or_tenant_is_another_event(make: MakeIntake, tmp_path: Path) -> None:
+    intake = make(DictProfiles())
+    assert intake.begin(clicks(1)).result(WAIT_S).accepted == 1
+    assert intake.begin(clicks(1, user_id="bob")).result(WAIT_S).accepted == 1
+    assert intake.begin(clicks(1), "other").result(WAIT_S).accepted == 1
+    assert logged_ids(tmp_path) == ["e1"] * 3
+
+
+def test_a_copy_of_an_event_under_way_waits_for_the_first(make: MakeIntake) -> None:
+    log = HeldLog()
+    intake = make(DictProfiles(), log=log)
+    first = intake.begin(clicks(1))
+    until(lambda: len(log.appended) == 1)
+    second = intake.begin(clicks(1))
+    third = intake.begin(clicks(1, 2))
+    until(lambda: len(log.appended) == 2)
+    assert not second.done()
+    log.appended[0][1].set_exception(LogUnavailable("disk full"))
+    log.appended[1][1].set_result(None)
+    for future in (first, second, third):
+        with pytest.raises(LogUnavailable, match="disk full"):
+            future.result(WAIT_S)
+
+
+def test_a_bad_event_does_not_stop_the_others_and_becomes_a_dead_letter(make: MakeIntake, tmp_path: Path) -> None:
+    intake = make(DictProfiles())
+    bad = [
+        click(2, type="glance"),
+        {"event_id": "e3", "type": "click", "item_id": "i"},
+        click(4, at="2026-01-31T12:00:00"),
+        click(5, at="2126-01-31T12:00:00Z"),
+        click(6, colour="red"),
+        click(7, context={"long": "x" * MAX_EVENT_BYTES}),
+        click(8, type="custom"),
+        click(9, item_id="\ud800"),
+        click(10, event_id=17),
+        click(11, value=float("nan")),
+        click(12, **{"\ud800": 1}),
+    ]
+    receipt = intake.begin(EventBatch(events=[click(1), *bad, click(13)])).result(WAIT_S)
+    assert receipt.accepted == 2
+    assert [(rejected.index, rejected.event_id) for rejected in receipt.rejected] == [
+        (index, None if index == 9 else f"e{index + 1}") for index in range(1, 12)
+    ]
+    said = [rejected.detail for rejected in receipt.rejected]
+    for expected, detail in zip(
+        ["type: Input should be", "nobody did this", "no time zone", "in the future", "colour: Extra inputs",
+         "65,6", "needs a name", "", "event_id", "value: ", "unicode string"],
+        said,
+        strict=True,
+    ):  # fmt: skip
+        assert expected in detail
+    intake.close()
+    letters = [DeadLetter.model_validate_json(raw) for raw in raw_records(tmp_path / "rejected")]
+    assert [letter.detail for letter in letters] == said
+    assert letters[0].raw == bad[0]
+    assert letters[5].raw is None  # too long to keep
+    assert logged_ids(tmp_path) == ["e1", "e13"]
+
+
+def test_the_time_of_an_event_is_the_stated_one_or_its_arrival(make: MakeIntake) -> None:
+    profiles = DictProfiles()
+    intake = make(profiles)
+    stated = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    intake.begin(EventBatch(events=[click(1), click(2, at=stated.isoformat())])).result(WAIT_S)
+    assert [event.time_us for event in profiles.effects["default", "u:ann"]] == [
+        int(NOON * 1e6),
+        int(stated.timestamp() * 1e6),
+    ]
+
+
+def test_while_the_profile_store_is_away_events_are_accepted_and_applied_later(
+    make: MakeIntake, tmp_path: Path
+) -> None:
+    profiles = DictProfiles()
+    intake = make(profiles, segment_bytes=1_000)
+    intake.begin(clicks(0)).result(WAIT_S)
+    profiles.away = True
+    for number in range(1, 40):
+        assert intake.begin(clicks(number)).result(WAIT_S).accepted == 1
+    assert intake.behind
+    assert profiles.ids() == ["e0"]
+    profiles.away = False
+    until(lambda: not intake.behind)
+    intake.begin(clicks(40)).result(WAIT_S)
+    assert profiles.ids() == logged_ids(tmp_path) == sorted(f"e{number}" for number in range(41))
+    assert [event.event_id for event in profiles.effects["default", "u:ann"]] == [f"e{number}" for number in range(41)]
+
+
+def test_a_store_that_fails_in_an_unforeseen_way_stops_no_acknowledgement(make: MakeIntake) -> None:
+    class Broken(DictProfiles):
+        def apply(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
+            if self.away:
+                raise RuntimeError("a mistake in the store")
+            return super().apply(tenant, events, now)
+
+    profiles = Broken()
+    profiles.away = True
+    intake = make(profiles)
+    assert intake.begin(clicks(1)).result(WAIT_S).accepted == 1
+    profiles.away = False
+    until(lambda: profiles.ids() == ["e1"])
+
+
+def test_what_a_killed_writer_left_is_applied_once_by_the_next_one(make: MakeIntake, tmp_path: Path) -> None:
+    profiles = DictProfiles()
+    profiles.away = True
+    first = make(profiles, segment_bytes=500)
+    for number in range(20):
+        first.begin(clicks(number)).result(WAIT_S)
+    first.close()
+    profiles.away = False
+    (folder,) = writers(tmp_path / "events")
+    assert read_applied(folder) == 0
+    make(profiles)
+    until(lambda: read_applied(folder) == 20)
+    assert profiles.ids() == sorted(f"e{number}" for number in range(20))
+
+
+def test_a_mark_that_lags_does_no_harm(make: MakeIntake, tmp_path: Path) -> None:
+    profiles = DictProfiles()
+    first = make(profiles)
+    first.begin(clicks(*range(10))).result(WAIT_S)
+    first.close()
+    (folder,) = writers(tmp_path / "events")
+    write_applied(folder, 3)
+    make(profiles)
+    until(lambda: read_applied(folder) == 10)
+    assert profiles.ids() == sorted(f"e{number}" for number in range(10))
+
+
+def test_after_a_reboot_everything_left_is_applied_again(make: MakeIntake, tmp_path: Path) -> None:
+    first = make(DictProfiles())
+    first.begin(clicks(*range(10))).result(WAIT_S)
+    first.close()
+    (folder,) = writers(tmp_path / "events")
+    (folder / "applied").write_text("10 another-run-of-the-kernel\n")
+    lost_everything = DictProfiles()
+    make(lost_everything)
+    until(lambda: read_trusted(folder) == 10)
+    assert lost_everything.ids() == sorted(f"e{number}" for number in range(10))
+
+
+def test_a_torn_end_is_what_was_never_acknowledged(make: MakeIntake, tmp_path: Path) -> None:
+    profiles = DictProfiles()
+    profiles.away = True
+    first = make(profiles)
+    for number in range(5):
+        first.begin(clicks(number)).result(WAIT_S)
+    first.close()
+    profiles.away = False
+    (folder,) = writers(tmp_path / "events")
+    (path,) = segments(folder)
+    path.write_bytes(path.read_bytes()[:-40])
+    make(profiles)
+    until(lambda: read_applied(folder) == 4)
+    assert profiles.ids() == ["e0", "e1", "e2", "e3"]
+
+
+def test_damage_is_reported_and_does_not_stop_the_service(make: MakeIntake, tmp_path: Path) -> None:
+    profiles = DictProfiles()
+    profiles.away = True
+    first = make(profiles)
+    first.begin(clicks(*range(5))).result(WAIT_S)
+    first.close()
+    profiles.away = False
+    (folder,) = writers(tmp_path / "events")
+    (path,) = segments(folder)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    intake = make(profiles)
+    until(lambda: bool(intake.tally.damaged))
+    assert "damaged record at byte" in intake.tally.damaged[0]
+    assert intake.begin(clicks(9)).result(WAIT_S).accepted == 1
+
+
+def test_erasing_a_person_reaches_profiles_and_log_in_order(make: MakeIntake, tmp_path: Path) -> None:
+    profiles = DictProfiles()
+    intake = make(profiles)
+    intake.begin(clicks(1, 2))
+    intake.erase("default", "u:ann")
+    intake.begin(clicks(3)).result(WAIT_S)
+    assert profiles.ids() == ["e3"]
+    assert [record.erase for record in logged(tmp_path)] == [None, None, "u:ann", None]
+    (note,) = (Erasure.model_validate_json(raw) for raw in raw_records(tmp_path / "erasures"))
+    assert note == Erasure(tenant="default", person_sha256=person_digest("default", "u:ann"), erased_us=int(NOON * 1e6))
+    assert b"ann" not in raw_records(tmp_path / "erasures")[0]
+
+
+def test_recovery_does_not_bring_back_who_was_erased_meanwhile(make: MakeIntake, tmp_path: Path) -> None:
+    profiles = DictProfiles()
+    profiles.away = True
+    first = make(profiles)
+    first.begin(EventBatch(events=[click(1), click(2, user_id="bob")])).result(WAIT_S)
+    first.close()
+    note = Erasure(tenant="default", person_sha256=person_digest("default", "u:ann"), erased_us=int(NOON * 1e6))
+    erasures = SegmentLog(tmp_path / "erasures")
+    erasures.append([note.encode()]).result(WAIT_S)
+    erasures.close()
+    profiles.away = False
+    (folder,) = writers(tmp_path / "events")
+    make(profiles)
+    until(lambda: read_applied(folder) == 2)
+    assert profiles.ids() == ["e2"]
+
+
+def test_an_erasure_while_the_store_is_away_is_made_up_for(make: MakeIntake) -> None:
+    profiles = DictProfiles()
+    intake = make(profiles)
+    intake.begin(clicks(1)).result(WAIT_S)
+    profiles.away = True
+    intake.erase("default", "u:ann").result(WAIT_S)
+    assert profiles.ids() == ["e1"]
+    profiles.away = False
+    until(lambda: profiles.ids() == [])
+
+
+def test_without_a_folder_an_erasure_that_does_not_happen_is_not_acknowledged(tmp_path: Path) -> None:
+    profiles = DictProfiles()
+    profiles.away = True
+    intake = Intake(Logs(SegmentLog(tmp_path)), profiles, options=EAGER, now=lambda: NOON)
+    assert intake.begin(clicks(1)).result(WAIT_S).accepted == 1
+    with pytest.raises(LogUnavailable, match="nobody was erased; try again"):
+        intake.erase("default", "u:ann").result(WAIT_S)
+    intake.close()
+    assert intake.tally.unapplied == 2
+
+
+def test_too_many_events_under_way_are_refused_at_once(make: MakeIntake) -> None:
+    log = HeldLog()
+    intake = make(DictProfiles(), log=log, max_pending=5)
+    accepted = intake.begin(clicks(1, 2, 3))
+    refused = intake.begin(clicks(4, 5, 6))
+    assert refused.done()
+    with pytest.raises(LogUnavailable, match="no more fit"):
+        refused.result(0)
+    until(lambda: len(log.appended) == 1)
+    log.appended[0][1].set_result(None)
+    accepted.result(WAIT_S)
+    until(lambda: not intake.begin(clicks(7, 8, 9)).done())
+    until(lambda: len(log.appended) == 2)
+    log.appended[1][1].set_result(None)
+
+
+def test_a_closed_intake_answered_everything_and_refuses(make: MakeIntake) -> None:
+    intake = make(DictProfiles())
+    futures = [intake.begin(clicks(number)) for number in range(50)]
+    intake.close()
+    assert [future.result(0).accepted for future in futures] == [1] * 50
+    with pytest.raises(LogUnavailable, match="closed"):
+        intake.begin(clicks(51)).result(0)
+
+
+def test_an_event_loop_goes_on_while_the_disk_works(make: MakeIntake) -> None:
+    log = HeldLog()
+    intake = make(DictProfiles(), log=log)
+
+    async def scenario() -> int:
+        taking = asyncio.ensure_future(intake.take(clicks(1)))
+        while not log.appended:
+            await asyncio.sleep(0.001)
+        assert not taking.done()  # and this line runs
+        log.appended[0][1].set_result(None)
+        return (await taking).accepted
+
+    assert asyncio.run(asyncio.wait_for(scenario(), WAIT_S)) == 1
+
+
+def test_a_caller_who_leaves_changes_nothing(make: MakeIntake) -> None:
+    profiles, log = DictProfiles(), HeldLog()
+    intake = make(profiles, log=log)
+
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(intake.take(clicks(1)), 0.05)
+
+    asyncio.run(scenario())
+    until(lambda: len(log.appended) == 1)
+    log.appended[0][1].set_result(None)
+    until(lambda: profiles.ids() == ["e1"])
+
+
+def test_an_intake_is_opened_from_settings(tmp_path: Path) -> None:
+    profiles = DictProfiles()
+    intake = open_intake(EventSettings(directory=tmp_path), profiles)
+    intake.begin(clicks(1)).result(WAIT_S)
+    intake.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["erasures", "events", "rejected"]
+    assert logged_ids(tmp_path) == profiles.ids() == ["e1"]
