@@ -34,7 +34,7 @@ def run(cfg: Mapping[str, Any]) -> None:
         raise ConfigError("evaluate needs run=RUN for a trained run, or store=STORE for the baselines; both are null")
     store = EventStore.open(cfg["store"])
     split = split_store(cfg["split"], store)
-    recipes = _recipes(cfg["only"])
+    recipes = recipes_named(cfg["only"])
     table = baselines_of(store, split, fit_on=cfg["fit_on"], recipes=recipes, progress=cfg["progress"])
     print(as_text({row.name: row.metrics for row in table.rows}, store, split, fit_on=table.fit_on))
     for name, reason in table.skipped.items():
@@ -122,11 +122,16 @@ def as_text(rows: Mapping[str, Mapping[str, float]], store: EventStore, split: S
     return "\n".join(lines)
 
 
-def _recipes(only: Sequence[str]) -> Sequence[Recipe]:
+def recipes_named(only: Sequence[str]) -> Sequence[Recipe]:
+    """Return the recipes of the named baselines, or all when none are named.
+
+    Raises:
+        ConfigError: a baseline of that name does not exist.
+    """
     known = [recipe.name for recipe in RECIPES]
     unknown = sorted(set(only) - set(known))
     if unknown:
-        raise ConfigError(f"only: no baseline is called {', '.join(unknown)}; expected some of {', '.join(known)}")
+        raise ConfigError(f"no baseline is called {', '.join(unknown)}; expected some of {', '.join(known)}")
     return [recipe for recipe in RECIPES if not only or recipe.name in only]
 
 
