@@ -142,7 +142,8 @@ class _Shortlist:
             targets += np.float32(count) * self.target_scores[scorer]
         others = self.rows[self.owners]
         ahead = (items[self.owners] >= targets[:, None]) & (others > 0) & (others != self.target_rows[:, None])
-        return (1 + np.count_nonzero(ahead, axis=1)).astype(np.int32)
+        ranks: NDArray[np.int32] = (1 + ahead.sum(axis=1)).astype(np.int32)
+        return ranks
 
 
 def _quality(shortlists: Sequence[_Shortlist], counts: NDArray[np.int64], cases: Cases) -> float:

@@ -24,7 +24,13 @@ from retrank.training.scorer import ModelScorer
 
 TAUGHT = ("loss=distilled", "loss.alpha=0.9")
 GOOD = ("trainer.max_epochs=40", "trainer.validate_every=10", "trainer.ema_decay=0.9", "optim.learning_rate=0.01")
-SHORT = ("model.width=8", "trainer.validate_every=60", "trainer.max_epochs=60", "trainer.ema_decay=0.9", "optim.learning_rate=0.01")
+SHORT = (
+    "model.width=8",
+    "trainer.validate_every=60",
+    "trainer.max_epochs=60",
+    "trainer.ema_decay=0.9",
+    "optim.learning_rate=0.01",
+)
 
 
 @pytest.fixture(scope="module")
