@@ -12,7 +12,8 @@ from retrank.contract.encode import InputName
 from retrank.contract.errors import ConfigError
 from retrank.data.batches import Batch
 from retrank.losses.distilled import Distilled, Opinion
-from retrank.models.protocols import QueryEncoder
+from retrank.losses.rescored import Rescored
+from retrank.models.protocols import QueryEncoder, Rescoring
 from retrank.training.checkpoint import TEACHERS, digest_of
 from retrank.training.peers import Peer, open_peer
 from retrank.training.retrieval_module import OptimizerRecipe, RetrievalModule
@@ -84,7 +85,8 @@ def module_of(config: Mapping[str, Any], model: QueryEncoder, identity: Mapping[
         identity: as of `checkpoint.identity_of`; teachers must agree with its data and split.
 
     Raises:
-        ConfigError: teachers without a loss that listens to them, or the other way round, or one that reads less.
+        ConfigError: teachers without a loss that listens to them, or the other way round, or one that reads less; a
+            second similarity without a loss that trains it, or the other way round.
         TrainingError: a teacher is not a run folder.
         DataError: a teacher was trained on other data or another split.
     """
@@ -95,6 +97,11 @@ def module_of(config: Mapping[str, Any], model: QueryEncoder, identity: Mapping[
         raise ConfigError(
             f"teachers is {named} and loss {type(loss).__name__}; give both teachers=[RUN,...] and loss=distilled, or "
             "neither"
+        )
+    if isinstance(loss, Rescored) != isinstance(model, Rescoring):
+        raise ConfigError(
+            f"model is {type(model).__name__} and loss {type(loss).__name__}; a model with a second similarity "
+            "(model=mixture_of_logits) needs loss=rescored, which trains it, and the other way round"
         )
     if not isinstance(loss, Distilled):
         return RetrievalModule(model, loss, recipe)

@@ -7,8 +7,8 @@ from typing import Any, cast
 from retrank.contract.errors import ConfigError, DataError
 from retrank.data.splits import Split, split_store
 from retrank.data.store import EventStore
-from retrank.models.protocols import QueryEncoder
-from retrank.training import run_card
+from retrank.models.protocols import QueryEncoder, Rescoring
+from retrank.training import rescoring, run_card
 from retrank.training.baseline_table import RECIPES, BaselineTable, FitOn, Recipe, baseline_table
 from retrank.training.checkpoint import load_model
 from retrank.training.evaluator import evaluate
@@ -81,6 +81,8 @@ def evaluate_run(
     metrics = write_report(run_dir, facts, test, table)
     rows = {facts.model: test.metrics} | {row.name: row.metrics for row in (table.rows if table else [])}
     print(as_text(rows, opened, split, fit_on="train"))
+    if isinstance(model, Rescoring):
+        print(rescoring.assess(run_dir, scorer, split, test, progress=progress))
     if UNTRAINED in test.metrics:
         found = ", ".join(f"{name} {row[UNTRAINED]:.4f}" for name, row in rows.items() if UNTRAINED in row)
         print(f"recall@100 of targets never seen in training: {found}")
