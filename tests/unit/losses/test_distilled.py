@@ -130,4 +130,4 @@ def test_memory_is_three_chunks_however_many_teachers_there_are() -> None:
 )
 def test_a_setting_out_of_range_is_refused(setting: dict[str, float], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        Distilled(**setting)
+        Distilled(**setting)  # type: ignore[arg-type]  # settings of two types

@@ -37,7 +37,8 @@ def _plain(head: MixtureOfLogits, query: torch.Tensor, item: torch.Tensor) -> to
     item_parts = [F.normalize(part, dim=0) for part in head.item_parts(item).split(head.component_width)]
     cosines = torch.stack([one @ other for one in query_parts for other in item_parts] + [query @ item])
     weights = (head.query_gate(query) + head.item_gate(item) + head.cosine_gate(cosines)).softmax(0)
-    return weights @ cosines
+    score: torch.Tensor = weights @ cosines
+    return score
 
 
 def test_scores_are_gated_means_of_cosines_between_parts() -> None:
@@ -68,7 +69,7 @@ def _best_fit(score: torch.nn.Module, queries: torch.Tensor, items: torch.Tensor
     optimizer = torch.optim.Adam(score.parameters(), lr=0.02)
     for _ in range(200):
         optimizer.zero_grad()
-        F.soft_margin_loss(score(queries, items[None]) * 5, wanted).backward()
+        F.soft_margin_loss(score(queries, items[None]) * 5, wanted).backward()  # type: ignore[no-untyped-call]  # torch
         optimizer.step()
     return float((score(queries, items[None]).sign() == wanted).float().mean())
 
@@ -82,7 +83,8 @@ def test_it_learns_a_table_whose_rank_is_above_the_width() -> None:
             self.turn = torch.nn.Linear(WIDTH, WIDTH)
 
         def forward(self, queries: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-            return (self.turn(queries)[:, None] * items).sum(-1)
+            scores: torch.Tensor = (self.turn(queries)[:, None] * items).sum(-1)
+            return scores
 
     queries, items = _vectors(16), _vectors(24, seed=2)
     wanted = torch.randn(16, 24, generator=torch.Generator().manual_seed(3)).sign()
