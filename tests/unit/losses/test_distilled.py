@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
@@ -38,6 +38,7 @@ def _gradients(loss: torch.Tensor, world: World) -> tuple[torch.Tensor, ...]:
     return torch.autograd.grad(loss, world[:2])
 
 
+@settings(max_examples=40)
 @given(
     num_queries=st.integers(1, 15),
     num_items=st.integers(2, 20),

@@ -93,8 +93,7 @@ def test_it_learns_a_table_whose_rank_is_above_the_width() -> None:
     assert _best_fit(MixtureOfLogits(WIDTH, dropout=0.0), queries, items, wanted) > 0.9
 
 
-@pytest.mark.parametrize(("batch", "candidates"), [(1, 1), (1, 200), (3, 7)])
-def test_its_onnx_graph_answers_like_torch(batch: int, candidates: int, tmp_path: Path) -> None:
+def test_its_onnx_graph_answers_like_torch_whatever_the_number_of_queries_and_candidates(tmp_path: Path) -> None:
     head, path = _head(), tmp_path / "mixture.onnx"
     size, count = torch.export.Dim("batch", min=1), torch.export.Dim("candidates", min=1)
     export_graph(
@@ -105,11 +104,12 @@ def test_its_onnx_graph_answers_like_torch(batch: int, candidates: int, tmp_path
         output="score",
         dynamic_sizes=({0: size}, {0: size, 1: count}),
     )
-    queries, items = _vectors(batch, seed=5), _vectors(batch, candidates, seed=6)
     session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    seen = np.asarray(session.run(["score"], {"query": queries.numpy(), "item_vectors": items.numpy()})[0])
-    with torch.no_grad():
-        assert seen == pytest.approx(head(queries, items).numpy(), abs=1e-5)
+    for batch, candidates in ((1, 1), (1, 200), (3, 7)):
+        queries, items = _vectors(batch, seed=5), _vectors(batch, candidates, seed=6)
+        seen = np.asarray(session.run(["score"], {"query": queries.numpy(), "item_vectors": items.numpy()})[0])
+        with torch.no_grad():
+            assert seen == pytest.approx(head(queries, items).numpy(), abs=1e-5)
 
 
 @pytest.mark.parametrize("encoder", [SASRec, HSTU])

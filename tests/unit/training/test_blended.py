@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -70,6 +70,7 @@ def test_what_adds_nothing_gets_no_weight_and_is_not_asked() -> None:
     assert noise.asked == 0
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 1000))
 def test_the_quality_it_chooses_by_is_the_exact_one_when_nothing_ties(seed: int) -> None:
     generator = np.random.default_rng(seed)
