@@ -10,16 +10,21 @@ import torch
 import yaml
 from ring_world import Configure, configuration
 
+from retrank.contract.encode import AGES, ITEM_ROWS, InputName
 from retrank.contract.errors import ConfigError, DataError, TrainingError
+from retrank.data.batches import Batch
 from retrank.data.splits import split_store
 from retrank.data.store import EventStore
 from retrank.export.parity import compare, onnx_queries, torch_queries
 from retrank.export.run_folder import read_run
 from retrank.export.to_onnx import export_encoder, open_encoder
 from retrank.losses.distilled import Distilled
+from retrank.models.hstu import HSTU
 from retrank.models.protocols import QueryEncoder
 from retrank.training import fit, run_card
 from retrank.training.checkpoint import BEST, CHECKPOINTS, LAST, load_model
+from retrank.training.distil import Teachers
+from retrank.training.peers import Peer
 from retrank.training.scorer import ModelScorer
 
 TAUGHT = ("loss=distilled", "loss.alpha=0.9")
@@ -97,6 +102,25 @@ def test_a_student_of_two_unlike_teachers_is_an_ordinary_run(
         assert compare(expected, seen, encoder.item_vectors().numpy(), top_k=5).different == 0
     assert [fact["run"] for fact in run_card.read(run)["teachers"]] == [str(teacher), str(second_teacher)]
     assert len({fact["weights"] for fact in run_card.read(run)["teachers"]}) == 2
+
+
+def test_a_teacher_may_read_what_the_student_does_not() -> None:
+    torch.manual_seed(0)
+    timed = HSTU(9, max_length=4, width=8, num_blocks=1)
+    teachers = Teachers([Peer(Path("timed"), timed, {"loss": {"temperature": 0.5}})])
+    assert teachers.inputs == (ITEM_ROWS, AGES)
+    inputs: dict[InputName, torch.Tensor] = {
+        ITEM_ROWS: torch.tensor([[0, 1, 2], [3, 4, 5]]),
+        AGES: torch.tensor([[0, 50, 7], [90, 8, 1]]),
+    }
+    batch = Batch(inputs, positions=torch.tensor([2, 4]), target_rows=torch.tensor([[3], [5]]))
+    (opinion,) = teachers.opinions(batch)
+    with torch.no_grad():
+        states = timed.encode_all(inputs[ITEM_ROWS], inputs[AGES])
+    torch.testing.assert_close(opinion.queries, torch.stack([states[0, 2], states[1, 1]]) / 0.5)
+    torch.testing.assert_close(opinion.item_vectors, timed.item_vectors().detach())
+    assert not timed.training
+    assert not any(weight.requires_grad for weight in timed.parameters())
 
 
 class Interrupted(Distilled):
