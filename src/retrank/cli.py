@@ -4,6 +4,7 @@
     retrank train experiment=online_retail_sasrec
     retrank sweep experiment=online_retail_sasrec sweep.trials=20
     retrank evaluate run=runs/online_retail_sasrec/2026-01-31_12-00-00
+    retrank ensemble runs=[RUN,RUN]
     retrank compare RUN RUN
     retrank export run=RUN
     retrank serve bundle=bundles/online_retail_sasrec
@@ -39,6 +40,7 @@ _COMMANDS = {
     "rank": _Command("retrank.training.ranking.fit:run", "train a ranker on the candidates of a trained run"),
     "sweep": _Command("retrank.training.sweep:main", "search settings by validation NDCG@10", composes=True),
     "evaluate": _Command("retrank.training.evaluate:run", "evaluate a run or the baselines"),
+    "ensemble": _Command("retrank.training.ensemble:run", "evaluate several runs as one, weights from validation"),
     "export": _Command("retrank.export.assemble:run", "seal a trained run as a bundle"),
     "serve": _Command("retrank.serving.launch:run", "serve a bundle over HTTP with Ray Serve"),
     "recommend": _Command("retrank.serving.ask:run", "answer one request in this process, without a server"),

@@ -12,12 +12,29 @@ from torch.profiler import ProfilerActivity, profile
 
 from retrank.contract.errors import ConfigError
 from retrank.losses.bpr import BPR
+from retrank.losses.distilled import Distilled, Opinion
 from retrank.losses.gbce import GeneralisedBCE
-from retrank.losses.items import ItemTable
+from retrank.losses.items import Items, ItemTable
 from retrank.losses.sampled_softmax import SampledSoftmax
 from retrank.losses.softmax import FullSoftmax
 
 Make = Callable[[float], nn.Module]
+
+
+class Taught(nn.Module):
+    """Distillation from one mild teacher with item vectors of its own."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.loss = Distilled(temperature=temperature)
+
+    def forward(self, queries: torch.Tensor, items: Items, target_rows: torch.Tensor) -> torch.Tensor:
+        shape = (items.num_items + 1, queries.shape[1])
+        vectors = 0.3 * torch.randn(shape, generator=torch.Generator().manual_seed(5))
+        value: torch.Tensor = self.loss(queries, items, target_rows, [Opinion(queries, vectors)])
+        return value
+
+
 SAMPLED: dict[str, Make] = {
     "uniform softmax": lambda temperature: SampledSoftmax(num_negatives=40, temperature=temperature),
     "uncorrected uniform softmax": lambda temperature: SampledSoftmax(
@@ -36,7 +53,11 @@ SAMPLED: dict[str, Make] = {
     "plain BCE": lambda temperature: GeneralisedBCE(num_negatives=40, calibration=0, temperature=temperature),
     "BPR": lambda temperature: BPR(num_negatives=40, temperature=temperature),
 }
-LOSSES: dict[str, Make] = {"full softmax": lambda temperature: FullSoftmax(temperature=temperature), **SAMPLED}
+LOSSES: dict[str, Make] = {
+    "full softmax": lambda temperature: FullSoftmax(temperature=temperature),
+    "distilled": Taught,
+    **SAMPLED,
+}
 every_loss = pytest.mark.parametrize("make", LOSSES.values(), ids=LOSSES.keys())
 every_sampled_loss = pytest.mark.parametrize("make", SAMPLED.values(), ids=SAMPLED.keys())
 

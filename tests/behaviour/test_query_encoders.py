@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from retrank.data.item_content import ItemContent
 from retrank.models.hstu import HSTU
+from retrank.models.mixture_of_logits import MixtureOfLogits, WithMixture
 from retrank.models.pooling import PooledHistory
 from retrank.models.sasrec import SASRec
 from retrank.models.sequence import SequenceModel
 from retrank.models.two_tower import TwoTower
 
 NUM_ITEMS, MAX_LENGTH = 30, 12
-Model = SASRec | HSTU | PooledHistory | TwoTower
+Model = SASRec | HSTU | PooledHistory | TwoTower | WithMixture
 Make = Callable[[], Model]
 
 
@@ -52,6 +53,11 @@ def _pooled(pooling: Literal["attention", "mean"]) -> Make:
     return make
 
 
+def _with_mixture() -> Model:
+    torch.manual_seed(0)
+    return WithMixture(NUM_ITEMS, encoder=SASRec, head=MixtureOfLogits, max_length=MAX_LENGTH, width=16, dropout=0.1)
+
+
 FORGETS_ORDER = "pooled, mean"
 ENCODERS = {
     "gated cosine": _small(SASRec, flavour="gated", similarity="cosine"),
@@ -69,6 +75,7 @@ ENCODERS = {
     "two towers, sasrec": _towers(partial(SASRec, num_blocks=1)),
     "two towers, hstu": _towers(partial(HSTU, num_blocks=1)),
     "two towers, ids only": _towers(PooledHistory, content=False),
+    "with a mixture": _with_mixture,
 }
 every_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS.keys())
 

@@ -14,6 +14,7 @@ from retrank.models.baselines.markov import Markov
 from retrank.models.baselines.popularity import DecayedPopularity, Popularity
 from retrank.models.protocols import Fittable, Scorer
 from retrank.models.sasrec import SASRec
+from retrank.training.blended import Blended
 from retrank.training.evaluator import evaluate
 from retrank.training.scorer import ModelScorer
 
@@ -38,8 +39,12 @@ def _sasrec() -> Scorer:
     return ModelScorer(SASRec(num_items=NUM_ITEMS, max_length=8, width=8, num_blocks=1, num_heads=2).eval())
 
 
-@pytest.fixture(params=[*BASELINES, "sasrec"])
+@pytest.fixture(params=[*BASELINES, "sasrec", "blended"])
 def scorer(request: pytest.FixtureRequest) -> Scorer:
+    if request.param == "blended":
+        markov = Markov()
+        markov.fit(_world(), NUM_ITEMS)
+        return Blended([_sasrec(), markov], [0.7, 0.3])
     if request.param == "sasrec":
         return _sasrec()
     baseline = BASELINES[request.param]()

@@ -148,6 +148,7 @@ def _made_with(evidence: Evidence) -> dict[str, str]:
         "trained at": card.get("created_at"),
         "commit": card.get("git_commit"),
         "best epoch": training.get("best_epoch"),
+        "learned from teachers": ", ".join(f"{t['run']} (weights {t['weights']})" for t in card.get("teachers", [])),
         "processor time": f"{training['cpu_s'] / 60:.1f} minutes" if training.get("cpu_s") else None,
         "machine": f"{card['machine']['cpu']}, {card['machine']['cores']} cores" if card.get("machine") else None,
         "versions": ", ".join(f"{name} {number}" for name, number in card.get("versions", {}).items()),

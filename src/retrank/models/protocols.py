@@ -69,3 +69,18 @@ class Tabulated(Protocol):
     def tabulated(self) -> QueryEncoder:
         """Return an encoder with the same queries and the same item vectors."""
         ...
+
+
+@runtime_checkable
+class Rescoring(Protocol):
+    """A query encoder with a second, dearer similarity for the few items that its dot product finds."""
+
+    num_items: int
+
+    def item_vectors(self, item_rows: torch.Tensor | None = None) -> torch.Tensor:
+        """As in `QueryEncoder`."""
+        ...
+
+    def rescore(self, queries: torch.Tensor, item_rows: torch.Tensor) -> torch.Tensor:
+        """Score `[B, D]` queries against `[C]` items shared by all, or `[B, C]` items of each: `[B, C]` float32."""
+        ...

@@ -3,6 +3,7 @@
 Lightning stays out of here: it takes seconds to import, and evaluating or exporting a run does not need it.
 """
 
+import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,33 @@ CONFIG = "config.yaml"
 LAST, BEST = "last.ckpt", "best.ckpt"
 IDENTITY_KEY = "identity"
 EMA_KEY = "ema"
+TEACHERS = "teachers"
 _MODEL = "model."
+_DIGEST_LENGTH = 16
 
 
 def identity_of(config: dict[str, Any], *, data_hash: str, num_items: int) -> dict[str, Any]:
-    """Return what makes two runs the same: data, split, model, loss, optimizer, batches and seed."""
+    """Return what makes two runs the same: data, split, model, loss, optimizer, batches, seed, and who taught them.
+
+    Raises:
+        TrainingError: a teacher has no best checkpoint.
+    """
     parts = {name: config[name] for name in ("split", "model", "loss", "optim", "batches", "seed", "item_content")}
-    return {"data_hash": data_hash, "num_items": num_items, **parts}
+    taught_by = {TEACHERS: [digest_of(Path(run)) for run in teachers]} if (teachers := config.get(TEACHERS)) else {}
+    return {"data_hash": data_hash, "num_items": num_items, **parts, **taught_by}
+
+
+def digest_of(run_dir: Path) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of the best weights of a run.
+
+    Raises:
+        TrainingError: it has none.
+    """
+    path = run_dir / CHECKPOINTS / BEST
+    if not path.is_file():
+        raise TrainingError(f"{run_dir}: no {CHECKPOINTS}/{BEST}; expected the folder of a run of `retrank train`")
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:_DIGEST_LENGTH]
 
 
 def find(setting: str, runs: Path) -> Path:

@@ -7,8 +7,8 @@ from typing import Any, cast
 from retrank.contract.errors import ConfigError, DataError
 from retrank.data.splits import Split, split_store
 from retrank.data.store import EventStore
-from retrank.models.protocols import QueryEncoder
-from retrank.training import run_card
+from retrank.models.protocols import QueryEncoder, Rescoring
+from retrank.training import rescoring, run_card
 from retrank.training.baseline_table import RECIPES, BaselineTable, FitOn, Recipe, baseline_table
 from retrank.training.checkpoint import load_model
 from retrank.training.evaluator import evaluate
@@ -34,7 +34,7 @@ def run(cfg: Mapping[str, Any]) -> None:
         raise ConfigError("evaluate needs run=RUN for a trained run, or store=STORE for the baselines; both are null")
     store = EventStore.open(cfg["store"])
     split = split_store(cfg["split"], store)
-    recipes = _recipes(cfg["only"])
+    recipes = recipes_named(cfg["only"])
     table = baselines_of(store, split, fit_on=cfg["fit_on"], recipes=recipes, progress=cfg["progress"])
     print(as_text({row.name: row.metrics for row in table.rows}, store, split, fit_on=table.fit_on))
     for name, reason in table.skipped.items():
@@ -81,6 +81,8 @@ def evaluate_run(
     metrics = write_report(run_dir, facts, test, table)
     rows = {facts.model: test.metrics} | {row.name: row.metrics for row in (table.rows if table else [])}
     print(as_text(rows, opened, split, fit_on="train"))
+    if isinstance(model, Rescoring):
+        print(rescoring.assess(run_dir, scorer, split, test, progress=progress))
     if UNTRAINED in test.metrics:
         found = ", ".join(f"{name} {row[UNTRAINED]:.4f}" for name, row in rows.items() if UNTRAINED in row)
         print(f"recall@100 of targets never seen in training: {found}")
@@ -122,11 +124,16 @@ def as_text(rows: Mapping[str, Mapping[str, float]], store: EventStore, split: S
     return "\n".join(lines)
 
 
-def _recipes(only: Sequence[str]) -> Sequence[Recipe]:
+def recipes_named(only: Sequence[str]) -> Sequence[Recipe]:
+    """Return the recipes of the named baselines, or all when none are named.
+
+    Raises:
+        ConfigError: a baseline of that name does not exist.
+    """
     known = [recipe.name for recipe in RECIPES]
     unknown = sorted(set(only) - set(known))
     if unknown:
-        raise ConfigError(f"only: no baseline is called {', '.join(unknown)}; expected some of {', '.join(known)}")
+        raise ConfigError(f"no baseline is called {', '.join(unknown)}; expected some of {', '.join(known)}")
     return [recipe for recipe in RECIPES if not only or recipe.name in only]
 
 

@@ -23,6 +23,7 @@ from retrank.data.store import EventStore
 from retrank.training import checkpoint, run_card
 from retrank.training.callbacks import Throughput
 from retrank.training.datamodule import HistoryData
+from retrank.training.distil import module_of, teacher_facts
 from retrank.training.ema import Ema
 from retrank.training.evaluate import evaluate_run
 from retrank.training.evaluator import evaluate
@@ -33,7 +34,6 @@ from retrank.training.launch.on_ray import launch_on_ray
 from retrank.training.launch.place import ALONE, OwnRandomness, Place
 from retrank.training.loggers import Loggers
 from retrank.training.memory import told_by_settings
-from retrank.training.retrieval_module import RetrievalModule
 from retrank.training.scorer import ModelScorer
 from retrank.training.selection import Selection
 from retrank.training.settle import settle
@@ -77,7 +77,7 @@ def learn(config: dict[str, Any], *, say: Callable[[str], None]) -> Path:
     split = split_store(config["split"], store)
     identity = checkpoint.identity_of(config, data_hash=store.facts.data_hash, num_items=store.num_items)
     resume, run_dir = _folder(config, identity)
-    card = run_card.build(config, store, split.protocol, created_at=datetime.now(UTC))
+    card = run_card.build(config, store, split.protocol, created_at=datetime.now(UTC)) | teacher_facts(config)
     say(_announcement(card, run_dir))
     card |= _train_somewhere(config, store, split, run_dir, resume)
     run_card.write(card, run_dir)
@@ -139,15 +139,15 @@ def train(
     if config["warm_start"] is not None:
         factors = instantiate(config["warm_start"])(split.train, store.num_items, model.width)
         model.start_from(torch.from_numpy(factors))
-    module = RetrievalModule(model, instantiate(config["loss"]), instantiate(config["optim"]))
+    identity = checkpoint.identity_of(dict(config), data_hash=store.facts.data_hash, num_items=store.num_items)
+    module = module_of(config, model, identity)
     with values_of("batches"):
-        data = HistoryData(split.train, instantiate(config["batches"]), seed=seed, inputs=model.inputs, place=place)
+        data = HistoryData(split.train, instantiate(config["batches"]), seed=seed, inputs=module.inputs, place=place)
 
     def rank(_: pl.LightningModule) -> dict[str, float]:
         return evaluate(ModelScorer(model), split.validation, split.train, ks=(10,)).metrics
 
     ema, throughput = Ema(settings.ema_decay), Throughput()
-    identity = checkpoint.identity_of(dict(config), data_hash=store.facts.data_hash, num_items=store.num_items)
     folder = run_dir / checkpoint.CHECKPOINTS
     selection = Selection(rank, ema, folder, every=settings.validate_every, patience=settings.patience)
     callbacks = [ema, throughput, selection, Identity(identity), OwnRandomness(seed, place)]

@@ -13,6 +13,7 @@ _KNOBS = {
     ("model", "max_length"): "attention grows with its square",
     ("loss", "chunk"): "scores held at a time",
     ("loss", "num_negatives"): "items scored per step",
+    ("loss", "max_queries"): "positions scored twice",
     ("model", "width"): "tables and states grow with it",
 }
 _CPU_ALLOCATOR = "can't allocate memory"

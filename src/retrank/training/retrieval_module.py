@@ -8,6 +8,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
+from retrank.contract.encode import InputName
 from retrank.contract.errors import TrainingError
 from retrank.data.batches import Batch
 from retrank.models.protocols import QueryEncoder
@@ -49,6 +50,16 @@ class RetrievalModule(pl.LightningModule):
         mark_tables(self, recipe.touched_rows_from)
         self._random_state: torch.Tensor | None = None
 
+    @property
+    def inputs(self) -> tuple[InputName, ...]:
+        """Return the names of the arrays a batch must hold."""
+        return self.model.inputs
+
+    def loss_of(self, queries: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the scalar loss of `[T, D]` queries at the supervised positions of a batch."""
+        loss: torch.Tensor = self.loss(queries, self.model, batch.target_rows)
+        return loss
+
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
         """Return the loss of one batch; None skips a batch whose targets were all left out by chance.
@@ -61,7 +72,7 @@ class RetrievalModule(pl.LightningModule):
             return None if self.trainer.world_size == 1 else idle_loss(self)
         inputs = (batch.inputs[name] for name in self.model.inputs)
         queries = self.model.encode_all(*inputs).flatten(0, 1)[batch.positions]  # [T, D]
-        loss: torch.Tensor = self.loss(queries, self.model, batch.target_rows)
+        loss = self.loss_of(queries, batch)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}): training diverged. "

@@ -1,0 +1,59 @@
+"""Finished runs that answer the same question: same data, same split. Members of an ensemble and teachers are such."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from retrank.contract.errors import DataError
+from retrank.models.protocols import QueryEncoder
+from retrank.training import checkpoint
+from retrank.training.checkpoint import BEST, CHECKPOINTS, IDENTITY_KEY, load_model
+
+_QUESTION = ("data_hash", "num_items", "split")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The best weights of a finished run.
+
+    Attributes:
+        run_dir: folder of the run.
+        model: in eval mode.
+        config: resolved settings of the run.
+    """
+
+    run_dir: Path
+    model: QueryEncoder
+    config: dict[str, Any]
+
+    @property
+    def temperature(self) -> float:
+        """Return by what its loss divided its scores; a loss without a temperature divides by nothing."""
+        return float(self.config["loss"].get("temperature", 1.0))
+
+
+def open_peer(run_dir: Path, question: Mapping[str, Any], *, role: str) -> Peer:
+    """Open a run if it was trained on the same data and split.
+
+    A run with another split may have been trained on what this one is to be judged by, and another store has other
+    item rows; neither may take part.
+
+    Args:
+        run_dir: folder written by `retrank train`.
+        question: `data_hash`, `num_items` and `split` of those who ask.
+        role: what the run is to be, for messages: "teacher", "member".
+
+    Raises:
+        TrainingError: not a run folder, or no best checkpoint.
+        DataError: data, catalogue or split differ; each is named.
+    """
+    model, config = load_model(run_dir)
+    saved = checkpoint.read(run_dir / CHECKPOINTS / BEST)[IDENTITY_KEY]
+    theirs, ours = ({name: source[name] for name in _QUESTION} for source in (saved, question))
+    if differences := checkpoint.differing(theirs, ours, "there"):
+        raise DataError(
+            f"{run_dir} cannot be a {role}: {'; '.join(differences)}. Rows would name other items, or it may have "
+            "seen what is to be predicted; train it on the same store and split"
+        )
+    return Peer(run_dir, cast(QueryEncoder, model), config)
