@@ -129,8 +129,7 @@ def _prove(ranker: TrainedRanker, sources: Sources, requests: Sequences, staged:
 
 def _golden(index: int, asker: Asker, merged: Merged, outputs: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
     """One request as arrays: what was asked, what was proposed, what must come out."""
-    asked = {"history": asker.history, "ages": asker.ages, "query": asker.query, "now": np.float64(asker.now)}
-    parts = asked | merged._asdict() | {"outputs": outputs}
+    parts = asker._asdict() | merged._asdict() | {"outputs": outputs}
     return {f"{name}_{index}": np.asarray(values) for name, values in parts.items()}
 
 

@@ -50,12 +50,14 @@ class Catalogue:
         user_ids: id i belongs to user row i + 1.
         histories: everything known of every user, in the order of `user_ids`.
         facts: where the data came from.
+        actions: names of the action rows 1..A in `histories`.
     """
 
     items: pa.Table
     user_ids: Sequence[str]
     histories: Sequences
     facts: DataFacts
+    actions: Sequence[str] = ()
 
     @property
     def item_ids(self) -> list[str]:

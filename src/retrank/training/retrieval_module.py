@@ -59,8 +59,7 @@ class RetrievalModule(pl.LightningModule):
         share = share_of_step(len(batch.positions), self)
         if len(batch.positions) == 0:
             return None if self.trainer.world_size == 1 else idle_loss(self)
-        inputs = (batch.inputs[name] for name in self.model.inputs)
-        queries = self.model.encode_all(*inputs).flatten(0, 1)[batch.positions]  # [T, D]
+        queries = self.model.encode_all(**batch.inputs).flatten(0, 1)[batch.positions]  # [T, D]
         loss: torch.Tensor = self.loss(queries, self.model, batch.target_rows)
         if not torch.isfinite(loss):
             raise TrainingError(

@@ -4,6 +4,7 @@
           ranker.json  rotation.npy  metrics.json  ranks.npz  report.json  report.html  ranking.html
 """
 
+import copy
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from retrank.data.store import EventStore
 from retrank.data.visits import Visits, visits_between
 from retrank.models.ranker import Ranker
 from retrank.training import checkpoint, run_card
+from retrank.training.action_side import num_actions_of
 from retrank.training.calibrate import fit_calibration
 from retrank.training.ema import Ema
 from retrank.training.identity import Identity
@@ -52,7 +54,7 @@ def run(cfg: Mapping[str, Any]) -> Path:
         TrainingError: the retriever's run is not finished, or the loss diverged.
         DataError: there are no visits to learn from.
     """
-    config = dict(cfg)
+    config = copy.deepcopy(dict(cfg))
     run_dir = Path(config["run_dir"])
     if (run_dir / checkpoint.CHECKPOINTS).exists():
         raise ConfigError(f"run_dir {run_dir} already holds a run; choose another")
@@ -60,6 +62,8 @@ def run(cfg: Mapping[str, Any]) -> Path:
     store = EventStore.open(config["store"] or of_retriever["store"])
     heads = [HeadSettings(**head) for head in config["heads"]]
     settings: SourceSettings = instantiate(config["sources"])
+    of_ranker = config["ranker"]["model"]
+    of_ranker["num_actions"] = num_actions_of(store, of_ranker["num_actions"], "ranker.model.num_actions")
     present = open_retriever(Path(config["run"]), store)
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / checkpoint.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

@@ -123,6 +123,7 @@ class Sources:
                 asker = Asker(
                     history=block.item_rows[events].astype(np.int64),
                     ages=np.maximum(asked_at - block.times[events], 0) // _SECOND_US,
+                    actions=_actions(block, events),
                     query=queries[place],
                     now=asked_at / _SECOND_US,
                 )
@@ -145,6 +146,12 @@ class Sources:
             rows = self._fresh[: wanted["fresh"]]
             found["fresh"] = Proposal(rows, self.facts.recent_popularity[rows])
         return found
+
+
+def _actions(histories: Sequences, events: slice) -> NDArray[np.int64]:
+    """Return the action rows of some events; 0 where nothing is known."""
+    known = histories.actions
+    return np.zeros(events.stop - events.start, dtype=np.int64) if known is None else known[events].astype(np.int64)
 
 
 def item_numbers(items: pa.Table, names: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
