@@ -76,9 +76,7 @@ def untrained_ranker(encoder: TinyEncoder, seed: int = 0) -> TrainedRanker:
         heads=tuple(HeadSpec(**vars(head), weight=1.0) for head in HEADS),
     )
     torch.manual_seed(seed)
-    model = Ranker(
-        len(spec.features), encoder.width, HEADS, num_actions=len(ACTIONS_KNOWN), width=16, num_experts=2
-    )
+    model = Ranker(len(spec.features), encoder.width, HEADS, num_actions=len(ACTIONS_KNOWN), width=16, num_experts=2)
     torch.nn.init.normal_(model.attention.action_bias)
     random = np.random.default_rng(seed)
     model.fit_numerics(random.normal(0, 3, (200, len(spec.features))).astype(np.float32))

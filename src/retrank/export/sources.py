@@ -132,3 +132,6 @@ def check_fit(model: TrainedModel, catalogue: Catalogue, fallbacks: Fallbacks) -
     highest = int(catalogue.histories.item_rows.max())
     if highest > num_items:
         raise BundleError(f"a history names item row {highest}, but the model knows {num_items} items")
+    done = catalogue.histories.actions
+    if done is not None and done.max(initial=0) > len(catalogue.actions):
+        raise BundleError(f"a history names action row {done.max()}, but {len(catalogue.actions)} actions have names")
