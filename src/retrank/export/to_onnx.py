@@ -39,7 +39,8 @@ def export_encoder(model: QueryEncoder, path: Path) -> None:
         BundleError: the model cannot be exported, or the file is not self-contained or not valid ONNX.
     """
     module = cast(torch.nn.Module, model)
-    examples = {name: torch.ones((2, model.max_length), dtype=torch.int64) for name in model.inputs}  # none an alias
+    shape = (2, model.max_length)
+    examples: dict[str, torch.Tensor] = {name: torch.ones(shape, dtype=torch.int64) for name in model.inputs}
     sizes = {0: torch.export.Dim("batch", min=1)}
     if model.max_length > 1:
         sizes[1] = torch.export.Dim("length", min=1, max=model.max_length)
