@@ -34,6 +34,7 @@ from retrank.training.ranking.load import ROTATION, SPEC, build, spec_of
 from retrank.training.ranking.module import RankingData, RankingModule
 from retrank.training.ranking.prepared import Prepared
 from retrank.training.ranking.ranks import candidate_ranks
+from retrank.training.ranking.renewal import renewals
 from retrank.training.ranking.reranker import outputs_of
 from retrank.training.ranking.rotation import rotation_between
 from retrank.training.ranking.sources import Sources, SourceSettings, item_numbers
@@ -103,8 +104,13 @@ def prepare(
         DataError: nobody with a history came back in the window the ranker learns from.
     """
     numbers = item_numbers(store.item_table, settings.numbers)
-    earlier = Sources(past.scorer, past.split.train, store.num_items, settings, numbers)
-    later = Sources(present.scorer, present.split.train, store.num_items, settings, numbers)
+
+    def sources_of(retriever: Retriever) -> Sources:
+        renewed = renewals(store.sequences, retriever.ends_at, settings.refresh_hours)
+        train_part = retriever.split.train
+        return Sources(retriever.scorer, train_part, store.num_items, settings, numbers, renewed=renewed)
+
+    earlier, later = sources_of(past), sources_of(present)
     rotation = rotation_between(later.item_vectors, earlier.item_vectors, earlier.facts.popularity)
     marks = marks_of(store, heads)
     binary = np.array([head.kind == "binary" for head in heads])

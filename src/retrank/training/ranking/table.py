@@ -146,7 +146,7 @@ def ranking_table(sources: Sources, visits: Visits, *, history_length: int, prog
         sources.requests(cases.inputs), "candidates", len(cases), unit="request", leave=False, disable=not progress
     )
     queries = []
-    for position, (asker, merged) in enumerate(asked):
+    for position, (asker, merged, facts) in enumerate(asked):
         part = slice(cases.targets.offsets[position], cases.targets.offsets[position + 1])
         label = np.zeros((len(merged.rows), visits.marks.shape[1]), dtype=np.float32)
         known, place, target = np.intersect1d(merged.rows, cases.targets.item_rows[part], return_indices=True)
@@ -154,7 +154,7 @@ def ranking_table(sources: Sources, visits: Visits, *, history_length: int, prog
         found += len(known)
         rows.append(merged.rows)
         proposed.append(merged.ranks <= limits)
-        features.append(candidate_features(merged, names, asker, sources.facts, sources.item_vectors))
+        features.append(candidate_features(merged, names, asker, facts, sources.item_vectors))
         labels.append(label)
         queries.append(asker.query)
     history_rows, history_ages, history_actions = newest_events(cases.inputs, history_length)
