@@ -76,7 +76,8 @@ class SequenceModel(nn.Module):
                 f"{item_rows.shape[1]} events, the model reads {self.max_length}; cut to the newest ones first"
             )
         events = self.items(item_rows)
-        if self.actions is not None and actions is not None:
+        if self.actions is not None:
+            assert actions is not None, "a model that reads actions is given them"
             known = torch.where(item_rows != PADDING_ROW, actions, PADDING_ROW)
             events = events + self.actions(forget_some(known) if self.training else known)
         embedded: torch.Tensor = self.dropout(events * self.width**0.5)
