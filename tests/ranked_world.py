@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 from worlds import TinyEncoder, TinyWorld, tiny_catalogue, tiny_model
 
+from retrank.contract.encode import ACTIONS, ITEM_ROWS, InputName
 from retrank.contract.heads import Head
 from retrank.contract.ranker_spec import HeadSpec, RankerSpec
 from retrank.contract.sequences import Sequences
@@ -29,8 +31,28 @@ SETTINGS = SourceSettings(
 HEADS = (Head("purchase", "binary"), Head("value", "value", given="purchase"))
 
 
+ACTIONS_KNOWN = ("view", "buy")
+
+
+class ActingEncoder(TinyEncoder):
+    """A tiny encoder for which a view counts less, and buying more, than what nobody said anything about."""
+
+    inputs: tuple[InputName, ...] = (ITEM_ROWS, ACTIONS)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.force = nn.Parameter(torch.tensor([[1.0], [0.2], [4.0]]))
+
+    def forward(self, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the query after the newest event, [B, D]."""
+        assert actions is not None
+        weights = self.recency[-item_rows.shape[1] :] * (item_rows != 0)[:, :, None] * self.force[actions]
+        pooled = (self.item[item_rows] * weights).sum(1) / weights.sum(1).clamp(min=0.01)
+        return nn.functional.normalize(pooled, dim=-1)
+
+
 def timed_catalogue() -> Catalogue:
-    """The tiny catalogue with events on forty days; items with high rows appear late."""
+    """The tiny catalogue with events on forty days, seen or bought; items with high rows appear late."""
     catalogue = tiny_catalogue()
     rows = np.asarray(catalogue.histories.item_rows)
     random = np.random.default_rng(5)
@@ -38,7 +60,9 @@ def timed_catalogue() -> Catalogue:
     for start, stop in zip(catalogue.histories.offsets, catalogue.histories.offsets[1:], strict=False):
         days[start:stop].sort()
     times = days * DAY_US + random.integers(0, 1_000, len(rows)).cumsum()
-    return replace(catalogue, histories=Sequences(rows, catalogue.histories.offsets, times))
+    actions = random.integers(0, 1 + len(ACTIONS_KNOWN), len(rows)).astype(np.int16)
+    histories = Sequences(rows, catalogue.histories.offsets, times, actions=actions)
+    return replace(catalogue, histories=histories, actions=ACTIONS_KNOWN)
 
 
 def untrained_ranker(encoder: TinyEncoder, seed: int = 0) -> TrainedRanker:
@@ -52,7 +76,8 @@ def untrained_ranker(encoder: TinyEncoder, seed: int = 0) -> TrainedRanker:
         heads=tuple(HeadSpec(**vars(head), weight=1.0) for head in HEADS),
     )
     torch.manual_seed(seed)
-    model = Ranker(len(spec.features), encoder.width, HEADS, width=16, num_experts=2)
+    model = Ranker(len(spec.features), encoder.width, HEADS, num_actions=len(ACTIONS_KNOWN), width=16, num_experts=2)
+    torch.nn.init.normal_(model.attention.action_bias)
     random = np.random.default_rng(seed)
     model.fit_numerics(random.normal(0, 3, (200, len(spec.features))).astype(np.float32))
     rotation = np.linalg.qr(random.normal(size=(encoder.width, encoder.width)))[0].astype(np.float32)
@@ -61,7 +86,7 @@ def untrained_ranker(encoder: TinyEncoder, seed: int = 0) -> TrainedRanker:
 
 def ranked_world(seed: int = 0) -> TinyWorld:
     """All inputs of a tiny bundle with a ranker."""
-    encoder, catalogue = TinyEncoder(), timed_catalogue()
+    encoder, catalogue = ActingEncoder(), timed_catalogue()
     return TinyWorld(
         model=tiny_model(encoder),
         catalogue=catalogue,

@@ -18,7 +18,7 @@ from retrank.models.sasrec import SASRec
 from retrank.models.sequence import SequenceModel
 from retrank.models.two_tower import TwoTower
 
-NUM_ITEMS, MAX_LENGTH = 30, 12
+NUM_ITEMS, MAX_LENGTH, NUM_ACTIONS = 30, 12, 4
 Model = SASRec | HSTU | PooledHistory | TwoTower | WithMixture
 Make = Callable[[], Model]
 
@@ -32,23 +32,32 @@ def _small(kind: type[Model], **settings: object) -> Make:
     return make
 
 
-def _towers(history: Callable[..., SequenceModel], *, content: bool = True) -> Make:
+def _towers(history: Callable[..., SequenceModel], *, content: bool = True, num_actions: int = 0) -> Make:
     def make() -> Model:
         torch.manual_seed(0)
         items = pa.table({"kind": [str(row % 3) for row in range(NUM_ITEMS)], "price": [None, *range(1, NUM_ITEMS)]})
         chosen = ItemContent(categories=["kind"], numbers=["price"], num_bins=4)
         arrays = chosen.fit(items).encode_catalogue(items) if content else None
         return TwoTower(
-            NUM_ITEMS, history=history, content=arrays, max_length=MAX_LENGTH, width=16, dropout=0.1, id_dropout=0.1
+            NUM_ITEMS,
+            history=history,
+            content=arrays,
+            max_length=MAX_LENGTH,
+            width=16,
+            dropout=0.1,
+            id_dropout=0.1,
+            num_actions=num_actions,
         )
 
     return make
 
 
-def _pooled(pooling: Literal["attention", "mean"]) -> Make:
+def _pooled(pooling: Literal["attention", "mean"], num_actions: int = 0) -> Make:
     def make() -> Model:
         torch.manual_seed(0)
-        return PooledHistory(NUM_ITEMS, max_length=MAX_LENGTH, width=16, dropout=0.1, pooling=pooling)
+        return PooledHistory(
+            NUM_ITEMS, max_length=MAX_LENGTH, width=16, dropout=0.1, pooling=pooling, num_actions=num_actions
+        )
 
     return make
 
@@ -69,6 +78,10 @@ ENCODERS = {
     "hstu without times": _small(HSTU, time_bias=False),
     "hstu dot, one block": _small(HSTU, similarity="dot", num_blocks=1),
     "hstu, eight blocks": _small(HSTU, num_blocks=8),
+    "sasrec with actions": _small(SASRec, num_actions=NUM_ACTIONS),
+    "hstu with actions": _small(HSTU, num_actions=NUM_ACTIONS),
+    "hstu with actions, without times": _small(HSTU, num_actions=NUM_ACTIONS, time_bias=False),
+    "pooled with actions": _pooled("attention", num_actions=NUM_ACTIONS),
     "pooled": _pooled("attention"),
     FORGETS_ORDER: _pooled("mean"),
     "two towers, pooled": _towers(PooledHistory),
@@ -76,7 +89,10 @@ ENCODERS = {
     "two towers, hstu": _towers(partial(HSTU, num_blocks=1)),
     "two towers, ids only": _towers(PooledHistory, content=False),
     "with a mixture": _with_mixture,
+    "two towers with actions": _towers(HSTU, num_actions=NUM_ACTIONS),
 }
+READ_ACTIONS = {name: make for name, make in ENCODERS.items() if "with actions" in name}
+every_encoder_of_actions = pytest.mark.parametrize("make", READ_ACTIONS.values(), ids=READ_ACTIONS.keys())
 every_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS.keys())
 
 
@@ -84,20 +100,27 @@ def _histories(batch: int, length: int, seed: int = 1) -> torch.Tensor:
     return torch.randint(1, NUM_ITEMS + 1, (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
-def _inputs(model: Model, item_rows: torch.Tensor) -> list[torch.Tensor]:
-    """Return what the model reads; events become older faster and faster, padding has age 0."""
+def _inputs(model: Model, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """Return what the model reads; events become older faster and faster, padding has age 0.
+
+    The action of an event is a function of its item, which is all that most promises need.
+    """
     steps = torch.arange(item_rows.shape[1] - 1, -1, -1)
-    values = {"item_rows": item_rows, "ages": 50 * steps**3 * (item_rows != 0)}
-    return [values[name] for name in model.inputs]
+    values = {
+        "item_rows": item_rows,
+        "ages": 50 * steps**3 * (item_rows != 0),
+        "actions": item_rows % (NUM_ACTIONS + 1) if actions is None else actions,
+    }
+    return {name: values[name] for name in model.inputs}
 
 
-def _query(model: Model, item_rows: torch.Tensor) -> torch.Tensor:
-    query: torch.Tensor = model(*_inputs(model, item_rows))
+def _query(model: Model, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
+    query: torch.Tensor = model(**_inputs(model, item_rows, actions))
     return query
 
 
-def _queries(model: Model, item_rows: torch.Tensor) -> torch.Tensor:
-    return model.encode_all(*_inputs(model, item_rows))
+def _queries(model: Model, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
+    return model.encode_all(**_inputs(model, item_rows, actions))
 
 
 @every_encoder
@@ -124,6 +147,37 @@ def test_a_query_never_sees_the_future(make: Make) -> None:
     changed = histories.clone()
     changed[:, 5:] = _histories(3, 3, seed=9)
     torch.testing.assert_close(_queries(model, histories)[:, :5], _queries(model, changed)[:, :5])
+
+
+@every_encoder_of_actions
+def test_what_was_done_changes_the_answer(make: Make) -> None:
+    model, histories = make().eval(), _histories(3, 5)
+    viewed = torch.ones_like(histories)
+    for place in (1, 4):
+        other = viewed.clone()
+        other[:, place] = 2
+        assert not torch.allclose(_query(model, histories, viewed), _query(model, histories, other), atol=1e-5)
+
+
+@every_encoder_of_actions
+def test_the_action_of_padding_does_not_matter(make: Make) -> None:
+    model, histories = make().eval(), _histories(3, 6)
+    histories[:, :3] = 0
+    actions = torch.where(histories > 0, 1, 0)
+    wrong = torch.where(histories > 0, 1, 3)
+    torch.testing.assert_close(_queries(model, histories, actions), _queries(model, histories, wrong))
+    nothing = torch.zeros_like(histories)
+    torch.testing.assert_close(_query(model, nothing, actions), _query(model, nothing, nothing))
+
+
+@every_encoder_of_actions
+def test_a_query_never_sees_what_is_done_later(make: Make) -> None:
+    """The action of the target stands one place after the position that is asked for it."""
+    model, histories = make().eval(), _histories(3, 8)
+    actions = torch.ones_like(histories)
+    later = actions.clone()
+    later[:, 5:] = torch.tensor([2, 3, 4])
+    torch.testing.assert_close(_queries(model, histories, actions)[:, :5], _queries(model, histories, later)[:, :5])
 
 
 @every_encoder

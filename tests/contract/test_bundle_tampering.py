@@ -175,8 +175,8 @@ def _resealed(root: Path, change: Callable[[dict[str, object]], object]) -> Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda manifest: manifest.update(format_version=4, novelty=True), "bundle format 4, this version reads 3"),
-        (lambda manifest: manifest.update(format_version=0), "bundle format 0, this version reads 3"),
+        (lambda manifest: manifest.update(format_version=5, novelty=True), "bundle format 5, this version reads 4"),
+        (lambda manifest: manifest.update(format_version=0), "bundle format 0, this version reads 4"),
         (lambda manifest: manifest.pop("format_version"), "field 'format_version'"),
         (lambda manifest: manifest.update(surprise=1), "field 'surprise'"),
         (lambda manifest: manifest["encoder"].pop("width"), r"field 'encoder\.width'"),

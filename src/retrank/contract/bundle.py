@@ -3,7 +3,7 @@
     <root>/current            pointer to the active bundle
     <root>/<bundle_id>/       bundle_id = first 16 hex digits of the SHA-256 of manifest.json
         manifest.json         sizes, hashes, provenance, measured quality
-        query_encoder.onnx    item_rows, and ages if it reads them, [B, L] int64 -> query [B, D] float32
+        query_encoder.onnx    item_rows, and ages and actions if it reads them, [B, L] int64 -> query [B, D] float32
         items.faiss           index over item vectors; ids are item rows
         item_vectors.npy      [N + 1, D] float32, row 0 is zero
         items.parquet         row i describes item row i + 1: item_id, then display attributes
@@ -11,6 +11,8 @@
         history_items.npy     [E] int32 item rows of all known users, oldest first
         history_offsets.npy   [U + 1] int64
         history_times.npy     [E] int64 microseconds UTC, of each event; [0] when the data has no times
+        history_actions.npy   [E] int16 action rows, 1 = the first of `actions` in features.json, 0 = unknown; [0] when
+                              the data has no actions
         popular_items.npy     [N] int32 item rows, most popular first
         popular_scores.npy    [N] float32, non-increasing
         covisit_items.npy     [N + 1, K] int32, strongest successor first, 0 = none
@@ -51,6 +53,7 @@ USERS = "users.parquet"
 HISTORY_ITEMS = "history_items.npy"
 HISTORY_OFFSETS = "history_offsets.npy"
 HISTORY_TIMES = "history_times.npy"
+HISTORY_ACTIONS = "history_actions.npy"
 POPULAR_ITEMS = "popular_items.npy"
 POPULAR_SCORES = "popular_scores.npy"
 COVISIT_ITEMS = "covisit_items.npy"
@@ -60,8 +63,8 @@ GOLDEN = "golden.jsonl"
 REFERENCE_HISTOGRAMS = "reference_histograms.npz"
 MODEL_CARD = "MODEL_CARD.md"
 FILES = (
-    QUERY_ENCODER, INDEX, ITEM_VECTORS, ITEMS, USERS, HISTORY_ITEMS, HISTORY_OFFSETS, HISTORY_TIMES, POPULAR_ITEMS,
-    POPULAR_SCORES, COVISIT_ITEMS, COVISIT_WEIGHTS, FEATURES, GOLDEN, REFERENCE_HISTOGRAMS, MODEL_CARD,
+    QUERY_ENCODER, INDEX, ITEM_VECTORS, ITEMS, USERS, HISTORY_ITEMS, HISTORY_OFFSETS, HISTORY_TIMES, HISTORY_ACTIONS,
+    POPULAR_ITEMS, POPULAR_SCORES, COVISIT_ITEMS, COVISIT_WEIGHTS, FEATURES, GOLDEN, REFERENCE_HISTOGRAMS, MODEL_CARD,
 )  # fmt: skip
 RANKER = "ranker.onnx"
 RANKER_SPEC = "ranker.json"

@@ -30,12 +30,14 @@ class Asker(NamedTuple):
     Attributes:
         history: `[H]` int64 item rows, oldest first, H >= 1.
         ages: `[H]` int64 seconds since each event, >= 0.
+        actions: `[H]` int64 action rows, 0 = unknown.
         query: `[D]` float32 query of the retriever.
         now: seconds since 1970, UTC.
     """
 
     history: NDArray[np.int64]
     ages: NDArray[np.int64]
+    actions: NDArray[np.int64]
     query: NDArray[np.float32]
     now: float
 

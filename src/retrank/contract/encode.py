@@ -1,6 +1,12 @@
-"""From a history to the arrays a model reads: the one implementation, used by training, export and serving."""
+"""From a history to the arrays a model reads: the one implementation, used by training, export and serving.
 
-from collections.abc import Mapping, Sequence
+No array tells what is to be predicted. An event and its action become known together, when the event happens; a query
+is asked after the events it reads and before its target, whose item and action are in no array. That holds inside a
+training window too: position i reads events up to i and is asked for event i + 1, whose action stands at i + 1, where
+models let only later positions look.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,10 +16,15 @@ from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 
 PADDING_ROW = 0
-InputName = Literal["item_rows", "ages"]
+InputName = Literal["item_rows", "ages", "actions"]
 ITEM_ROWS: InputName = "item_rows"
 AGES: InputName = "ages"
-"""Names of what a model can read. `ages`: whole seconds from an event to the moment that is asked about, >= 0."""
+ACTIONS: InputName = "actions"
+"""Names of what a model can read.
+
+`ages`: whole seconds from an event to the moment that is asked about, >= 0. `actions`: what was done, rows 1..A of the
+store's action names; 0 = padding or unknown.
+"""
 
 ModelInputs = Mapping[InputName, NDArray[np.int64]]
 """`[B, L]` int64 by name; newest event last, padded on the left with 0."""
@@ -25,7 +36,7 @@ def encode(histories: Sequences, inputs: Sequence[InputName], max_length: int) -
 
     Args:
         histories: B histories, oldest event first.
-        inputs: which arrays the model reads, of `ITEM_ROWS` and `AGES`.
+        inputs: which arrays the model reads, of `ITEM_ROWS`, `AGES` and `ACTIONS`.
         max_length: longest history a model reads, >= 1.
 
     Returns:
@@ -33,28 +44,34 @@ def encode(histories: Sequences, inputs: Sequence[InputName], max_length: int) -
         The moment asked about is `histories.asked_at`; without one it is that of the newest event.
 
     Raises:
-        DataError: ages are asked for and the histories have no times.
+        DataError: ages or actions are asked for and the histories have none.
     """
     lengths = np.minimum(histories.lengths, max_length)
     width = max(1, int(lengths.max(initial=0)))
     columns = np.arange(width) - (width - lengths)[:, None]
     real = columns >= 0
     positions = ((histories.offsets[1:] - lengths)[:, None] + columns)[real]
-    values = {ITEM_ROWS: histories.item_rows, AGES: _ages(histories) if AGES in inputs else None}
     encoded: dict[InputName, NDArray[np.int64]] = {}
     for name in inputs:
-        column = values[name]
-        assert column is not None, "ages are made when they are asked for"
         encoded[name] = np.full((len(histories), width), PADDING_ROW, dtype=np.int64)
-        encoded[name][real] = column[positions]
+        encoded[name][real] = _COLUMNS[name](histories)[positions]
     return encoded
 
 
-def asked_now(item_rows: NDArray[np.integer], ages: NDArray[np.integer]) -> Sequences:
-    """Return one history of H events, oldest first, that are `ages` `[H]` seconds old when something is asked."""
+def asked_now(
+    item_rows: NDArray[np.integer], ages: NDArray[np.integer], actions: NDArray[np.integer] | None = None
+) -> Sequences:
+    """Return one history of H events, oldest first, as it stands when something is asked.
+
+    Args:
+        item_rows: `[H]` rows 1..N.
+        ages: `[H]` whole seconds since each event.
+        actions: `[H]` action rows, 0 = unknown; None = all unknown.
+    """
     offsets = np.array([0, len(item_rows)], dtype=np.int64)
     times = -np.asarray(ages, dtype=np.int64) * _SECOND
-    return Sequences(np.asarray(item_rows, dtype=np.int32), offsets, times, np.zeros(1, dtype=np.int64))
+    done = np.zeros(len(item_rows), dtype=np.int16) if actions is None else np.asarray(actions, dtype=np.int16)
+    return Sequences(np.asarray(item_rows, dtype=np.int32), offsets, times, np.zeros(1, dtype=np.int64), done)
 
 
 def _ages(histories: Sequences) -> NDArray[np.int64]:
@@ -70,3 +87,20 @@ def _ages(histories: Sequences) -> NDArray[np.int64]:
         asked_at = histories.times[newest] if len(histories.times) else np.zeros(len(histories), dtype=np.int64)
     ages: NDArray[np.int64] = (np.repeat(asked_at, histories.lengths) - histories.times) // _SECOND
     return np.maximum(ages, 0)
+
+
+def _actions(histories: Sequences) -> NDArray[np.int16]:
+    """Return `[E]` int16 action rows."""
+    if histories.actions is None:
+        raise DataError(
+            "this model reads what was done and the histories have no actions; set model.num_actions=0, or ingest a "
+            "source with an action column"
+        )
+    return histories.actions
+
+
+_COLUMNS: Mapping[InputName, Callable[[Sequences], NDArray[np.integer]]] = {
+    ITEM_ROWS: lambda histories: histories.item_rows,
+    AGES: _ages,
+    ACTIONS: _actions,
+}

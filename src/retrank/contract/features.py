@@ -32,6 +32,8 @@ class FeatureSpec(BaseModel):
     padding_side: Literal["left"] = "left"
     padding_row: Literal[0] = 0
     inputs: tuple[InputName, ...] = ("item_rows",)
+    actions: tuple[str, ...] = ()
+    """Names of the action rows 1..A, in `history_actions.npy` too; empty when the data has no actions."""
     output_name: Literal["query"] = "query"
     item_column: Literal["item_id"] = "item_id"
     user_column: Literal["user_id"] = "user_id"

@@ -30,6 +30,7 @@ class GoldenCase(BaseModel):
         item_ids: raw ids of the history, oldest first, unknown ones included.
         item_rows: rows of the known ones among them; what the encoder is given.
         ages: whole seconds from each of these events to the request, >= 0; what the encoder is given, if it reads them.
+        actions: action row of each of these events, 0 = unknown; what the encoder is given, if it reads them.
         top_rows: rows of the K best items, best first, ties by row.
         top_item_ids: their raw ids.
         top_scores: their scores, non-increasing.
@@ -42,6 +43,7 @@ class GoldenCase(BaseModel):
     item_ids: list[str]
     item_rows: list[int]
     ages: list[int]
+    actions: list[int]
     top_rows: list[int]
     top_item_ids: list[str]
     top_scores: list[float]
@@ -49,7 +51,8 @@ class GoldenCase(BaseModel):
 
     def history(self) -> Sequences:
         """Return the history that the encoder is given."""
-        return asked_now(np.array(self.item_rows, dtype=np.int32), np.array(self.ages, dtype=np.int64))
+        ages, actions = np.array(self.ages, dtype=np.int64), np.array(self.actions, dtype=np.int16)
+        return asked_now(np.array(self.item_rows, dtype=np.int32), ages, actions)
 
 
 def write_golden(path: Path, cases: Iterable[GoldenCase]) -> None:

@@ -42,5 +42,5 @@ def ranker_arrays(
         query=np.asarray(asker.query, dtype=np.float32)[None],
         history_vectors=item_vectors[newest][None],
         history_ages=ages[None],
-        history_actions=np.zeros((1, len(newest)), dtype=np.int64),
+        history_actions=np.asarray(asker.actions[-spec.history_length :], dtype=np.int64)[None],
     )

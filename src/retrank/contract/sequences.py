@@ -22,12 +22,15 @@ class Sequences:
         times: `[E]` int64 microseconds since the Unix epoch (UTC), non-decreasing within a user; None if unknown.
         asked_at: `[U]` int64, the moment (as in `times`) for which something is asked about each history, no earlier
             than its newest event; None when nothing is asked or the moment is unknown.
+        actions: `[E]` int16, what was done (viewed, bought, ...): rows 1..A of the store's action names, 0 = unknown;
+            None when no action is known.
     """
 
     item_rows: NDArray[np.int32]
     offsets: NDArray[np.int64]
     times: NDArray[np.int64] | None = None
     asked_at: NDArray[np.int64] | None = None
+    actions: NDArray[np.int16] | None = None
 
     def __post_init__(self) -> None:
         """Refuse columns that do not fit together.
@@ -40,6 +43,8 @@ class Sequences:
             raise DataError(f"offsets end at {last} but there are {len(self.item_rows)} events; they must agree")
         if self.times is not None and len(self.times) != len(self.item_rows):
             raise DataError(f"{len(self.times)} times for {len(self.item_rows)} events; one per event is needed")
+        if self.actions is not None and len(self.actions) != len(self.item_rows):
+            raise DataError(f"{len(self.actions)} actions for {len(self.item_rows)} events; one per event is needed")
         if self.asked_at is not None and len(self.asked_at) != len(self):
             raise DataError(f"{len(self.asked_at)} moments asked about for {len(self)} users; one per user is needed")
 
@@ -73,12 +78,16 @@ class Sequences:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         times = None if self.times is None else np.asarray(self.times[positions])
-        return Sequences(np.asarray(self.item_rows[positions]), offsets, times, asked_at)
+        actions = None if self.actions is None else np.asarray(self.actions[positions])
+        return Sequences(np.asarray(self.item_rows[positions]), offsets, times, asked_at, actions)
 
     @classmethod
-    def from_lists(cls, lists: list[list[int]], times: list[list[int]] | None = None) -> "Sequences":
+    def from_lists(
+        cls, lists: list[list[int]], times: list[list[int]] | None = None, actions: list[list[int]] | None = None
+    ) -> "Sequences":
         """Build from plain lists, for tests and for single requests."""
         offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in lists])]).astype(np.int64)
         flat = np.array([row for rows in lists for row in rows], dtype=np.int32)
         flat_times = None if times is None else np.array([t for ts in times for t in ts], dtype=np.int64)
-        return cls(flat, offsets, flat_times)
+        flat_actions = None if actions is None else np.array([row for rows in actions for row in rows], dtype=np.int16)
+        return cls(flat, offsets, flat_times, actions=flat_actions)

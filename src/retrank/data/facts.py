@@ -12,6 +12,7 @@ DAY_US = 86_400_000_000
 _LONG = 80
 _PROBE = 0.1
 _UNIFORM = 0.1
+_USUAL = 0.01
 HALF_LIVES_DAYS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
@@ -27,6 +28,8 @@ class Facts:
         repeat_share: share of events whose item the user had before, 0..1.
         basket_share: share of successive events of a user that carry the same time, 0..1; None without times.
         half_life_days: see `popularity_half_life`; None without times.
+        num_actions: kinds of events that the store tells apart; 0 without actions.
+        usual_actions: those of them that make up at least a hundredth of the events.
     """
 
     num_events: int
@@ -36,10 +39,16 @@ class Facts:
     repeat_share: float
     basket_share: float | None
     half_life_days: float | None
+    num_actions: int = 0
+    usual_actions: int = 0
 
 
-def facts_of(histories: Sequences) -> Facts:
+def facts_of(histories: Sequences, *, num_actions: int = 0) -> Facts:
     """Count.
+
+    Args:
+        histories: training histories.
+        num_actions: kinds of events in the store, whether or not they occur in training.
 
     Raises:
         DataError: there are no events.
@@ -57,7 +66,14 @@ def facts_of(histories: Sequences) -> Facts:
         repeat_share=round(1 - len(np.unique(pairs)) / len(pairs), 3),
         basket_share=None if histories.times is None else round(_basket_share(owners, histories.times), 3),
         half_life_days=None if histories.times is None else popularity_half_life(histories),
+        num_actions=num_actions,
+        usual_actions=0 if histories.actions is None else _usual(histories.actions),
     )
+
+
+def _usual(actions: NDArray[np.int16]) -> int:
+    """Count the known actions with at least `_USUAL` of the events."""
+    return int(np.count_nonzero(np.bincount(actions)[1:] >= _USUAL * len(actions)))
 
 
 def popularity_half_life(histories: Sequences) -> float:

@@ -38,6 +38,7 @@ from retrank.data.vocab_builder import VocabBuilder
 
 _LOCK = ".lock"
 _EPOCH_YEAR = 1970
+MAX_ACTIONS = 1_000
 
 
 def run(cfg: Mapping[str, Any]) -> EventStore:
@@ -59,6 +60,8 @@ def run(cfg: Mapping[str, Any]) -> EventStore:
     joined = f" ({without:,} without events)" if without else ""
     print(f"{facts.num_users:,} users, {facts.num_items:,} items{joined}, {facts.num_events:,} events", end="")
     print(f", {facts.first_event_at:%Y-%m-%d} to {facts.last_event_at:%Y-%m-%d}" if facts.first_event_at else "")
+    if counts := store.action_counts():
+        print("actions: " + ", ".join(f"{name or 'none given'} {count:,}" for name, count in counts.items() if count))
     print("\n".join(report_lines(facts.report)))
     if facts.last_event_at and facts.last_event_at.year == _EPOCH_YEAR:
         print("warning: every event is in 1970; is the time unit of the source (data.columns.time_unit) right?")
@@ -123,6 +126,11 @@ def _read(reader: Reader, spool: Spool, max_bad_share: float, *, progress: bool)
             bar.update(report.rows - bar.n)
     pa.default_memory_pool().release_unused()
     report.check(max_bad_share)
+    if len(vocabs.actions.ids()) > MAX_ACTIONS:
+        raise SourceError(
+            f"{reader.name}: {len(vocabs.actions.ids()):,} different actions such as {vocabs.actions.ids()[0]!r}; "
+            f"expected at most {MAX_ACTIONS:,} words like view or purchase, check data.columns.action"
+        )
     if not spool.num_events:
         raise SourceError(
             f"{reader.name}: no event was accepted out of {report.rows:,} rows read {report.filtered or ''}; "

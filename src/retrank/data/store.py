@@ -6,7 +6,7 @@
         item_rows.npy         [E] int32, values 1..num_items
         times.npy             [E] int64 microseconds since 1970 UTC; absent when the source has no time
         values.npy            [E] float32; absent when the source has no value
-        actions.npy           [E] int16, index into facts.actions; absent when the source has no action
+        actions.npy           [E] int16, index into facts.actions, -1 = missing; absent when the source has no action
         context_<name>.npy    [E] numbers, or int32 codes into context_<name>.parquet when the source holds text
         users.parquet         row i is user row i + 1: user_id
         items.parquet         row i is item row i + 1: item_id, then attributes
@@ -100,7 +100,8 @@ class EventStore:
             )
         for name, rows in ((USERS, facts.num_users), (ITEMS, facts.num_items)):
             _check_rows(directory / name, rows)
-        return cls(directory, facts, Sequences(item_rows, offsets, times))
+        actions = _map(directory / ACTIONS, "int16", num_events) + np.int16(1) if facts.actions else None
+        return cls(directory, facts, Sequences(item_rows, offsets, times, actions=actions))
 
     @property
     def num_items(self) -> int:
@@ -138,9 +139,16 @@ class EventStore:
         return _map(self.directory / VALUES, "float32", self.facts.num_events) if self.facts.has_values else None
 
     @cached_property
-    def actions(self) -> NDArray[np.int16] | None:
-        """Action of each event, `[E]` int16 index into `facts.actions`, -1 if missing; None if the source has none."""
-        return _map(self.directory / ACTIONS, "int16", self.facts.num_events) if self.facts.actions else None
+    def actions(self) -> Vocab:
+        """Names of the actions and their rows, as in `sequences.actions`; empty if the source has none."""
+        return Vocab(self.facts.actions)
+
+    def action_counts(self) -> dict[str, int]:
+        """Return how many events have each action, in the order of rows, and last, under "", how many have none."""
+        if self.sequences.actions is None:
+            return {}
+        unknown, *known = np.bincount(self.sequences.actions, minlength=len(self.actions) + 1).tolist()
+        return dict(zip(self.facts.actions, known, strict=True)) | {"": unknown}
 
     def context(self, name: str) -> NDArray[Any]:
         """Return the context column `name`, `[E]`, memory-mapped: numbers, or int32 codes (-1 if missing).

@@ -121,7 +121,12 @@ def assemble(
     say, rng = circumstances.say, np.random.default_rng(circumstances.seed)
     check_fit(model, catalogue, fallbacks)
     gates.check_metrics(model.metrics)
-    spec = FeatureSpec(max_length=model.encoder.max_length, similarity=model.similarity, inputs=model.encoder.inputs)
+    spec = FeatureSpec(
+        max_length=model.encoder.max_length,
+        similarity=model.similarity,
+        inputs=model.encoder.inputs,
+        actions=tuple(catalogue.actions),
+    )
     with staging(root) as staged:
         encoder = _export(model, catalogue, gates, circumstances, staged=staged, rng=rng)
         say(f"export: building the index over {model.encoder.num_items:,} items")

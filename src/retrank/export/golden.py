@@ -24,11 +24,12 @@ _HOUR_US = 3_600_000_000
 
 
 class _Request(NamedTuple):
-    """Raw ids of a history, unknown ones included, and the ages in seconds of the known ones."""
+    """Raw ids of a history, unknown ones included; ages in seconds and action rows of the known ones."""
 
     kind: str
     item_ids: list[str]
     ages: list[int]
+    actions: list[int]
 
 
 def make_golden(
@@ -53,7 +54,8 @@ def make_golden(
     requests = list(_requests(histories, items, encoder.max_length, rng))
     rows = [items.rows(request.item_ids).tolist() for request in requests]
     times = [[-age * 1_000_000 for age in request.ages] for request in requests]
-    asked = replace(Sequences.from_lists(rows, times), asked_at=np.zeros(len(rows), dtype=np.int64))
+    done = [request.actions for request in requests]
+    asked = replace(Sequences.from_lists(rows, times, done), asked_at=np.zeros(len(rows), dtype=np.int64))
     queries = torch_queries(encoder, asked)
     top_rows, top_scores = exact_top_k(queries, item_vectors, min(TOP_K, len(items)))
     return [
@@ -62,6 +64,7 @@ def make_golden(
             item_ids=request.item_ids,
             item_rows=item_rows,
             ages=request.ages,
+            actions=request.actions,
             top_rows=best.tolist(),
             top_item_ids=[items.id(row) for row in best],
             top_scores=scores.tolist(),
@@ -81,11 +84,11 @@ def _requests(histories: Sequences, items: Vocab, max_length: int, rng: np.rando
     ]
     yield from recent[:NUM_SESSIONS]
     for row in rng.integers(1, len(items), size=NUM_SINGLE, endpoint=True).tolist():
-        yield _Request("single_item", [items.id(row)], [0])
-    for _, item_ids, ages in recent[NUM_SESSIONS:]:
-        yield _Request("unknown_items", [_unknown(items, 0), *item_ids, _unknown(items, 1)], ages)
-    yield _Request("unknown_items", [_unknown(items, 2)], [])
-    yield _Request("nothing", [], [])
+        yield _Request("single_item", [items.id(row)], [0], [0])
+    for _, item_ids, ages, actions in recent[NUM_SESSIONS:]:
+        yield _Request("unknown_items", [_unknown(items, 0), *item_ids, _unknown(items, 1)], ages, actions)
+    yield _Request("unknown_items", [_unknown(items, 2)], [], [])
+    yield _Request("nothing", [], [], [])
 
 
 def _real(kind: str, history: Sequences, items: Vocab, max_length: int) -> _Request:
@@ -96,7 +99,8 @@ def _real(kind: str, history: Sequences, items: Vocab, max_length: int) -> _Requ
     else:
         asked_at = history.times[-1:] + _HOUR_US
         ages = encode(replace(history, asked_at=asked_at), (AGES,), max_length)[AGES][0, -len(newest) :]
-    return _Request(kind, [items.id(row) for row in newest], ages.tolist())
+    actions = np.zeros(len(newest), dtype=np.int16) if history.actions is None else history.actions[-len(newest) :]
+    return _Request(kind, [items.id(row) for row in newest], ages.tolist(), actions.tolist())
 
 
 def _unknown(items: Vocab, number: int) -> str:

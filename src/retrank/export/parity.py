@@ -64,8 +64,8 @@ def torch_queries(model: QueryEncoder, histories: Sequences) -> NDArray[np.float
 
     def run(encoded: ModelInputs) -> NDArray[np.float32]:
         with torch.inference_mode():
-            tensors = (torch.from_numpy(encoded[name]) for name in model.inputs)
-            return cast(NDArray[np.float32], module(*tensors).float().numpy())
+            tensors = {name: torch.from_numpy(values) for name, values in encoded.items()}
+            return cast(NDArray[np.float32], module(**tensors).float().numpy())
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -115,8 +115,8 @@ def _prove(ranker: TrainedRanker, sources: Sources, requests: Sequences, staged:
     """Compare both on every request, keep the first few as golden; return the largest relative difference."""
     session, largest, count = open_encoder(staged / bundle.RANKER), 0.0, 0
     golden: dict[str, NDArray[np.generic]] = {}
-    for asker, merged in sources.requests(requests):
-        arrays = ranker_arrays(merged, asker, sources.facts, sources.item_vectors, ranker.spec)
+    for asker, merged, facts in sources.requests(requests):
+        arrays = ranker_arrays(merged, asker, facts, sources.item_vectors, ranker.spec)
         expected = _torch_outputs(ranker, arrays)
         found = run_ranker(session, arrays._asdict())
         largest = max(largest, float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max()))
@@ -129,8 +129,7 @@ def _prove(ranker: TrainedRanker, sources: Sources, requests: Sequences, staged:
 
 def _golden(index: int, asker: Asker, merged: Merged, outputs: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
     """One request as arrays: what was asked, what was proposed, what must come out."""
-    asked = {"history": asker.history, "ages": asker.ages, "query": asker.query, "now": np.float64(asker.now)}
-    parts = asked | merged._asdict() | {"outputs": outputs}
+    parts = asker._asdict() | merged._asdict() | {"outputs": outputs}
     return {f"{name}_{index}": np.asarray(values) for name, values in parts.items()}
 
 

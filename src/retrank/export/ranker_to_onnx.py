@@ -30,21 +30,19 @@ def export_ranker(ranker: Ranker, path: Path, *, rotation: NDArray[np.float32] |
         raise BundleError("the ranker's features have no bins; call fit_numerics and train it before exporting")
     batch, candidates, length = (torch.export.Dim(name, min=1) for name in ("batch", "candidates", "length"))
     events = {0: batch, 1: length}
-    sizes = RankerInputs(
-        features={0: batch, 1: candidates},  # type: ignore[arg-type]  # the tuple names inputs, here by their sizes
-        candidate_vectors={0: batch, 1: candidates},  # type: ignore[arg-type]
-        query={0: batch},  # type: ignore[arg-type]
-        history_vectors=events,  # type: ignore[arg-type]
-        history_ages=events,  # type: ignore[arg-type]
-        history_actions=events,  # type: ignore[arg-type]
-    )
     export_graph(
         ranker if rotation is None else _Turned(ranker, rotation),
-        _examples(ranker),
+        _examples(ranker)._asdict(),
         path,
-        inputs=RankerInputs._fields,
         output=RANKER_OUTPUT,
-        dynamic_sizes=cast(tuple[dict[int, Any], ...], sizes),
+        dynamic_sizes={
+            "features": {0: batch, 1: candidates},
+            "candidate_vectors": {0: batch, 1: candidates},
+            "query": {0: batch},
+            "history_vectors": events,
+            "history_ages": events,
+            "history_actions": events,
+        },
     )
 
 

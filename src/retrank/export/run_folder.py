@@ -132,6 +132,7 @@ def read_catalogue(store: EventStore) -> Catalogue:
         items=store.item_table,
         user_ids=store.users.ids,
         histories=store.sequences,
+        actions=facts.actions,
         facts=DataFacts(
             name=facts.name,
             data_hash=facts.data_hash,

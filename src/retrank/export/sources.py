@@ -50,12 +50,14 @@ class Catalogue:
         user_ids: id i belongs to user row i + 1.
         histories: everything known of every user, in the order of `user_ids`.
         facts: where the data came from.
+        actions: names of the action rows 1..A in `histories`.
     """
 
     items: pa.Table
     user_ids: Sequence[str]
     histories: Sequences
     facts: DataFacts
+    actions: Sequence[str] = ()
 
     @property
     def item_ids(self) -> list[str]:
@@ -130,3 +132,6 @@ def check_fit(model: TrainedModel, catalogue: Catalogue, fallbacks: Fallbacks) -
     highest = int(catalogue.histories.item_rows.max())
     if highest > num_items:
         raise BundleError(f"a history names item row {highest}, but the model knows {num_items} items")
+    done = catalogue.histories.actions
+    if done is not None and done.max(initial=0) > len(catalogue.actions):
+        raise BundleError(f"a history names action row {done.max()}, but {len(catalogue.actions)} actions have names")

@@ -12,7 +12,7 @@ Traps found on the way, guarded by `parity.py` which runs every exported file:
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -39,7 +39,8 @@ def export_encoder(model: QueryEncoder, path: Path) -> None:
         BundleError: the model cannot be exported, or the file is not self-contained or not valid ONNX.
     """
     module = cast(torch.nn.Module, model)
-    examples = tuple(torch.ones((2, model.max_length), dtype=torch.int64) for _ in model.inputs)  # one each: no alias
+    shape = (2, model.max_length)
+    examples: dict[str, torch.Tensor] = {name: torch.ones(shape, dtype=torch.int64) for name in model.inputs}
     sizes = {0: torch.export.Dim("batch", min=1)}
     if model.max_length > 1:
         sizes[1] = torch.export.Dim("length", min=1, max=model.max_length)
@@ -47,30 +48,27 @@ def export_encoder(model: QueryEncoder, path: Path) -> None:
         module,
         examples,
         path,
-        inputs=model.inputs,
         output=OUTPUT_NAME,
-        dynamic_sizes=[sizes] * len(model.inputs),
+        dynamic_sizes=dict.fromkeys(model.inputs, sizes),
     )
 
 
 def export_graph(
     module: torch.nn.Module,
-    examples: Sequence[torch.Tensor],
+    examples: Mapping[str, torch.Tensor],
     path: Path,
     *,
-    inputs: Sequence[str],
     output: str,
-    dynamic_sizes: Sequence[dict[int, Any]],
+    dynamic_sizes: Mapping[str, dict[int, Any]],
 ) -> None:
     """Write `module.forward` in evaluation mode as one self-contained ONNX file.
 
     Args:
         module: tensors in, one tensor out.
-        examples: one tensor per input, none an alias of another.
+        examples: one tensor per argument, by its name, none an alias of another; the graph has inputs of these names.
         path: the file.
-        inputs: name of each input.
         output: name of the output.
-        dynamic_sizes: per input, `torch.export.Dim` by dimension that may vary.
+        dynamic_sizes: per argument, `torch.export.Dim` by dimension that may vary.
 
     Raises:
         BundleError: the module cannot be exported, or the file is not self-contained or not valid ONNX.
@@ -79,12 +77,12 @@ def export_graph(
         try:
             program = torch.onnx.export(
                 module.eval(),
-                tuple(examples),
+                kwargs=dict(examples),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=list(inputs),
+                input_names=list(examples),
                 output_names=[output],
-                dynamic_shapes=tuple(dynamic_sizes),
+                dynamic_shapes=dict(dynamic_sizes),
                 external_data=False,
                 verbose=False,
             )

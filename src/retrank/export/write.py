@@ -28,6 +28,8 @@ def write_catalogue(catalogue: Catalogue, directory: Path) -> None:
     np.save(directory / bundle.HISTORY_ITEMS, np.asarray(catalogue.histories.item_rows, dtype=np.int32))
     times = () if catalogue.histories.times is None else catalogue.histories.times
     np.save(directory / bundle.HISTORY_TIMES, np.asarray(times, dtype=np.int64))
+    actions = () if catalogue.histories.actions is None else catalogue.histories.actions
+    np.save(directory / bundle.HISTORY_ACTIONS, np.asarray(actions, dtype=np.int16))
     np.save(directory / bundle.HISTORY_OFFSETS, np.asarray(catalogue.histories.offsets, dtype=np.int64))
 
 

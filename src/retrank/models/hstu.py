@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from retrank.contract.encode import AGES, ITEM_ROWS, InputName
+from retrank.contract.encode import AGES
 from retrank.models.blocks import Dropout
 from retrank.models.sequence import INITIAL_DEVIATION, SequenceModel, check_blocks, initialise, visible
 
@@ -30,6 +30,7 @@ class HSTU(SequenceModel):
         dropout: rate on the input and on the output of each block, 0 <= rate < 1.
         time_bias: read the ages of events; needs data with times.
         similarity: "cosine" scales queries and item vectors to length 1; "dot" leaves them.
+        num_actions: kinds of events told apart, those of the store; 0 = what was done is not read.
 
     Raises:
         ConfigError: a size or choice is out of range.
@@ -39,7 +40,7 @@ class HSTU(SequenceModel):
     absolute positions, which would differ between a crop in training and a request.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (each is a choice of its own, and named where it is used)
         self,
         num_items: int,
         *,
@@ -50,25 +51,37 @@ class HSTU(SequenceModel):
         dropout: float = 0.2,
         time_bias: bool = True,
         similarity: Literal["cosine", "dot"] = "cosine",
+        num_actions: int = 0,
     ) -> None:
         check_blocks(width, num_blocks, num_heads)
-        super().__init__(num_items, max_length=max_length, width=width, dropout=dropout, similarity=similarity)
-        self.inputs: tuple[InputName, ...] = (ITEM_ROWS, AGES) if time_bias else (ITEM_ROWS,)
+        super().__init__(
+            num_items,
+            max_length=max_length,
+            width=width,
+            dropout=dropout,
+            similarity=similarity,
+            num_actions=num_actions,
+        )
+        self.inputs = self._reads(AGES) if time_bias else self._reads()
         self.blocks = nn.ModuleList(
             HSTUBlock(width, num_heads, max_length, dropout=dropout, time_bias=time_bias) for _ in range(num_blocks)
         )
         initialise(self)
 
-    def encode_all(self, item_rows: torch.Tensor, ages: torch.Tensor | None = None) -> torch.Tensor:
-        """Map `[B, L]` int64 item rows and ages (left-padded with 0) to `[B, L, D]` float32, one query per position."""
-        states, allowed, gaps = self._read(item_rows, ages)
+    def encode_all(
+        self, item_rows: torch.Tensor, ages: torch.Tensor | None = None, actions: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Map `[B, L]` int64 inputs (left-padded with 0) to `[B, L, D]` float32, one query per position."""
+        states, allowed, gaps = self._read(item_rows, ages, actions)
         for block in self.blocks:
             states = block(states, states, allowed, gaps)
         return self._query(states)
 
-    def forward(self, item_rows: torch.Tensor, ages: torch.Tensor | None = None) -> torch.Tensor:
-        """Map `[B, L]` int64 item rows and ages (left-padded with 0) to the `[B, D]` float32 query of the request."""
-        states, allowed, gaps = self._read(item_rows, ages)
+    def forward(
+        self, item_rows: torch.Tensor, ages: torch.Tensor | None = None, actions: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Map `[B, L]` int64 inputs (left-padded with 0) to the `[B, D]` float32 query of the request."""
+        states, allowed, gaps = self._read(item_rows, ages, actions)
         for block in self.blocks[:-1]:
             states = block(states, states, allowed, gaps)
         newest_gaps = None if gaps is None else gaps[:, -1:]
@@ -76,10 +89,10 @@ class HSTU(SequenceModel):
         return self._query(newest)
 
     def _read(
-        self, item_rows: torch.Tensor, ages: torch.Tensor | None
+        self, item_rows: torch.Tensor, ages: torch.Tensor | None, actions: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Return states `[B, L, D]`, who sees whom `[B, 1, L, L]`, and time buckets `[B, L, L]` if times are read."""
-        states = self._embed(item_rows)
+        states = self._embed(item_rows, actions)
         return states, visible(item_rows), None if ages is None else time_buckets(ages)
 
 

@@ -127,13 +127,13 @@ class WithMixture(nn.Module):
         """Names of the `[B, L]` int64 arrays that the sequence model reads."""
         return cast(QueryEncoder, self.encoder).inputs
 
-    def encode_all(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def encode_all(self, item_rows: torch.Tensor, **others: torch.Tensor) -> torch.Tensor:
         """Map the inputs (left-padded with 0) to `[B, L, D]` float32, one query per position."""
-        return cast(QueryEncoder, self.encoder).encode_all(*inputs)
+        return cast(QueryEncoder, self.encoder).encode_all(item_rows, **others)
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, item_rows: torch.Tensor, **others: torch.Tensor) -> torch.Tensor:
         """Map the inputs (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
-        query: torch.Tensor = self.encoder(*inputs)
+        query: torch.Tensor = self.encoder(item_rows, **others)
         return query
 
     def item_vectors(self, item_rows: torch.Tensor | None = None) -> torch.Tensor:

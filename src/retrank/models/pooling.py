@@ -6,7 +6,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-from retrank.contract.encode import ITEM_ROWS, InputName
 from retrank.contract.errors import ConfigError
 from retrank.models.blocks import SwiGLU
 from retrank.models.sequence import SequenceModel, initialise, visible
@@ -26,6 +25,7 @@ class PooledHistory(SequenceModel):
         pooling: "attention" weighs events by what they are and by how many came after them, both learned; "mean"
             weighs them alike and forgets their order.
         similarity: "cosine" scales queries and item vectors to length 1; "dot" leaves them.
+        num_actions: kinds of events told apart, those of the store; 0 = what was done is not read.
 
     Raises:
         ConfigError: a size or choice is out of range.
@@ -34,8 +34,6 @@ class PooledHistory(SequenceModel):
     Deviations: the net adds to the mean and does not replace it, so that the model starts as item-to-item similarity;
     events are weighted.
     """
-
-    inputs: tuple[InputName, ...] = (ITEM_ROWS,)
 
     def __init__(
         self,
@@ -46,25 +44,34 @@ class PooledHistory(SequenceModel):
         dropout: float = 0.2,
         pooling: Literal["attention", "mean"] = "attention",
         similarity: Literal["cosine", "dot"] = "cosine",
+        num_actions: int = 0,
     ) -> None:
         if pooling not in ("attention", "mean"):
             raise ConfigError(f"pooling is {pooling!r}; expected attention or mean")
         if width < 1:
             raise ConfigError(f"width is {width}; at least 1 is needed")
-        super().__init__(num_items, max_length=max_length, width=width, dropout=dropout, similarity=similarity)
+        super().__init__(
+            num_items,
+            max_length=max_length,
+            width=width,
+            dropout=dropout,
+            similarity=similarity,
+            num_actions=num_actions,
+        )
+        self.inputs = self._reads()
         self.relevance = nn.Linear(width, 1, bias=False) if pooling == "attention" else None
         self.recency = nn.Parameter(_fading(max_length)) if pooling == "attention" else None
         self.pooled_norm = nn.LayerNorm(width)
         self.net = SwiGLU(width, _EXPANSION * width)
         initialise(self)
 
-    def encode_all(self, item_rows: torch.Tensor) -> torch.Tensor:
-        """Map `[B, L]` int64 item rows (left-padded with 0) to `[B, L, D]` float32, one query per position."""
-        return self._pool(self._embed(item_rows), visible(item_rows)[:, 0])
+    def encode_all(self, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
+        """Map `[B, L]` int64 inputs (left-padded with 0) to `[B, L, D]` float32, one query per position."""
+        return self._pool(self._embed(item_rows, actions), visible(item_rows)[:, 0])
 
-    def forward(self, item_rows: torch.Tensor) -> torch.Tensor:
-        """Map `[B, L]` int64 item rows (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
-        return self._pool(self._embed(item_rows), visible(item_rows)[:, 0, -1:])[:, 0]
+    def forward(self, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
+        """Map `[B, L]` int64 inputs (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
+        return self._pool(self._embed(item_rows, actions), visible(item_rows)[:, 0, -1:])[:, 0]
 
     def _pool(self, events: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
         """Let the last R positions pool `[B, L, D]` events; `allowed` `[B, R, L]` says which."""

@@ -41,17 +41,17 @@ class QueryEncoder(Protocol):
 
     @property
     def inputs(self) -> tuple[InputName, ...]:
-        """Return the names of the `[B, L]` int64 arrays it reads, in the order of its arguments (`contract.encode`)."""
+        """Return the names of the `[B, L]` int64 arrays it reads, which are its arguments (`contract.encode`)."""
         ...
 
     @property
     def encode_all(self) -> Callable[..., torch.Tensor]:
-        """Map the inputs (left-padded with 0) to `[B, L, D]` float32, one query per position."""
+        """Map the inputs by name (left-padded with 0) to `[B, L, D]` float32, one query per position."""
         ...
 
     @property
     def forward(self) -> Callable[..., torch.Tensor]:
-        """Map the inputs (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
+        """Map the inputs by name (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
         ...
 
     def item_vectors(self, item_rows: torch.Tensor | None = None) -> torch.Tensor:

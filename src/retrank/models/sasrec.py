@@ -5,7 +5,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-from retrank.contract.encode import ITEM_ROWS, InputName
 from retrank.contract.errors import ConfigError
 from retrank.models.blocks import Attention, ClassicBlock, GatedBlock, ReluNet, SwiGLU
 from retrank.models.sequence import SequenceModel, check_blocks, initialise, visible
@@ -27,6 +26,7 @@ class SASRec(SequenceModel):
         flavour: "classic" (pre-norm, ReLU) or "gated" (gated residuals, SwiGLU).
         similarity: "cosine" scales queries and item vectors to length 1; "dot" leaves them. Either way
             score = query . item vector; a temperature belongs to the loss.
+        num_actions: kinds of events told apart, those of the store; 0 = what was done is not read.
 
     Raises:
         ConfigError: a size or choice is out of range.
@@ -37,9 +37,7 @@ class SASRec(SequenceModel):
     do neither. No dropout on attention weights. Norms come first. Feed-forward nets are 4 * D wide.
     """
 
-    inputs: tuple[InputName, ...] = (ITEM_ROWS,)
-
-    def __init__(
+    def __init__(  # noqa: PLR0913  (each is a choice of its own, and named where it is used)
         self,
         num_items: int,
         *,
@@ -50,9 +48,18 @@ class SASRec(SequenceModel):
         dropout: float = 0.2,
         flavour: Literal["classic", "gated"] = "gated",
         similarity: Literal["cosine", "dot"] = "cosine",
+        num_actions: int = 0,
     ) -> None:
         check_blocks(width, num_blocks, num_heads)
-        super().__init__(num_items, max_length=max_length, width=width, dropout=dropout, similarity=similarity)
+        super().__init__(
+            num_items,
+            max_length=max_length,
+            width=width,
+            dropout=dropout,
+            similarity=similarity,
+            num_actions=num_actions,
+        )
+        self.inputs = self._reads()
         _check_flavour(flavour)
         block, net = _FLAVOURS[flavour]
         self.blocks = nn.ModuleList(
@@ -61,18 +68,18 @@ class SASRec(SequenceModel):
         )
         initialise(self)
 
-    def encode_all(self, item_rows: torch.Tensor) -> torch.Tensor:
-        """Map `[B, L]` int64 item rows (left-padded with 0) to `[B, L, D]` float32, one query per position."""
+    def encode_all(self, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
+        """Map `[B, L]` int64 inputs (left-padded with 0) to `[B, L, D]` float32, one query per position."""
         allowed = visible(item_rows)
-        states = self._embed(item_rows)
+        states = self._embed(item_rows, actions)
         for block in self.blocks:
             states = block(states, allowed)
         return self._query(states)
 
-    def forward(self, item_rows: torch.Tensor) -> torch.Tensor:
-        """Map `[B, L]` int64 item rows (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
+    def forward(self, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
+        """Map `[B, L]` int64 inputs (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
         allowed = visible(item_rows)
-        states = self._embed(item_rows)
+        states = self._embed(item_rows, actions)
         for block in self.blocks[:-1]:
             states = block(states, allowed)
         newest = self.blocks[-1].newest(states, allowed)[:, 0]  # type: ignore[operator]  # ModuleList forgets Block

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from retrank.contract.encode import PADDING_ROW
+from retrank.contract.encode import ACTIONS, ITEM_ROWS, PADDING_ROW, InputName
 from retrank.contract.errors import ConfigError
+from retrank.models.action_types import forget_some
 from retrank.models.blocks import Dropout
 
 INITIAL_DEVIATION = 0.02
@@ -22,10 +23,20 @@ class SequenceModel(nn.Module):
         width: size D of states, item vectors and queries.
         dropout: rate on the input, 0 <= rate < 1.
         similarity: "cosine" scales queries and item vectors to length 1; "dot" leaves them.
+        num_actions: kinds of events told apart, rows 1..num_actions; 0 = what was done is not read.
     """
 
+    inputs: tuple[InputName, ...]
+
     def __init__(
-        self, num_items: int, *, max_length: int, width: int, dropout: float, similarity: Literal["cosine", "dot"]
+        self,
+        num_items: int,
+        *,
+        max_length: int,
+        width: int,
+        dropout: float,
+        similarity: Literal["cosine", "dot"],
+        num_actions: int = 0,
     ) -> None:
         super().__init__()
         if similarity not in ("cosine", "dot"):
@@ -34,8 +45,12 @@ class SequenceModel(nn.Module):
             raise ConfigError(f"max_length is {max_length}; at least 1 is needed")
         if not 0 <= dropout < 1:
             raise ConfigError(f"dropout is {dropout}; it must be in 0 <= dropout < 1")
+        if num_actions < 0:
+            raise ConfigError(f"num_actions is {num_actions}; expected how many there are in the store, or 0")
         self.num_items, self.max_length, self.width, self.similarity = num_items, max_length, width, similarity
+        self.num_actions = num_actions
         self.items = nn.Embedding(num_items + 1, width, padding_idx=PADDING_ROW)
+        self.actions = nn.Embedding(num_actions + 1, width, padding_idx=PADDING_ROW) if num_actions else None
         self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(width)
 
@@ -50,13 +65,22 @@ class SequenceModel(nn.Module):
         self.items.weight.copy_(item_vectors * scale)
         self.items.weight[PADDING_ROW] = 0.0
 
-    def _embed(self, item_rows: torch.Tensor) -> torch.Tensor:
-        """Map `[B, L]` item rows to the first states, `[B, L, D]`."""
+    def _reads(self, *others: InputName) -> tuple[InputName, ...]:
+        """Return the names of all inputs, given those besides item rows and actions."""
+        return (ITEM_ROWS, *others, *((ACTIONS,) if self.num_actions else ()))
+
+    def _embed(self, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
+        """Map `[B, L]` item rows, and action rows if they are read, to the first states, `[B, L, D]`."""
         if item_rows.shape[1] > self.max_length:
             raise ValueError(
                 f"{item_rows.shape[1]} events, the model reads {self.max_length}; cut to the newest ones first"
             )
-        embedded: torch.Tensor = self.dropout(self.items(item_rows) * self.width**0.5)
+        events = self.items(item_rows)
+        if self.actions is not None:
+            assert actions is not None, "a model that reads actions is given them"
+            known = torch.where(item_rows != PADDING_ROW, actions, PADDING_ROW)
+            events = events + self.actions(forget_some(known) if self.training else known)
+        embedded: torch.Tensor = self.dropout(events * self.width**0.5)
         return embedded
 
     def _query(self, states: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from retrank.contract.errors import ConfigError
+from retrank.models.action_types import forget_some
 
 _NUM_EDGES = 31
 """Ages are told apart by powers of two: under 1 s, under 2 s, ... under 34 years, older."""
@@ -19,7 +20,7 @@ class TargetAttention(nn.Module):
     Args:
         vector_width: size D of the retriever's vectors.
         width: size of the result; a multiple of `num_heads`.
-        num_actions: kinds of events, >= 0.
+        num_actions: kinds of events, >= 0; 0 = what was done is not read.
         num_heads: attention heads H.
 
     Raises:
@@ -39,7 +40,7 @@ class TargetAttention(nn.Module):
                 f"width {width} must be a multiple of the {num_heads} attention heads, and num_actions {num_actions} "
                 "must not be negative; change one of them"
             )
-        self.num_heads = num_heads
+        self.num_heads, self.num_actions = num_heads, num_actions
         self.ask = nn.Linear(vector_width, width, bias=False)
         self.key = nn.Linear(vector_width, width, bias=False)
         self.value = nn.Linear(vector_width, width)
@@ -65,6 +66,10 @@ class TargetAttention(nn.Module):
         Returns:
             `[B, C, width]` float32; zero where there is no event.
         """
+        if not self.num_actions:
+            actions = torch.zeros_like(ages)
+        elif self.training:
+            actions = forget_some(actions)
         buckets = self.age_buckets(ages)
         value = self.value(events) + F.embedding(buckets, self.age_value) + F.embedding(actions, self.action_value)
         bias = F.embedding(buckets, self.age_bias) + F.embedding(actions, self.action_bias)  # [B, L, H]

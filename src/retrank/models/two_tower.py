@@ -29,6 +29,7 @@ class TwoTower(nn.Module):
         dropout: rate in the history encoder, 0 <= rate < 1.
         id_dropout: share of items that go by their content alone in a training step, 0 <= share < 1.
         similarity: "cosine" scales queries and item vectors to length 1; "dot" leaves them.
+        num_actions: kinds of events the history encoder tells apart, those of the store; 0 = it does not read them.
 
     Raises:
         ConfigError: a size or choice is out of range.
@@ -37,7 +38,7 @@ class TwoTower(nn.Module):
     as in sequence models.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (each is a choice of its own, and named where it is used)
         self,
         num_items: int,
         *,
@@ -48,9 +49,11 @@ class TwoTower(nn.Module):
         dropout: float = 0.2,
         id_dropout: float = 0.2,
         similarity: Literal["cosine", "dot"] = "cosine",
+        num_actions: int = 0,
     ) -> None:
         super().__init__()
-        self.history = history(num_items, max_length=max_length, width=width, dropout=dropout, similarity=similarity)
+        shared = {"max_length": max_length, "width": width, "dropout": dropout, "similarity": similarity}
+        self.history = history(num_items, **shared, num_actions=num_actions)
         tower = ItemTower(self.history.items, content=content, id_dropout=id_dropout)
         self.history.items = tower  # type: ignore[assignment]  # it reads like an embedding
         self.num_items, self.max_length, self.width = num_items, max_length, width
@@ -68,13 +71,13 @@ class TwoTower(nn.Module):
         assert isinstance(tower, ItemTower)
         return tower
 
-    def encode_all(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def encode_all(self, item_rows: torch.Tensor, **others: torch.Tensor) -> torch.Tensor:
         """Map the inputs (left-padded with 0) to `[B, L, D]` float32, one query per position."""
-        return cast(QueryEncoder, self.history).encode_all(*inputs)
+        return cast(QueryEncoder, self.history).encode_all(item_rows, **others)
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, item_rows: torch.Tensor, **others: torch.Tensor) -> torch.Tensor:
         """Map the inputs (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
-        query: torch.Tensor = self.history(*inputs)
+        query: torch.Tensor = self.history(item_rows, **others)
         return query
 
     def item_vectors(self, item_rows: torch.Tensor | None = None) -> torch.Tensor:

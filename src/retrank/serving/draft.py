@@ -67,6 +67,7 @@ class Draft:
         now: seconds since 1970, UTC: the moment of the request.
         history: `[H]` int64 known item rows, oldest first: the stored history, then the session.
         ages: `[H]` int64 whole seconds since each of these events; 0 for the session, which is happening now.
+        actions: `[H]` int64 action rows of these events, 0 = unknown, as for the session.
         seen: `[X]` int64 increasing item rows that must not appear because the user knows them.
         excluded: `[Y]` int64 increasing item rows that must not appear because the request says so.
         query: `[D]` float32 vector of the history; None until encoded, or when there is no history.
@@ -82,6 +83,7 @@ class Draft:
     now: float = 0.0
     history: NDArray[np.int64] = field(default_factory=_no_rows)
     ages: NDArray[np.int64] = field(default_factory=_no_rows)
+    actions: NDArray[np.int64] = field(default_factory=_no_rows)
     seen: NDArray[np.int64] = field(default_factory=_no_rows)
     excluded: NDArray[np.int64] = field(default_factory=_no_rows)
     query: NDArray[np.float32] | None = None

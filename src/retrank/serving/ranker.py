@@ -93,7 +93,7 @@ def _check_golden(stage: SecondStage, bundle: VerifiedBundle, item_vectors: NDAr
         golden = dict(file)
     for index in range(sum(name.startswith("outputs_") for name in golden)):
         part = {name: golden[f"{name}_{index}"] for name in (*Asker._fields, *Merged._fields, "outputs")}
-        asker = Asker(part["history"], part["ages"], part["query"], float(part["now"]))
+        asker = Asker(part["history"], part["ages"], part["actions"], part["query"], float(part["now"]))
         found = stage.outputs(Merged(part["rows"], part["ranks"], part["scores"]), asker, item_vectors)
         expected = part["outputs"]
         if found.shape != expected.shape or not np.allclose(found, expected, _GOLDEN_TOLERANCE, _GOLDEN_TOLERANCE):

@@ -121,7 +121,8 @@ class Recommender:
                     f"bundle {self.bundle.id}: rehearsal of {len(ids)} events ended with {', '.join(failed)}; "
                     "the log has the cause, export the bundle again"
                 )
-            self.runtime.encoder.encode(history, np.zeros(length, dtype=np.int64))
+            unknown = np.zeros(length, dtype=np.int64)
+            self.runtime.encoder.encode(history, ages=unknown, actions=unknown)
 
     def _answer(self, pipeline: Pipeline, draft: Draft, request_id: str | None) -> SlateResponse:
         done, took_ms = pipeline.run(draft)

@@ -26,7 +26,7 @@ from retrank.serving.attributes import ItemAttributes
 from retrank.serving.onnx import open_session
 from retrank.serving.ranker import SecondStage, open_ranker
 
-_Number = TypeVar("_Number", np.int32, np.int64, np.float32)
+_Number = TypeVar("_Number", np.int16, np.int32, np.int64, np.float32)
 
 
 class QueryEncoder:
@@ -43,10 +43,18 @@ class QueryEncoder:
         found: NDArray[np.float32] = queries
         return found
 
-    def encode(self, history: NDArray[np.integer], ages: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the `[D]` float32 query after `[H]` item rows, oldest first, that are `[H]` seconds old; H >= 1."""
+    def encode(
+        self, history: NDArray[np.integer], ages: NDArray[np.int64], actions: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return the `[D]` float32 query after H >= 1 events, oldest first.
+
+        Args:
+            history: `[H]` item rows.
+            ages: `[H]` whole seconds since each event.
+            actions: `[H]` action rows, 0 = unknown.
+        """
         newest = slice(-self._spec.max_length, None)
-        query: NDArray[np.float32] = self.run(asked_now(history[newest], ages[newest]))[0]
+        query: NDArray[np.float32] = self.run(asked_now(history[newest], ages[newest], actions[newest]))[0]
         return query
 
 
@@ -82,6 +90,7 @@ class Runtime:
         bundle: where it came from.
         items, users: ids and rows.
         attributes: what a person would recognise an item by.
+        actions: names of actions and their rows, as in `histories.actions`.
         histories: events of the known users.
         encoder, index: the sequence model and its item index.
         item_vectors: `[N + 1, D]` float32, row 0 is zero.
@@ -95,6 +104,7 @@ class Runtime:
     items: Vocab
     users: Vocab
     attributes: ItemAttributes
+    actions: Vocab
     histories: Sequences
     encoder: QueryEncoder
     index: ItemIndex
@@ -109,6 +119,10 @@ class Runtime:
         """What the bundle says about itself."""
         return self.bundle.manifest
 
+    def action_row(self, kind: str) -> int:
+        """Return the row of what was done, such as `purchase`; 0 = the models never learned of it."""
+        return self.actions.row(kind)
+
 
 def open_runtime(bundle: VerifiedBundle) -> Runtime:
     """Open a bundle whose hashes were checked, and prove it with its golden requests.
@@ -122,15 +136,18 @@ def open_runtime(bundle: VerifiedBundle) -> Runtime:
     num_items, width = bundle.manifest.data.num_items, bundle.manifest.encoder.width
     popular_items = _mapped(bundle, layout.POPULAR_ITEMS, np.int32)
     times = _mapped(bundle, layout.HISTORY_TIMES, np.int64)
+    actions = _mapped(bundle, layout.HISTORY_ACTIONS, np.int16)
     runtime = Runtime(
         bundle=bundle,
         items=Vocab.read(bundle.path(layout.ITEMS), ITEM_COLUMN),
         users=Vocab.read(bundle.path(layout.USERS), USER_COLUMN),
         attributes=ItemAttributes.read(bundle.path(layout.ITEMS), bundle.manifest.item_columns),
+        actions=Vocab(spec.actions),
         histories=Sequences(
             _mapped(bundle, layout.HISTORY_ITEMS, np.int32),
             _mapped(bundle, layout.HISTORY_OFFSETS, np.int64),
             times if len(times) else None,
+            actions=actions if len(actions) else None,
         ),
         encoder=QueryEncoder(bundle.path(layout.QUERY_ENCODER), spec),
         index=ItemIndex(bundle.path(layout.INDEX), num_items=num_items, width=width),

@@ -120,6 +120,13 @@ def similarity(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
     return Choice("dot", "what is popular now matters, and the length of a vector can say so")
 
 
+def num_actions(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
+    """Choose whether the model reads what was done."""
+    if facts.usual_actions < 2:
+        return Choice(0, f"{facts.usual_actions} kinds of events are usual, there is nothing to tell apart")
+    return Choice(facts.num_actions, f"{facts.usual_actions} kinds of events are usual and may mean different things")
+
+
 def loss(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
     """Choose whether all items are compared with at every step."""
     if facts.num_items <= FULL_SOFTMAX_ITEMS:
@@ -198,6 +205,7 @@ RULES: Mapping[str, Callable[[Facts, Known], Choice]] = {
     "model.num_blocks": num_blocks,
     "model.dropout": dropout,
     "model.similarity": similarity,
+    "model.num_actions": num_actions,
     "loss": loss,
     "loss.temperature": temperature,
     "batches.event_dropout": event_dropout,

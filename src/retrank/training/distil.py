@@ -45,7 +45,7 @@ class Teachers:
             for at, (peer, module) in enumerate(zip(self._peers, self._modules, strict=True)):
                 module.to(device)
                 self._vectors[at] = self._vectors[at].to(device)
-                states = peer.model.encode_all(*(batch.inputs[name] for name in peer.model.inputs))
+                states = peer.model.encode_all(**{name: batch.inputs[name] for name in peer.model.inputs})
                 queries = states.flatten(0, 1)[batch.positions].float() / peer.temperature  # [T, E]
                 found.append(Opinion(queries, self._vectors[at]))
         return found

@@ -21,6 +21,7 @@ from retrank.contract.errors import ConfigError, InterruptedRun
 from retrank.data.splits import Split, split_store
 from retrank.data.store import EventStore
 from retrank.training import checkpoint, run_card
+from retrank.training.action_side import num_actions_of
 from retrank.training.callbacks import Throughput
 from retrank.training.datamodule import HistoryData
 from retrank.training.distil import module_of, teacher_facts
@@ -74,6 +75,7 @@ def learn(config: dict[str, Any], *, say: Callable[[str], None]) -> Path:
     """
     store = EventStore.open(config["store"])
     config = settle(config, store.sequences)
+    num_actions_of(store, config["model"].get("num_actions", 0), "model.num_actions")
     split = split_store(config["split"], store)
     identity = checkpoint.identity_of(config, data_hash=store.facts.data_hash, num_items=store.num_items)
     resume, run_dir = _folder(config, identity)

@@ -70,8 +70,8 @@ class RetrievalModule(pl.LightningModule):
         share = share_of_step(len(batch.positions), self)
         if len(batch.positions) == 0:
             return None if self.trainer.world_size == 1 else idle_loss(self)
-        inputs = (batch.inputs[name] for name in self.model.inputs)
-        queries = self.model.encode_all(*inputs).flatten(0, 1)[batch.positions]  # [T, D]
+        inputs = {name: batch.inputs[name] for name in self.model.inputs}  # a teacher may read more
+        queries = self.model.encode_all(**inputs).flatten(0, 1)[batch.positions]  # [T, D]
         loss = self.loss_of(queries, batch)
         if not torch.isfinite(loss):
             raise TrainingError(

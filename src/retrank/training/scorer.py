@@ -55,8 +55,8 @@ class ModelScorer:
     def _encode(self, histories: Sequences) -> torch.Tensor:
         encoded = encode(histories, self.model.inputs, self.model.max_length)
         device = next(self._module.parameters()).device
-        inputs = (torch.from_numpy(encoded[name]).to(device) for name in self.model.inputs)
-        return self.model.forward(*inputs).float()
+        inputs = {name: torch.from_numpy(values).to(device) for name, values in encoded.items()}
+        return self.model.forward(**inputs).float()
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -39,7 +39,8 @@ def settle(config: Mapping[str, Any], sequences: Sequences) -> dict[str, Any]:
     if _asks(settled["split"]):
         _apply(settled, "split", auto.split(sequences), reasons)
     parted: Split = instantiate(settled["split"])(sequences)
-    facts = facts_of(parted.train)
+    num_actions = 0 if sequences.actions is None else int(sequences.actions.max(initial=0))
+    facts = facts_of(parted.train, num_actions=num_actions)
     for name, rule in RULES.items():
         holder, key = _place(settled, name)
         if _asks(holder.get(key)):

@@ -27,6 +27,7 @@ def features(now_day: float = 13.0, history: tuple[int, ...] = (1, 2)) -> dict[s
     asker = Asker(
         history=np.array(history),
         ages=np.array([5 * DAY, DAY][-len(history) :]),
+        actions=np.zeros(len(history), dtype=np.int64),
         query=np.array([3, 4], dtype=np.float32),
         now=now_day * DAY,
     )
@@ -96,7 +97,7 @@ def test_monday_is_where_the_week_begins() -> None:
 
 
 def test_other_candidates_change_nothing() -> None:
-    asker = Asker(np.array([1]), np.array([DAY]), np.ones(2, dtype=np.float32), 12.0 * DAY)
+    asker = Asker(np.array([1]), np.array([DAY]), np.array([0]), np.ones(2, dtype=np.float32), 12.0 * DAY)
     both = Proposal(np.array([4, 3]), np.array([2.0, 1.0], dtype=np.float32))
     alone = Proposal(both.rows[:1], both.scores[:1])
     tables = [

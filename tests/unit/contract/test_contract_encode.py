@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retrank.contract.encode import AGES, ITEM_ROWS, asked_now, encode
+from retrank.contract.encode import ACTIONS, AGES, ITEM_ROWS, asked_now, encode
 from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 
@@ -71,6 +71,24 @@ def test_an_event_after_the_moment_asked_about_is_not_older_than_now() -> None:
 def test_ages_without_times_are_refused() -> None:
     with pytest.raises(DataError, match=r"the histories have no times; set model\.time_bias=false"):
         encode(Sequences.from_lists([[1]]), (ITEM_ROWS, AGES), 5)
+
+
+def test_actions_stand_beside_their_events_and_padding_has_none() -> None:
+    histories = Sequences.from_lists([[1, 2, 3], [4], []], actions=[[1, 0, 2], [3], []])
+    encoded = encode(histories, (ITEM_ROWS, ACTIONS), 2)
+    assert encoded[ACTIONS].dtype == np.int64
+    assert encoded[ACTIONS].tolist() == [[0, 2], [0, 3], [0, 0]]
+
+
+def test_actions_that_nobody_knows_are_refused() -> None:
+    with pytest.raises(DataError, match=r"the histories have no actions; set model\.num_actions=0"):
+        encode(Sequences.from_lists([[1]]), (ITEM_ROWS, ACTIONS), 5)
+
+
+def test_a_request_without_actions_has_unknown_ones() -> None:
+    rows, ages = np.array([7, 8]), np.array([60, 0])
+    assert encode(asked_now(rows, ages), (ACTIONS,), 5)[ACTIONS].tolist() == [[0, 0]]
+    assert encode(asked_now(rows, ages, np.array([2, 1])), (ACTIONS,), 5)[ACTIONS].tolist() == [[2, 1]]
 
 
 def test_a_request_is_encoded_by_rows_and_ages() -> None:

@@ -18,6 +18,7 @@ CASE = GoldenCase(
     item_ids=["b", "unheard-of"],
     item_rows=[2],
     ages=[60],
+    actions=[0],
     top_rows=[2, 3],
     top_item_ids=["b", "c"],
     top_scores=[1.0, 0.8],

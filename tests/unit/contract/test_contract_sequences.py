@@ -34,10 +34,14 @@ def test_lists_survive_the_round_trip(lists: list[list[int]]) -> None:
 def test_take_equals_picking_lists(lists: list[list[int]], data: st.DataObject) -> None:
     users = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=6))
     times = [[10 * row for row in rows] for rows in lists]
-    taken = Sequences.from_lists(lists, times).take(np.array(users, dtype=np.int64))
+    actions = [[row % 3 for row in rows] for rows in lists]
+    taken = Sequences.from_lists(lists, times, actions).take(np.array(users, dtype=np.int64))
     assert _lists(taken) == [lists[user] for user in users]
     assert taken.times is not None
     assert taken.times.tolist() == [time for user in users for time in times[user]]
+    assert taken.actions is not None
+    assert taken.actions.tolist() == [action for user in users for action in actions[user]]
+    assert taken.actions.dtype == np.int16
 
 
 @given(st.lists(st.integers(1, 99), max_size=12), st.data())
@@ -63,3 +67,8 @@ def test_columns_that_do_not_fit_are_refused(
         Sequences(
             np.array(item_rows, np.int32), np.array(offsets, np.int64), None if times is None else np.array(times)
         )
+
+
+def test_every_event_needs_its_action_or_none_has_one() -> None:
+    with pytest.raises(DataError, match="1 actions for 2 events"):
+        Sequences.from_lists([[1, 2]], actions=[[3]])

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrank.contract.encode import InputName
 from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 from retrank.data.batches import Batch, Batches
@@ -102,6 +103,20 @@ def test_batches_hold_about_equally_many_events() -> None:
     histories = Sequences.from_lists([[1] * int(length) for length in random.integers(2, 200, 600)])
     sizes = [len(batch.target_rows) for batch in Batches(histories, batch_size=50, max_length=200, seed=0)]
     assert max(sizes) < 1.2 * min(sizes)
+
+
+def test_the_action_of_a_target_is_not_among_what_is_read_before_it() -> None:
+    """The action of an event equals its item, so a position that knew its target's action would be seen here."""
+    lists = [[5, 6, 7, 8, 9], [3, 4]]
+    histories = Sequences.from_lists(lists, actions=lists)
+    inputs: tuple[InputName, ...] = ("item_rows", "actions")
+    for epoch in range(5):
+        for batch in Batches(histories, batch_size=2, max_length=3, seed=0, inputs=inputs).at(epoch):
+            actions = batch.inputs["actions"]
+            assert torch.equal(actions, batch.item_rows)
+            for position, target in zip(batch.positions.tolist(), batch.target_rows[:, 0].tolist(), strict=True):
+                row, column = divmod(position, actions.shape[1])
+                assert target not in actions[row, : column + 1].tolist()
 
 
 def test_ages_run_to_the_event_that_follows_the_window() -> None:

@@ -29,6 +29,15 @@ def test_without_times_nothing_is_said_about_time() -> None:
     assert facts.half_life_days is None
 
 
+def test_actions_are_usual_from_a_hundredth_of_the_events_on() -> None:
+    actions = [1] * 90 + [2] * 7 + [3] + [0] * 2
+    facts = facts_of(Sequences.from_lists([[1] * 100], actions=[actions]), num_actions=5)
+    assert (facts.num_actions, facts.usual_actions) == (5, 3)
+    rare = facts_of(Sequences.from_lists([[1] * 200], actions=[[1] * 199 + [2]]), num_actions=2)
+    assert rare.usual_actions == 1
+    assert facts_of(Sequences.from_lists([[1, 2]])).usual_actions == 0
+
+
 def test_no_event_is_refused() -> None:
     with pytest.raises(DataError, match="hold no event"):
         facts_of(Sequences.from_lists([[], []]))

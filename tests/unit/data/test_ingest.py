@@ -16,7 +16,7 @@ import pytest
 
 from retrank.cli import main
 from retrank.contract.errors import BadRowsError, ConfigError, DataError, SourceError
-from retrank.data.ingest import ingest
+from retrank.data.ingest import MAX_ACTIONS, ingest
 from retrank.data.readers.columns import Columns
 from retrank.data.readers.delimited import Delimited
 from retrank.data.report import RowReport
@@ -52,14 +52,44 @@ def test_a_table_of_events_becomes_sorted_columns(tmp_path: Path) -> None:
     assert store.sequences.times.tolist() == [100_000_000, 100_000_000, 300_000_000, 50_000_000, 100_000_000]
     assert store.values is not None
     assert np.array_equal(store.values, np.array([0, 9.25, 2.5, 2.5, np.nan], np.float32), equal_nan=True)
-    assert store.actions is not None
-    assert [store.facts.actions[code] for code in store.actions] == ["view", "buy", "buy", "buy", "view"]
+    assert store.sequences.actions is not None
+    assert [store.actions.id(row) for row in store.sequences.actions] == ["view", "buy", "buy", "buy", "view"]
     names = store.context_names("shop")
     assert [names[code] if code >= 0 else None for code in store.context("shop")] == [
         "north", None, "north", "south", "south",
     ]  # fmt: skip
     assert store.item_table.to_pydict() == {"item_id": ["tea", "cup", "pot"], "title": ["Tea", "Cup", "Pot"]}
     assert store.facts.report["rows"] == store.facts.num_events == 5
+
+
+def test_an_event_without_an_action_has_row_zero_and_is_counted(tmp_path: Path) -> None:
+    store = ingest(sales(tmp_path, SALES.replace("50,buy", "50,")), tmp_path / "store")
+    assert store.sequences.actions is not None
+    assert store.sequences.actions.tolist().count(0) == 1
+    assert store.action_counts() == {"view": 2, "buy": 2, "": 1}
+
+
+def test_another_action_is_other_data(tmp_path: Path) -> None:
+    hashes = [
+        ingest(sales(tmp_path, SALES.replace("50,buy", f"50,{action}")), tmp_path / action).facts.data_hash
+        for action in ("buy", "view", "like")
+    ]
+    assert len(set(hashes)) == 3
+
+
+def test_repeats_of_an_item_with_other_actions_all_stay(tmp_path: Path) -> None:
+    """First viewed, then bought: two events, in the order in which they happened."""
+    text = SALES.splitlines()[0] + "\nann,tea,1,view,,,Tea\nann,tea,2,buy,2.5,,Tea\nann,tea,3,view,,,Tea\n"
+    store = ingest(sales(tmp_path, text), tmp_path / "store")
+    assert [rows.tolist() for rows in store.sequences] == [[1, 1, 1]]
+    assert store.sequences.actions is not None
+    assert store.sequences.actions.tolist() == [1, 2, 1]
+
+
+def test_an_action_column_full_of_ids_is_refused(tmp_path: Path) -> None:
+    lines = [f"ann,tea,{number},a{number},,,Tea" for number in range(MAX_ACTIONS + 1)]
+    with pytest.raises(SourceError, match=r"1,001 different actions such as 'a0'.*check data\.columns\.action"):
+        ingest(sales(tmp_path, "\n".join([SALES.splitlines()[0], *lines]) + "\n"), tmp_path / "store")
 
 
 def test_columns_are_memory_mapped_and_read_only(tmp_path: Path) -> None:

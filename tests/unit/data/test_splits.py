@@ -42,6 +42,16 @@ def test_leave_last_out_tests_on_the_last_event_and_validates_on_the_one_before(
     assert rows(split.test.targets) == [[4], [6]]
 
 
+@pytest.mark.parametrize("rule", [LeaveLastOut(), GlobalTemporal(0.3, 0.3)])
+def test_what_was_done_stays_with_its_event_in_every_window(rule: LeaveLastOut | GlobalTemporal) -> None:
+    done = Sequences(SHOP.item_rows, SHOP.offsets, SHOP.times, actions=SHOP.item_rows.astype(np.int16))
+    split = rule(done)
+    for known in (split.train, split.validation.inputs, split.test.inputs):
+        assert known.actions is not None
+        assert known.actions.tolist() == known.item_rows.tolist()
+        assert len(known.actions) > 0
+
+
 def test_a_user_with_fewer_than_three_events_only_trains() -> None:
     split = LeaveLastOut()(Sequences.from_lists([[1], [], [1, 2], [1, 2, 3]]))
     assert rows(split.train) == [[1], [], [1, 2], [1]]

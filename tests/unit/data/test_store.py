@@ -22,7 +22,8 @@ def store(tmp_path: Path) -> EventStore:
 def test_a_store_opens_by_its_root_and_by_its_version(store: EventStore) -> None:
     assert EventStore.open(store.directory.parent).facts == EventStore.open(store.directory).facts
     assert (store.num_users, store.num_items, store.facts.name) == (2, 2, "pairs")
-    assert [store.sequences.times, store.values, store.actions] == [None, None, None]
+    assert [store.sequences.times, store.values, store.sequences.actions] == [None, None, None]
+    assert (store.actions.ids, store.action_counts()) == ([], {})
 
 
 def test_nothing_there_is_said(tmp_path: Path) -> None:

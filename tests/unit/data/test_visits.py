@@ -62,6 +62,6 @@ def test_one_long_visit_is_a_case_of_the_temporal_split(users: list[list[tuple[i
 
 
 def test_marks_follow_the_action() -> None:
-    actions = np.array([0, 1, 2, -1])
+    actions = np.array([3, 1, 2, 0])
     assert event_marks(4, actions=actions, chosen=[None, [1, 2]]).tolist() == [[1, 0], [1, 1], [1, 1], [1, 0]]
     assert event_marks(2, actions=None, chosen=[[1]]).tolist() == [[1], [1]]

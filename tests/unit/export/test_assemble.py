@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from ranked_world import ACTIONS_KNOWN, ranked_world, timed_catalogue
 from worlds import CREATED_AT, TinyEncoder, TinyWorld, tiny_model
 
 from retrank.contract import bundle
@@ -67,6 +68,29 @@ def test_the_files_hold_what_the_layout_promises(tiny_bundle: Path) -> None:
     assert pq.read_table(opened.path(bundle.ITEMS)).column_names == ["item_id", "title", "price"]
     assert Vocab.read(opened.path(bundle.USERS), "user_id").ids == WORLD.catalogue.user_ids
     assert np.array_equal(load(bundle.HISTORY_ITEMS), WORLD.catalogue.histories.item_rows)
+
+
+def test_without_actions_the_bundle_names_none_and_holds_none(tiny_bundle: Path) -> None:
+    opened = verify(tiny_bundle)
+    assert read_features(opened).actions == ()
+    assert np.load(opened.path(bundle.HISTORY_ACTIONS)).shape == (0,)
+
+
+def test_actions_go_into_the_bundle_with_their_names(ranked_bundle: Path) -> None:
+    opened, catalogue = verify(ranked_bundle), timed_catalogue()
+    assert catalogue.histories.actions is not None
+    spec, stored = read_features(opened), np.load(opened.path(bundle.HISTORY_ACTIONS))
+    assert (spec.actions, spec.inputs) == (ACTIONS_KNOWN, ("item_rows", "actions"))
+    assert (stored.dtype, stored.tolist()) == (np.int16, catalogue.histories.actions.tolist())
+    golden = read_golden(opened.path(bundle.GOLDEN))
+    assert {action for case in golden for action in case.actions} == {0, 1, 2}
+    assert all(len(case.actions) == len(case.item_rows) for case in golden)
+
+
+def test_an_action_without_a_name_is_refused(tmp_path: Path) -> None:
+    world = ranked_world()
+    with pytest.raises(BundleError, match="a history names action row 2, but 1 actions have names"):
+        replace(world, catalogue=replace(world.catalogue, actions=("view",))).assemble(tmp_path)
 
 
 def test_the_index_returns_item_rows_and_agrees_with_the_vectors(tiny_bundle: Path) -> None:

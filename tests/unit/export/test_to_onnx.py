@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from worlds import TinyEncoder
 
-from retrank.contract.encode import AGES, ITEM_ROWS, InputName
+from retrank.contract.encode import ACTIONS, AGES, ITEM_ROWS, InputName
 from retrank.contract.errors import BundleError
 from retrank.export.to_onnx import OPSET, export_encoder, open_encoder, run_encoder
 from retrank.models.hstu import HSTU
@@ -33,14 +33,14 @@ def small_sasrec(flavour: Literal["gated", "classic"], similarity: Literal["cosi
     return model
 
 
-def small_hstu() -> QueryEncoder:
+def small_hstu(*, time_bias: bool = True, num_actions: int = 0) -> QueryEncoder:
     """Return a small HSTU for which time matters."""
     torch.manual_seed(0)
-    model = HSTU(30, max_length=12, width=8).eval()
+    model = HSTU(30, max_length=12, width=8, time_bias=time_bias, num_actions=num_actions).eval()
     with torch.no_grad():
         model.items.weight.mul_(50)
         for name, values in model.named_parameters():
-            if "by_" in name:
+            if "by_" in name or "actions" in name:
                 values.mul_(50)
     return model
 
@@ -50,6 +50,8 @@ MODELS: dict[str, Callable[[], QueryEncoder]] = {
     "gated cosine": lambda: small_sasrec("gated", "cosine"),
     "classic dot": lambda: small_sasrec("classic", "dot"),
     "hstu": small_hstu,
+    "hstu with actions": lambda: small_hstu(num_actions=3),
+    "hstu with actions, without times": lambda: small_hstu(num_actions=3, time_bias=False),
 }
 
 
@@ -71,11 +73,12 @@ def test_any_batch_and_length_gives_the_query_of_torch(
     item_rows = np.random.default_rng(0).integers(1, 31, shape)
     item_rows[0, : min(padding, shape[1])] = 0
     ages = np.random.default_rng(1).integers(0, 10**9, shape) * (item_rows > 0)
-    values = {ITEM_ROWS: item_rows, AGES: np.sort(ages)[:, ::-1].copy()}
+    actions = np.random.default_rng(2).integers(0, 4, shape)
+    values = {ITEM_ROWS: item_rows, AGES: np.sort(ages)[:, ::-1].copy(), ACTIONS: actions}
     inputs = {name: values[name] for name in model.inputs}
     seen = run_encoder(open_encoder(path), inputs)
     with torch.inference_mode():
-        expected = model.forward(*map(torch.from_numpy, inputs.values())).numpy()
+        expected = model.forward(**{name: torch.from_numpy(array) for name, array in inputs.items()}).numpy()
     assert seen.shape == (shape[0], model.width)
     assert seen.dtype == np.float32
     np.testing.assert_allclose(seen, expected, atol=1e-5)

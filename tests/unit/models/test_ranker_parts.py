@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from retrank.contract.errors import DataError
+from retrank.models.action_types import forget_some
 from retrank.models.experts import Experts
 from retrank.models.feature_cross import CrossNetwork
 from retrank.models.numeric_encoding import NumericEncoding, bin_edges
@@ -108,6 +109,23 @@ def test_attention_is_that_of_a_loop_over_candidates_and_events() -> None:
             expected[c, head] = mixed / total
     seen = attention(candidates, events, ages, actions)
     torch.testing.assert_close(seen[0], attention.output(expected))
+
+
+def test_attention_without_actions_does_not_ask_what_was_done() -> None:
+    attention = TargetAttention(6, 8).eval()
+    candidates, events, ages = torch.randn(2, 3, 6), torch.randn(2, 4, 6), torch.full((2, 4), 70)
+    actions = torch.tensor([[0, 1, 2, 3], [9, 9, 9, 9]])
+    torch.testing.assert_close(
+        attention(candidates, events, ages, actions), attention(candidates, events, ages, torch.zeros_like(actions))
+    )
+
+
+def test_training_forgets_a_tenth_of_the_actions_and_invents_none() -> None:
+    torch.manual_seed(0)
+    actions = torch.randint(0, 4, (200, 50))
+    read = forget_some(actions)
+    assert ((read == actions) | (read == 0)).all()
+    assert 0.09 < (read[actions > 0] == 0).float().mean().item() < 0.11
 
 
 def test_without_events_the_history_says_nothing() -> None:

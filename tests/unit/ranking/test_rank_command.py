@@ -111,9 +111,11 @@ def test_a_ranker_is_exported_with_its_retriever_and_answers(
     assert all(0 <= score <= 1 for score in scores)  # the probability of the one head with a weight
 
 
-def test_a_past_run_is_used_again(folder: Path, ranked: Path) -> None:
-    assert _rank(folder, "again", f"past={ranked / 'past'}") == 0
+def test_a_past_run_is_used_again_and_counts_can_be_renewed(folder: Path, ranked: Path) -> None:
+    assert _rank(folder, "again", f"past={ranked / 'past'}", "sources.refresh_hours=24") == 0
     assert not (folder / "again" / "past").exists()
+    model, _, _, config = load_ranker(folder / "again")
+    assert (model.attention.num_actions, config["ranker"]["model"]["num_actions"]) == (2, 2)
 
 
 @pytest.mark.parametrize(

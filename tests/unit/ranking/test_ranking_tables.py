@@ -13,7 +13,7 @@ from retrank.training.ranking.module import RankingBatches
 from retrank.training.ranking.ranks import candidate_ranks
 from retrank.training.ranking.rotation import rotation_between
 from retrank.training.ranking.sources import SourceSettings
-from retrank.training.ranking.table import RankingTable
+from retrank.training.ranking.table import RankingTable, newest_events
 
 NUM_ITEMS, NUM_CASES, PER_CASE = 40, 30, 12
 
@@ -45,6 +45,7 @@ def table(seed: int = 0, useful: int = 1) -> tuple[RankingTable, Cases]:
         queries=random.normal(size=(NUM_CASES, 4)).astype(np.float32),
         history_rows=random.integers(0, NUM_ITEMS, (NUM_CASES, 3)),
         history_ages=np.full((NUM_CASES, 3), 7),
+        history_actions=random.integers(0, 3, (NUM_CASES, 3)),
         item_vectors=random.normal(size=(NUM_ITEMS + 1, 4)).astype(np.float32),
         recall=1.0,
     )
@@ -126,6 +127,14 @@ def test_all_candidates_of_a_request_without_a_draw() -> None:
         batch.candidate_vectors[1], found.item_vectors[found.rows[2 * PER_CASE : 3 * PER_CASE]]
     )
     np.testing.assert_array_equal(batch.query, found.queries[[4, 2]])
+    np.testing.assert_array_equal(batch.history_actions, found.history_actions[[4, 2]])
+
+
+def test_the_newest_events_of_a_request_keep_their_actions() -> None:
+    inputs = Sequences.from_lists([[1, 2, 3], [4]], [[0, 10**6, 2 * 10**6], [0]], [[1, 2, 3], [2]])
+    asked = Sequences(inputs.item_rows, inputs.offsets, inputs.times, np.array([3 * 10**6, 5 * 10**6]), inputs.actions)
+    rows, ages, actions = newest_events(asked, 2)
+    assert (rows.tolist(), ages.tolist(), actions.tolist()) == ([[2, 3], [0, 4]], [[2, 1], [-1, 5]], [[2, 3], [0, 2]])
 
 
 @pytest.mark.parametrize("settings", [{"batch_size": 0, "max_candidates": 5}, {"batch_size": 2, "max_candidates": 1}])

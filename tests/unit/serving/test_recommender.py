@@ -210,8 +210,10 @@ class _BrokenEncoder(QueryEncoder):
     def __init__(self) -> None:
         pass
 
-    def encode(self, history: NDArray[np.integer], ages: NDArray[np.int64]) -> NDArray[np.float32]:
-        raise OSError(f"device gone, {len(history)} events of {len(ages)} ages not encoded")
+    def encode(
+        self, history: NDArray[np.integer], ages: NDArray[np.int64], actions: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        raise OSError(f"device gone, {len(history)} events of {len(ages)} ages and {len(actions)} actions not encoded")
 
 
 class _BrokenIndex(ItemIndex):

@@ -6,14 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ranked_world import SETTINGS, ranked_world
+from ranked_world import ACTIONS_KNOWN, SETTINGS, ranked_world
 
 from retrank.contract.api import RecommendRequest, Session, SlateResponse
+from retrank.contract.candidate_features import Asker
 from retrank.contract.errors import BundleError
+from retrank.contract.proposals import Merged
 from retrank.contract.sequences import Sequences
+from retrank.serving.draft import Draft
 from retrank.serving.ranker import SecondStage
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import PipelineSettings
+from retrank.serving.stages.hydrate import Hydrate
 from retrank.training.ranking.reranker import Reranker, outputs_of
 from retrank.training.ranking.sources import Sources, item_numbers
 from retrank.training.scorer import ModelScorer
@@ -57,6 +61,55 @@ def test_the_service_ranks_as_training_does(recommender: Recommender, user: int)
     assert slate.degraded.reasons == []
     assert _ids(slate) == expected_ids[:8]
     np.testing.assert_allclose([item.score for item in slate.items], expected_scores[:8], rtol=1e-3, atol=2e-6)
+
+
+@pytest.mark.parametrize("part", ["encoder", "ranker"])
+def test_what_a_known_user_did_is_read(recommender: Recommender, part: str) -> None:
+    """The same events without their actions get other scores, from the retriever and from the ranker."""
+    runtime = recommender.runtime
+    if part == "encoder":
+        runtime = replace(runtime, second=None)
+    forgetful = replace(runtime, histories=replace(runtime.histories, actions=None))
+    slates = [
+        Recommender(known, PipelineSettings(), now=lambda: NOW).recommend(RecommendRequest(user_id="u1", k=8))
+        for known in (runtime, forgetful)
+    ]
+    assert [slate.degraded.reasons for slate in slates] == [[], []]
+    first, second = ({item.item_id: item.score for item in slate.items} for slate in slates)
+    assert first != second
+
+
+def test_the_ranker_reads_the_actions_of_a_request(recommender: Recommender) -> None:
+    second = recommender.runtime.second
+    assert second is not None
+    assert "history_actions" in second.inputs
+    rows = np.array([4, 9])
+    merged = Merged(rows, np.ones((2, 5), dtype=np.int64), np.zeros((2, 5), dtype=np.float32))
+    history, ages = np.array([1, 2, 3]), np.array([9_000, 800, 70])
+    scored = [
+        second.score(
+            merged,
+            Asker(history, ages, np.array(actions), np.ones(8, dtype=np.float32), NOW),
+            recommender.runtime.item_vectors,
+        )
+        for actions in ([0, 0, 0], [1, 1, 1], [1, 1, 2])
+    ]
+    assert len({tuple(np.round(scores, 9)) for scores in scored}) == 3
+
+
+def test_actions_have_rows_and_strange_ones_have_none(recommender: Recommender) -> None:
+    runtime = recommender.runtime
+    assert [runtime.action_row(kind) for kind in (*ACTIONS_KNOWN, "impression", "")] == [1, 2, 0, 0]
+
+
+def test_a_session_without_actions_continues_a_history_that_has_them(recommender: Recommender) -> None:
+    runtime = recommender.runtime
+    hydrate = Hydrate(runtime.users, runtime.items, runtime.histories, lambda: NOW)
+    draft = hydrate.run(Draft(RecommendRequest(user_id="u1", session=Session(recent=["i1", "i2"]))))
+    assert runtime.histories.actions is not None
+    stored = runtime.histories.actions[: runtime.histories.offsets[1]].tolist()
+    assert draft.actions.tolist() == [*stored, 0, 0]
+    assert len(draft.actions) == len(draft.ages) == len(draft.history)
 
 
 def test_every_source_takes_part(recommender: Recommender) -> None:

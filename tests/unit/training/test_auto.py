@@ -124,6 +124,34 @@ def test_the_test_window_changes_no_choice() -> None:
     assert first["auto"] == second["auto"]
 
 
+def acting(sequences: Sequences, rare: float, num_actions: int = 3) -> Sequences:
+    """The same events, of which a share has one of the rare actions 2..num_actions and the others have action 1."""
+    random = np.random.default_rng(0)
+    size = len(sequences.item_rows)
+    others = random.integers(2, num_actions + 1, size)
+    return replace(sequences, actions=np.where(random.random(size) < rare, others, 1).astype(np.int16))
+
+
+@pytest.mark.parametrize(("rare", "expected"), [(0.2, 3), (0.004, 0)])
+def test_actions_are_read_when_two_are_usual(rare: float, expected: int) -> None:
+    settled = settle(auto(), acting(shop(), rare))
+    assert settled["model"]["num_actions"] == expected
+    assert instantiate(settled["model"])(num_items=60).num_actions == expected
+
+
+def test_without_actions_none_are_read() -> None:
+    assert settle(auto(), shop())["model"]["num_actions"] == 0
+
+
+@pytest.mark.parametrize("model", ["sasrec", "hstu", "pooled", "two_tower"])
+def test_any_recipe_may_ask_for_the_actions_of_its_data(model: str) -> None:
+    asking = ("name=any", "store=none", "run_dir=none", f"model={model}", f"model.num_actions={FROM_DATA}")
+    settled = settle(resolve(compose("train", [*asking])), acting(shop(), 0.2))
+    assert settled["model"]["num_actions"] == 3
+    made = instantiate(settled["model"])(num_items=60)
+    assert made.inputs[-1] == "actions"
+
+
 def test_many_events_and_items_change_depth_loss_and_start() -> None:
     known = auto()
     assert RULES["loss"](SHOP, known).value["_target_"].endswith("FullSoftmax")

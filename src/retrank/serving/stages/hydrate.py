@@ -11,6 +11,7 @@ from retrank.serving.draft import Draft
 from retrank.serving.pipeline import Clock, Step
 
 _MICROSECONDS = 1_000_000
+_Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Hydrate:
         return True
 
     def run(self, draft: Draft) -> Draft:
-        """Fill in `now`, `history`, `seen` and `excluded`."""
+        """Fill in `now`, `history` with `ages` and `actions`, `seen` and `excluded`."""
         request = draft.request
         recent = self.items.rows(request.session.recent)
         if len(recent) < len(request.session.recent):
@@ -38,21 +39,24 @@ class Hydrate:
         if request.user_id is not None and self.users.row(request.user_id) == 0:
             draft = draft.without("unknown_user")
         now = self.now()
-        stored, ages = self._stored(request.user_id, now)
+        stored, ages, actions = self._stored(request.user_id, now)
         history = np.concatenate([stored, recent]).astype(np.int64)
         seen = np.unique(history) if request.exclude_seen else history[:0]
         excluded = np.unique(self.items.rows(request.exclude_items)).astype(np.int64)
-        ages = np.concatenate([ages, np.zeros(len(recent), dtype=np.int64)])
-        return replace(draft, now=now, history=history, ages=ages, seen=seen, excluded=excluded)
+        unknown = np.zeros(len(recent), dtype=np.int64)
+        ages, actions = np.concatenate([ages, unknown]), np.concatenate([actions, unknown])
+        return replace(draft, now=now, history=history, ages=ages, actions=actions, seen=seen, excluded=excluded)
 
-    def _stored(self, user_id: str | None, now: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the item rows of a known user's events and how many seconds ago they were."""
+    def _stored(self, user_id: str | None, now: float) -> tuple[NDArray[np.int32], _Numbers, _Numbers]:
+        """Return the item rows of a known user's events, how many seconds ago they were, and their action rows."""
         row = 0 if user_id is None else self.users.row(user_id)
         if not row:
-            return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
-        rows, times = self.histories.of(row - 1), self.histories.times
-        if times is None:
-            return rows, np.zeros(len(rows), dtype=np.int64)
-        asked_at = int(now * _MICROSECONDS)
-        start = self.histories.offsets[row - 1]
-        return rows, np.maximum(asked_at - times[start : start + len(rows)], 0) // _MICROSECONDS
+            return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        events = slice(self.histories.offsets[row - 1], self.histories.offsets[row])
+        ages = actions = np.zeros(events.stop - events.start, dtype=np.int64)
+        if self.histories.times is not None:
+            asked_at = int(now * _MICROSECONDS)
+            ages = np.maximum(asked_at - self.histories.times[events], 0) // _MICROSECONDS
+        if self.histories.actions is not None:
+            actions = self.histories.actions[events].astype(np.int64)
+        return self.histories.item_rows[events], ages, actions

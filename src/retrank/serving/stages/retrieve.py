@@ -46,7 +46,7 @@ class SequenceSource(_FromHistory):
 
     def run(self, draft: Draft) -> Draft:
         """Add the nearest items and keep the query for scoring."""
-        query = self.encoder.encode(draft.history, draft.ages)
+        query = self.encoder.encode(draft.history, draft.ages, draft.actions)
         rows = self.index.search(query, self._wanted(draft))
         nothing = np.zeros(len(rows), dtype=np.float32)  # exact scores are made for all candidates later
         return replace(draft, query=query).propose("sequence", Proposal(rows, nothing))

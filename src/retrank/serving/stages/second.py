@@ -78,7 +78,7 @@ class RankScore:
         merged = merge(draft.proposals, hidden, self.second.spec.limits)
         if len(merged.rows) < draft.request.k:
             merged = merged.extended(draft.candidates.rows, list(self.second.spec.limits.values()))
-        asker = Asker(draft.history, draft.ages, draft.query, draft.now)
+        asker = Asker(draft.history, draft.ages, draft.actions, draft.query, draft.now)
         kept = contained(draft.candidates.rows, merged.rows)
         candidates: Candidates = draft.candidates.take(kept)
         return replace(draft, candidates=candidates, scores=self.second.score(merged, asker, self.item_vectors))

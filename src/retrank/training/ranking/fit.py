@@ -4,6 +4,7 @@
           ranker.json  rotation.npy  metrics.json  ranks.npz  report.json  report.html  ranking.html
 """
 
+import copy
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from retrank.data.store import EventStore
 from retrank.data.visits import Visits, visits_between
 from retrank.models.ranker import Ranker
 from retrank.training import checkpoint, run_card
+from retrank.training.action_side import num_actions_of
 from retrank.training.calibrate import fit_calibration
 from retrank.training.ema import Ema
 from retrank.training.identity import Identity
@@ -32,6 +34,7 @@ from retrank.training.ranking.load import ROTATION, SPEC, build, spec_of
 from retrank.training.ranking.module import RankingData, RankingModule
 from retrank.training.ranking.prepared import Prepared
 from retrank.training.ranking.ranks import candidate_ranks
+from retrank.training.ranking.renewal import renewals
 from retrank.training.ranking.reranker import outputs_of
 from retrank.training.ranking.rotation import rotation_between
 from retrank.training.ranking.sources import Sources, SourceSettings, item_numbers
@@ -52,7 +55,7 @@ def run(cfg: Mapping[str, Any]) -> Path:
         TrainingError: the retriever's run is not finished, or the loss diverged.
         DataError: there are no visits to learn from.
     """
-    config = dict(cfg)
+    config = copy.deepcopy(dict(cfg))
     run_dir = Path(config["run_dir"])
     if (run_dir / checkpoint.CHECKPOINTS).exists():
         raise ConfigError(f"run_dir {run_dir} already holds a run; choose another")
@@ -60,6 +63,8 @@ def run(cfg: Mapping[str, Any]) -> Path:
     store = EventStore.open(config["store"] or of_retriever["store"])
     heads = [HeadSettings(**head) for head in config["heads"]]
     settings: SourceSettings = instantiate(config["sources"])
+    of_ranker = config["ranker"]["model"]
+    of_ranker["num_actions"] = num_actions_of(store, of_ranker["num_actions"], "ranker.model.num_actions")
     present = open_retriever(Path(config["run"]), store)
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / checkpoint.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -99,8 +104,13 @@ def prepare(
         DataError: nobody with a history came back in the window the ranker learns from.
     """
     numbers = item_numbers(store.item_table, settings.numbers)
-    earlier = Sources(past.scorer, past.split.train, store.num_items, settings, numbers)
-    later = Sources(present.scorer, present.split.train, store.num_items, settings, numbers)
+
+    def sources_of(retriever: Retriever) -> Sources:
+        renewed = renewals(store.sequences, retriever.ends_at, settings.refresh_hours)
+        train_part = retriever.split.train
+        return Sources(retriever.scorer, train_part, store.num_items, settings, numbers, renewed=renewed)
+
+    earlier, later = sources_of(past), sources_of(present)
     rotation = rotation_between(later.item_vectors, earlier.item_vectors, earlier.facts.popularity)
     marks = marks_of(store, heads)
     binary = np.array([head.kind == "binary" for head in heads])

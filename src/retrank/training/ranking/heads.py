@@ -41,15 +41,15 @@ def marks_of(store: EventStore, heads: Sequence[HeadSettings]) -> NDArray[np.flo
     Raises:
         ConfigError: an action the store does not know, or a value head without values.
     """
-    known = {name: index for index, name in enumerate(store.facts.actions)}
+    names = store.facts.actions
     for head in heads:
-        unknown = sorted(set(head.actions or ()) - known.keys())
+        unknown = sorted(set(head.actions or ()) - set(names))
         if unknown:
-            raise ConfigError(f"head {head.name!r}: actions {unknown} are not in the store, which has {sorted(known)}")
+            raise ConfigError(f"head {head.name!r}: actions {unknown} are not in the store, which has {sorted(names)}")
         if head.kind == "value" and store.values is None:
             raise ConfigError(f"head {head.name!r}: the store has no values; name a value column when ingesting")
-    chosen = [None if head.actions is None else [known[name] for name in head.actions] for head in heads]
-    marks = event_marks(len(store.sequences.item_rows), actions=store.actions, chosen=chosen)
+    chosen = [None if head.actions is None else store.actions.rows(head.actions).tolist() for head in heads]
+    marks = event_marks(len(store.sequences.item_rows), actions=store.sequences.actions, chosen=chosen)
     for column, head in enumerate(heads):
         if head.kind == "value" and store.values is not None:
             marks[:, column] *= np.maximum(np.nan_to_num(store.values), 0)

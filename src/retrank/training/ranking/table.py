@@ -53,6 +53,7 @@ class RankingTable:
         queries: `[V, D]` float32.
         history_rows: `[V, L]` int64 newest item rows, left-padded with 0.
         history_ages: `[V, L]` int64 seconds; -1 = padding.
+        history_actions: `[V, L]` int64 action rows; 0 = padding or unknown.
         item_vectors: `[N + 1, D]` float32.
         recall: share of all targets that are among the candidates, 0..1.
     """
@@ -65,6 +66,7 @@ class RankingTable:
     queries: NDArray[np.float32]
     history_rows: NDArray[np.int64]
     history_ages: NDArray[np.int64]
+    history_actions: NDArray[np.int64]
     item_vectors: NDArray[np.float32]
     recall: float
 
@@ -106,7 +108,7 @@ class RankingTable:
             self.queries[requests],
             self.item_vectors[histories],
             self.history_ages[requests],
-            np.zeros_like(histories),
+            self.history_actions[requests],
             np.where(real[..., None], self.labels[place], np.float32(0)),
             real,
             weights,
@@ -144,7 +146,7 @@ def ranking_table(sources: Sources, visits: Visits, *, history_length: int, prog
         sources.requests(cases.inputs), "candidates", len(cases), unit="request", leave=False, disable=not progress
     )
     queries = []
-    for position, (asker, merged) in enumerate(asked):
+    for position, (asker, merged, facts) in enumerate(asked):
         part = slice(cases.targets.offsets[position], cases.targets.offsets[position + 1])
         label = np.zeros((len(merged.rows), visits.marks.shape[1]), dtype=np.float32)
         known, place, target = np.intersect1d(merged.rows, cases.targets.item_rows[part], return_indices=True)
@@ -152,10 +154,10 @@ def ranking_table(sources: Sources, visits: Visits, *, history_length: int, prog
         found += len(known)
         rows.append(merged.rows)
         proposed.append(merged.ranks <= limits)
-        features.append(candidate_features(merged, names, asker, sources.facts, sources.item_vectors))
+        features.append(candidate_features(merged, names, asker, facts, sources.item_vectors))
         labels.append(label)
         queries.append(asker.query)
-    history_rows, history_ages = newest_events(cases.inputs, history_length)
+    history_rows, history_ages, history_actions = newest_events(cases.inputs, history_length)
     return RankingTable(
         offsets=np.concatenate([[0], np.cumsum([len(part) for part in rows])]).astype(np.int64),
         rows=np.concatenate(rows),
@@ -165,20 +167,23 @@ def ranking_table(sources: Sources, visits: Visits, *, history_length: int, prog
         queries=np.stack(queries),
         history_rows=history_rows,
         history_ages=history_ages,
+        history_actions=history_actions,
         item_vectors=sources.item_vectors,
         recall=found / max(len(cases.targets.item_rows), 1),
     )
 
 
-def newest_events(inputs: Sequences, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return `[V, length]` item rows (0 = padding) and ages in seconds (-1 = padding), newest last."""
+def newest_events(inputs: Sequences, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return `[V, length]` item rows (0 = padding), ages in seconds (-1 = padding) and action rows, newest last."""
     assert inputs.times is not None
     assert inputs.asked_at is not None
-    rows = np.zeros((len(inputs), length), dtype=np.int64)
+    rows, actions = (np.zeros((len(inputs), length), dtype=np.int64) for _ in range(2))
     ages = np.full((len(inputs), length), -1, dtype=np.int64)
     places = inputs.offsets[1:, None] - length + np.arange(length)
     real = places >= inputs.offsets[:-1, None]
     rows[real] = inputs.item_rows[places[real]]
     asked = np.broadcast_to(inputs.asked_at[:, None], places.shape)[real]
     ages[real] = np.maximum(asked - inputs.times[places[real]], 0) // 1_000_000
-    return rows, ages
+    if inputs.actions is not None:
+        actions[real] = inputs.actions[places[real]]
+    return rows, ages, actions
