@@ -1,7 +1,7 @@
 """From a history to the arrays a model reads: the one implementation, used by training, export and serving."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ AGES: InputName = "ages"
 ModelInputs = Mapping[InputName, NDArray[np.int64]]
 """`[B, L]` int64 by name; newest event last, padded on the left with 0."""
 _SECOND = 1_000_000
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 def encode(histories: Sequences, inputs: Sequence[InputName], max_length: int) -> ModelInputs:
@@ -36,18 +37,61 @@ def encode(histories: Sequences, inputs: Sequence[InputName], max_length: int) -
         DataError: ages are asked for and the histories have no times.
     """
     lengths = np.minimum(histories.lengths, max_length)
+    asked_at = histories.asked_at
+    if asked_at is None and AGES in inputs and histories.times is not None:
+        newest = np.maximum(histories.offsets[1:] - 1, 0)
+        asked_at = histories.times[newest] if len(histories.times) else np.zeros(len(histories), dtype=np.int64)
+    return encode_windows(histories, histories.offsets[1:], real_places(lengths), inputs, asked_at)
+
+
+def encode_windows(
+    histories: Sequences,
+    stops: NDArray[np.int64],
+    real: NDArray[np.bool_],
+    inputs: Sequence[InputName],
+    asked_at: NDArray[np.int64] | None = None,
+) -> ModelInputs:
+    """Lay out B windows of the flat columns: the events before `stops[i]`, as many as row i of `real` has places.
+
+    Args:
+        histories: the columns; its own moments asked about are not read.
+        stops: `[B]` int64 absolute event positions, each at least the length of its window.
+        real: `[B, L]` from `real_places`.
+        inputs: which arrays the model reads.
+        asked_at: `[B]` int64 moments from which ages count back.
+
+    Returns:
+        One `[B, L]` int64 array per name, 0 where a place is not real.
+
+    Raises:
+        DataError: ages are asked for and the histories have no times.
+    """
+    make = {ITEM_ROWS: lambda: _rows(histories, stops, real), AGES: lambda: _ages(histories, stops, real, asked_at)}
+    return {name: make[name]() for name in inputs}
+
+
+def real_places(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return `[B, max(1, longest)]`: the last `lengths[i]` places of row i are true, the padding before is not."""
     width = max(1, int(lengths.max(initial=0)))
-    columns = np.arange(width) - (width - lengths)[:, None]
-    real = columns >= 0
-    positions = ((histories.offsets[1:] - lengths)[:, None] + columns)[real]
-    values = {ITEM_ROWS: histories.item_rows, AGES: _ages(histories) if AGES in inputs else None}
-    encoded: dict[InputName, NDArray[np.int64]] = {}
-    for name in inputs:
-        column = values[name]
-        assert column is not None, "ages are made when they are asked for"
-        encoded[name] = np.full((len(histories), width), PADDING_ROW, dtype=np.int64)
-        encoded[name][real] = column[positions]
-    return encoded
+    return _overlapping_rows(np.arange(2 * width) >= width, width)[lengths]
+
+
+def values_before(column: NDArray[np.integer], stops: NDArray[np.int64], width: int) -> NDArray[np.integer]:
+    """Return the `width` values of a flat column before each of B stops, `[B, width]`, whosever they are.
+
+    One copy of a row each, far cheaper than an index per value. Where fewer values come before a stop, they stand at
+    the right and what is left of them means nothing.
+    """
+    column = np.ascontiguousarray(column)
+    if len(column) < width:
+        column, stops = np.r_[np.zeros(width - len(column), column.dtype), column], stops + (width - len(column))
+    every, starts = _overlapping_rows(column, width), stops - width
+    if len(starts) and starts.min() >= 0:
+        return every[starts]
+    rows = every[np.maximum(starts, 0)]
+    for row in np.flatnonzero(starts < 0):
+        rows[row, width - stops[row] :] = column[: stops[row]]
+    return rows
 
 
 def asked_now(item_rows: NDArray[np.integer], ages: NDArray[np.integer]) -> Sequences:
@@ -57,16 +101,24 @@ def asked_now(item_rows: NDArray[np.integer], ages: NDArray[np.integer]) -> Sequ
     return Sequences(np.asarray(item_rows, dtype=np.int32), offsets, times, np.zeros(1, dtype=np.int64))
 
 
-def _ages(histories: Sequences) -> NDArray[np.int64]:
-    """Return `[E]` int64 seconds before the moment asked about."""
-    if histories.times is None:
+def _rows(histories: Sequences, stops: NDArray[np.int64], real: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return `[B, L]` int64 item rows."""
+    return np.multiply(values_before(histories.item_rows, stops, real.shape[1]), real).astype(np.int64)
+
+
+def _ages(
+    histories: Sequences, stops: NDArray[np.int64], real: NDArray[np.bool_], asked_at: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """Return `[B, L]` int64 seconds before the moment asked about."""
+    if histories.times is None or asked_at is None:
         raise DataError(
             "this model reads how long ago events were and the histories have no times; set model.time_bias=false, "
             "or ingest a source with a time column"
         )
-    asked_at = histories.asked_at
-    if asked_at is None:
-        newest = np.maximum(histories.offsets[1:] - 1, 0)
-        asked_at = histories.times[newest] if len(histories.times) else np.zeros(len(histories), dtype=np.int64)
-    ages: NDArray[np.int64] = (np.repeat(asked_at, histories.lengths) - histories.times) // _SECOND
-    return np.maximum(ages, 0)
+    ages = (asked_at[:, None] - values_before(histories.times, stops, real.shape[1])) // _SECOND
+    return np.asarray(np.maximum(ages, 0) * real)
+
+
+def _overlapping_rows(column: NDArray[_Value], width: int) -> NDArray[_Value]:
+    """View a contiguous column as rows of `width` values, row i starting at value i; nothing is copied."""
+    return np.ndarray((len(column) - width + 1, width), column.dtype, column, strides=column.strides * 2)
