@@ -103,7 +103,10 @@ def asked_now(item_rows: NDArray[np.integer], ages: NDArray[np.integer]) -> Sequ
 
 def _rows(histories: Sequences, stops: NDArray[np.int64], real: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return `[B, L]` int64 item rows."""
-    return np.multiply(values_before(histories.item_rows, stops, real.shape[1]), real).astype(np.int64)
+    rows: NDArray[np.int64] = np.multiply(values_before(histories.item_rows, stops, real.shape[1]), real).astype(
+        np.int64
+    )
+    return rows
 
 
 def _ages(

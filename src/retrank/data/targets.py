@@ -47,7 +47,7 @@ class Targets(Protocol):
 class NextEvent:
     """The next event of the same user: one target per event but the newest."""
 
-    def prepare(self, histories: Sequences) -> "_Next":
+    def prepare(self, histories: Sequences) -> Chooser:
         """Mark every event that has a successor."""
         answerable = np.ones(len(histories.item_rows), dtype=bool)
         answerable[histories.offsets[1:][histories.lengths > 0] - 1] = False

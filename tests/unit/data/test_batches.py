@@ -1,6 +1,6 @@
 """Training batches: what is predicted from what, which windows are cut, and that an epoch repeats exactly."""
 
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -154,7 +154,9 @@ def test_choosing_one_by_one_and_at_once_give_the_same_batches() -> None:
 
     class Asked(NextEvent):
         def prepare(self, histories: Sequences) -> Chooser:
-            return replace(super().prepare(histories), always_next=False)
+            chooser = super().prepare(histories)
+            assert is_dataclass(chooser)
+            return replace(chooser, always_next=False)
 
     histories = Sequences.from_lists([list(range(1 + 9 * user, 2 + 10 * user)) for user in range(30)])
     plain, asked = (Batches(histories, batch_size=4, max_length=7, seed=0, targets=way) for way in (NextEvent(), Asked()))
