@@ -7,6 +7,7 @@ from torch import nn
 
 from retrank.contract.errors import ConfigError
 from retrank.losses.items import Items
+from retrank.losses.logits import multiplies_narrow
 
 
 class FullSoftmax(nn.Module):
@@ -38,13 +39,8 @@ class FullSoftmax(nn.Module):
         scaled = queries.float() / self.temperature
         targets = target_rows.reshape(len(queries), -1)
         vectors = items.item_vectors()[1:].float()
-        loss: torch.Tensor = _ChunkedCrossEntropy.apply(scaled, vectors, targets, self.chunk, _narrow(scaled.device))  # type: ignore[no-untyped-call]  # torch
+        loss: torch.Tensor = _ChunkedCrossEntropy.apply(scaled, vectors, targets, self.chunk, multiplies_narrow(scaled))  # type: ignore[no-untyped-call]  # torch
         return loss
-
-
-def _narrow(device: torch.device) -> bool:
-    """Whether the run multiplies in bfloat16."""
-    return torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.bfloat16
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
