@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from retrank.contract.encode import ITEM_ROWS
 from retrank.contract.sequences import Sequences
 from retrank.data.batches import Batch, Batches
 from train_bench.options import Options
@@ -45,6 +46,13 @@ class Windows(Dataset[Pair]):
         return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
+def together(pairs: list[Pair]) -> Batch:
+    """Stack windows and leave out padding, which every step needs: the same three tensors as retrank's."""
+    inputs, targets = (torch.stack(column) for column in zip(*pairs, strict=True))
+    positions = inputs.flatten().nonzero()[:, 0]
+    return Batch({ITEM_ROWS: inputs}, positions, targets.flatten()[positions, None])
+
+
 def run(options: Options) -> Result:
     """Read whole epochs in turns."""
     world = world_of(options)
@@ -54,7 +62,9 @@ def run(options: Options) -> Result:
     readers: dict[str, Callable[[int], Iterable[Any]]] = {"retrank": ours.at}
     for workers in (0, 2):
         # workers live on between epochs, as one would set it for speed
-        loader = DataLoader(windows, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+        loader = DataLoader(
+            windows, BATCH, shuffle=True, collate_fn=together, num_workers=workers, persistent_workers=workers > 0
+        )
         readers[f"DataLoader, {workers} workers"] = partial(_every_epoch, loader)
     seconds = 0.05 if options.tiny else _SECONDS_PER_ROUND
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in readers}
@@ -75,8 +85,9 @@ def run(options: Options) -> Result:
         for name, values in speed.items()
     ]
     about = [
-        f"Batches of {BATCH} windows of at most {LENGTH} events, left-padded, with the item after each event as "
-        "target; real events counted, padding not. Whole epochs in turn, nothing else runs. retrank's batches hold "
+        f"Batches of {BATCH} windows of at most {LENGTH} events, left-padded, the places of real events and the item "
+        "after each: the same three tensors from all; real events counted, padding not. Whole epochs in turn, nothing "
+        "else runs. retrank's batches hold "
         "windows of similar length, so they are narrower and cheaper; the DataLoader pads all to full length, as "
         "its batches are drawn at random. It keeps its workers between epochs.",
     ]
@@ -100,6 +111,6 @@ def _read(epoch: Callable[[int], Iterable[Any]], seconds: float) -> dict[str, fl
     while time.perf_counter() - started < seconds:
         for batch in epoch(number):
             batches += 1
-            events += len(batch.positions) if isinstance(batch, Batch) else int(batch[1].count_nonzero())
+            events += len(batch.positions)
         number += 1
     return {"batches": batches, "events": events, "seconds": time.perf_counter() - started}

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from retrank.contract.sequences import Sequences
 from retrank.training.evaluator import evaluate
+from retrank.training.precision import choose
 from train_bench.options import Options
 from train_bench.processes import Contestant, Entry, take_turns
 from train_bench.result import Goal, Result, at_least, median, spread
 from train_bench.task import Task, prepare, world_of
 
 NAME = "seq_small"
-OURS = "retrank_sasrec_classic"
+OURS = "retrank_sasrec_classic_auto"
 SETTINGS = {
     "width": 64, "length": 200, "blocks": 2, "heads": 2, "dropout": 0.2, "batch_size": 128, "learning_rate": 1e-3,
     "seed": 1, "recbole_length": 50, "recbole_batch_size": 2048, "slice_seconds": 20,
@@ -38,10 +39,8 @@ class _Recorded:
 
 def entries(options: Options) -> list[Entry]:
     """Who takes part."""
-    ours = [
-        Entry(f"retrank_{kind}", "retrank_sasrec.py", (kind,))
-        for kind in (("sasrec_classic",) if options.tiny else ("sasrec_classic", "sasrec"))
-    ]
+    kinds = (("sasrec_classic", "auto"), ("sasrec_classic", "fp32"), ("sasrec", "auto"))
+    ours = [Entry(f"retrank_{'_'.join(kind)}", "retrank_sasrec.py", kind) for kind in kinds[: 1 if options.tiny else 3]]
     others = []
     for peer in options.installed(("rectools", "replay", "recbole")):
         others.append(Entry(peer, f"{peer}_sasrec.py", python=options.python_of(peer)))
@@ -104,10 +103,14 @@ def _result(task: Task, options: Options, settings: dict[str, Any], figures: dic
         f"{len(task.split.train):,} users, {task.num_items:,} items, {events:,} training events from {source}; width "
         f"{settings['width']}, length {settings['length']}, {settings['blocks']} blocks, {settings['heads']} heads, "
         f"full softmax over all items, batch {settings['batch_size']}, learning rate {settings['learning_rate']}, "
-        f"{options.threads} threads, fp32 on CPU. {options.rounds} timed epochs after one that is not counted, the "
+        f"{options.threads} threads. {options.rounds} timed epochs after one that is not counted, the "
         "contestants one epoch each in turn; median (smallest-largest).",
-        "`retrank_sasrec_classic` has the shape of the others (pre-norm, ReLU, dot product), `retrank_sasrec` is "
-        "the default (gated blocks, cosine). Feed-forward nets are 4 widths wide, but 1 in RecTools, which fixes "
+        "`retrank_sasrec_classic` has the shape of the others (pre-norm, ReLU, dot product) and their optimizer (Adam, "
+        "constant rate, last weights); `retrank_sasrec` is the default (gated blocks, cosine, schedule and average "
+        "over the epochs that are trained here). `auto` is retrank's default precision: bf16 where the processor "
+        "multiplies it natively, which this one "
+        f"{'does' if choose('auto') == 'bf16-mixed' else 'does not'}; the others compute in fp32, as they do "
+        "unless told otherwise. Feed-forward nets are 4 widths wide, but 1 in RecTools, which fixes "
         "it. `replay_buckets` is RePlay with its own length buckets. RecBole makes one row of each prefix: it "
         f"trains on prefixes of {settings['recbole_length']} events in batches of "
         f"{settings['recbole_batch_size']:,}, for {settings['slice_seconds']} seconds a round, and is compared by "

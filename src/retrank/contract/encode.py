@@ -7,7 +7,7 @@ models let only later positions look.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ store's action names; 0 = padding or unknown.
 ModelInputs = Mapping[InputName, NDArray[np.int64]]
 """`[B, L]` int64 by name; newest event last, padded on the left with 0."""
 _SECOND = 1_000_000
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 def encode(histories: Sequences, inputs: Sequence[InputName], max_length: int) -> ModelInputs:
@@ -47,15 +48,65 @@ def encode(histories: Sequences, inputs: Sequence[InputName], max_length: int) -
         DataError: ages or actions are asked for and the histories have none.
     """
     lengths = np.minimum(histories.lengths, max_length)
+    asked_at = histories.asked_at
+    if asked_at is None and AGES in inputs and histories.times is not None:
+        newest = np.maximum(histories.offsets[1:] - 1, 0)
+        asked_at = histories.times[newest] if len(histories.times) else np.zeros(len(histories), dtype=np.int64)
+    return encode_windows(histories, histories.offsets[1:], real_places(lengths), inputs, asked_at)
+
+
+def encode_windows(
+    histories: Sequences,
+    stops: NDArray[np.int64],
+    real: NDArray[np.bool_],
+    inputs: Sequence[InputName],
+    asked_at: NDArray[np.int64] | None = None,
+) -> ModelInputs:
+    """Lay out B windows of the flat columns: the events before `stops[i]`, as many as row i of `real` has places.
+
+    Args:
+        histories: the columns; its own moments asked about are not read.
+        stops: `[B]` int64 absolute event positions, each at least the length of its window.
+        real: `[B, L]` from `real_places`.
+        inputs: which arrays the model reads.
+        asked_at: `[B]` int64 moments from which ages count back.
+
+    Returns:
+        One `[B, L]` int64 array per name, 0 where a place is not real.
+
+    Raises:
+        DataError: ages or actions are asked for and the histories have none.
+    """
+    make: Mapping[InputName, Callable[[], NDArray[np.int64]]] = {
+        ITEM_ROWS: lambda: _laid_out(histories.item_rows, stops, real),
+        AGES: lambda: _ages(histories, stops, real, asked_at),
+        ACTIONS: lambda: _laid_out(_actions(histories), stops, real),
+    }
+    return {name: make[name]() for name in inputs}
+
+
+def real_places(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return `[B, max(1, longest)]`: the last `lengths[i]` places of row i are true, the padding before is not."""
     width = max(1, int(lengths.max(initial=0)))
-    columns = np.arange(width) - (width - lengths)[:, None]
-    real = columns >= 0
-    positions = ((histories.offsets[1:] - lengths)[:, None] + columns)[real]
-    encoded: dict[InputName, NDArray[np.int64]] = {}
-    for name in inputs:
-        encoded[name] = np.full((len(histories), width), PADDING_ROW, dtype=np.int64)
-        encoded[name][real] = _COLUMNS[name](histories)[positions]
-    return encoded
+    return _overlapping_rows(np.arange(2 * width) >= width, width)[lengths]
+
+
+def values_before(column: NDArray[np.integer], stops: NDArray[np.int64], width: int) -> NDArray[np.integer]:
+    """Return the `width` values of a flat column before each of B stops, `[B, width]`, whosever they are.
+
+    One copy of a row each, far cheaper than an index per value. Where fewer values come before a stop, they stand at
+    the right and what is left of them means nothing.
+    """
+    column = np.ascontiguousarray(column)
+    if len(column) < width:
+        column, stops = np.r_[np.zeros(width - len(column), column.dtype), column], stops + (width - len(column))
+    every, starts = _overlapping_rows(column, width), stops - width
+    if len(starts) and starts.min() >= 0:
+        return every[starts]
+    rows = every[np.maximum(starts, 0)]
+    for row in np.flatnonzero(starts < 0):
+        rows[row, width - stops[row] :] = column[: stops[row]]
+    return rows
 
 
 def asked_now(
@@ -74,19 +125,23 @@ def asked_now(
     return Sequences(np.asarray(item_rows, dtype=np.int32), offsets, times, np.zeros(1, dtype=np.int64), done)
 
 
-def _ages(histories: Sequences) -> NDArray[np.int64]:
-    """Return `[E]` int64 seconds before the moment asked about."""
-    if histories.times is None:
+def _laid_out(column: NDArray[np.integer], stops: NDArray[np.int64], real: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return `[B, L]` int64 values of a flat column."""
+    values: NDArray[np.int64] = np.multiply(values_before(column, stops, real.shape[1]), real).astype(np.int64)
+    return values
+
+
+def _ages(
+    histories: Sequences, stops: NDArray[np.int64], real: NDArray[np.bool_], asked_at: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """Return `[B, L]` int64 seconds before the moment asked about."""
+    if histories.times is None or asked_at is None:
         raise DataError(
             "this model reads how long ago events were and the histories have no times; set model.time_bias=false, "
             "or ingest a source with a time column"
         )
-    asked_at = histories.asked_at
-    if asked_at is None:
-        newest = np.maximum(histories.offsets[1:] - 1, 0)
-        asked_at = histories.times[newest] if len(histories.times) else np.zeros(len(histories), dtype=np.int64)
-    ages: NDArray[np.int64] = (np.repeat(asked_at, histories.lengths) - histories.times) // _SECOND
-    return np.maximum(ages, 0)
+    ages = (asked_at[:, None] - values_before(histories.times, stops, real.shape[1])) // _SECOND
+    return np.asarray(np.maximum(ages, 0) * real)
 
 
 def _actions(histories: Sequences) -> NDArray[np.int16]:
@@ -99,8 +154,6 @@ def _actions(histories: Sequences) -> NDArray[np.int16]:
     return histories.actions
 
 
-_COLUMNS: Mapping[InputName, Callable[[Sequences], NDArray[np.integer]]] = {
-    ITEM_ROWS: lambda histories: histories.item_rows,
-    AGES: _ages,
-    ACTIONS: _actions,
-}
+def _overlapping_rows(column: NDArray[_Value], width: int) -> NDArray[_Value]:
+    """View a contiguous column as rows of `width` values, row i starting at value i; nothing is copied."""
+    return np.ndarray((len(column) - width + 1, width), column.dtype, column, strides=column.strides * 2)

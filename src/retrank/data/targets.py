@@ -20,6 +20,12 @@ class Chooser(Protocol):
     """Targets in one set of histories."""
 
     @property
+    def always_next(self) -> bool:
+        """Whether every event up to a user's last answerable one has one target, the event after it; then nobody
+        needs to ask."""
+        ...
+
+    @property
     def answerable(self) -> NDArray[np.bool_]:
         """`[E]`: events that can have a target."""
         ...
@@ -51,6 +57,7 @@ class NextEvent:
 @dataclass(frozen=True)
 class _Next:
     answerable: NDArray[np.bool_]
+    always_next: bool = True
 
     def choose(self, events: Positions, random: np.random.Generator) -> Positions:  # noqa: ARG002  (the protocol's)
         return np.where(self.answerable[events], events + 1, -1)[:, None]
@@ -115,6 +122,7 @@ class _Later:
     first_times: Positions
     keep: NDArray[np.float64]
     num_targets: int
+    always_next: bool = False
 
     def choose(self, events: Positions, random: np.random.Generator) -> Positions:
         chosen = np.full((len(events), self.num_targets), -1, dtype=np.int64)

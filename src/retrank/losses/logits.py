@@ -45,14 +45,22 @@ def target_and_negative_logits(
         `[T, K]` logits of the targets and `[T, M]` of the negatives, -inf where a negative is one of the query's own
         targets, so that it gets no gradient.
     """
-    scaled = _wide(queries) / temperature
-    positive = (scaled[:, None] * _wide(items.item_vectors(targets))).sum(-1)  # [T, K]
-    negative = scaled @ _wide(items.item_vectors(negative_rows)).T  # [T, M]
+    scaled = wide(queries) / temperature
+    positive = (scaled[:, None] * wide(items.item_vectors(targets))).sum(-1)  # [T, K]
+    negative = scaled @ wide(items.item_vectors(negative_rows)).T  # [T, M]
     own = torch.zeros_like(negative, dtype=torch.bool)
     for column in targets.T:  # one at a time: [T, K, M] would dwarf the logits
         own |= column[:, None] == negative_rows
     return positive, negative.masked_fill_(own, float("-inf"))
 
 
-def _wide(values: torch.Tensor) -> torch.Tensor:
+def wide(values: torch.Tensor) -> torch.Tensor:
+    """Widen half precision to float32; leave the rest."""
     return values if values.dtype == torch.float64 else values.float()
+
+
+def multiplies_narrow(values: torch.Tensor) -> bool:
+    """Whether the run multiplies float32 values like these in bfloat16: autocast says so."""
+    kind = values.device.type
+    chosen = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
+    return chosen and values.dtype == torch.float32

@@ -5,8 +5,9 @@ from torch import nn
 
 from retrank.contract.errors import ConfigError
 from retrank.losses.items import Items
-from retrank.losses.logits import refuse_non_positive, target_and_negative_logits
-from retrank.losses.negatives import NegativePool
+from retrank.losses.logits import refuse_non_positive, target_and_negative_logits, wide
+from retrank.losses.negatives import NegativePool, Negatives
+from retrank.losses.shared_negatives import cross_entropy_with_shared_negatives
 
 
 class SampledSoftmax(nn.Module):
@@ -64,14 +65,36 @@ class SampledSoftmax(nn.Module):
         """Return the scalar loss, a mean over all targets; arguments as for `FullSoftmax`."""
         targets = target_rows.reshape(len(queries), -1)  # [T, K]
         rows, log_counts, target_log_counts = self.negatives(targets, items.num_items)
+        if not self.symmetric:
+            return self._chunked(queries, items, targets, Negatives(rows, log_counts, target_log_counts))
         positive, negative = target_and_negative_logits(queries, items, targets, rows, temperature=self.temperature)
-        backward = self._queries_of_items(positive, negative, targets, rows) if self.symmetric else None
+        backward = self._queries_of_items(positive, negative, targets, rows)
         if self.correct:
             negative = negative - log_counts
             positive = positive if self.refined else positive - target_log_counts
         rest = negative.logsumexp(1, keepdim=True)  # [T, 1]
         forward = (torch.logaddexp(positive, rest) - positive)[targets > 0].mean()
-        return forward if backward is None else (forward + backward) / 2
+        return (forward + backward) / 2
+
+    def _chunked(
+        self, queries: torch.Tensor, items: Items, targets: torch.Tensor, negatives: Negatives
+    ) -> torch.Tensor:
+        """Return the loss of one direction; the vector of an item is made once, whatever it is needed for."""
+        distinct, place = torch.unique(torch.cat([targets.flatten(), negatives.item_rows]), return_inverse=True)
+        of_targets, of_negatives = place.split([targets.numel(), len(negatives.item_rows)])
+        scaled, vectors = wide(queries) / self.temperature, wide(items.item_vectors(distinct))
+        positive = (scaled[:, None] * vectors.index_select(0, of_targets).view(*targets.shape, -1)).sum(-1)
+        shift = negatives.log_counts if self.correct else torch.zeros_like(negatives.log_counts)
+        if self.correct and not self.refined:
+            positive = positive - negatives.target_log_counts
+        return cross_entropy_with_shared_negatives(
+            scaled,
+            vectors.index_select(0, of_negatives),
+            positive,
+            shift=shift,
+            targets=targets,
+            rows=negatives.item_rows,
+        )
 
     @staticmethod
     def _queries_of_items(

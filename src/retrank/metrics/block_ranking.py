@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from retrank.metrics.ranking import UNRANKED, keys_of, ranks_of, refuse_not_finite, sort_keys, top_items
 
-_VALUES_IN_CACHE = 1 << 20
+_VALUES_IN_CACHE = 1 << 18  # a megabyte of scores, the second-level cache of a core
 _BLOCKS_PER_PLACE = 10
 _CROWD = 8
 _LOWEST = np.finfo(np.float32).min
@@ -74,9 +74,9 @@ def _left(
     width = scores.shape[1]
     depth = max(1, width // (_BLOCKS_PER_PLACE * top_k))
     blocks = -(-width // depth)
-    left = np.full((len(scores), depth * blocks), -np.inf, dtype=np.float32)
+    left = np.empty((len(scores), depth * blocks), dtype=np.float32)
     left[:, :width] = scores
-    left[:, 0] = -np.inf
+    left[:, width:] = left[:, 0] = -np.inf
     hidden, kept = left[seen], left[targets]
     left[seen] = -np.inf
     left[targets] = kept
@@ -115,14 +115,14 @@ def _best(
     crowded = counts > _CROWD * top_k
     reached[crowded] = False
     counts[crowded] = 0
-    cases, items = np.divmod(np.flatnonzero(reached), left.shape[1])  # nonzero is slow in 2-D
-    width = 1 + max(top_k, int(counts.max(initial=0)))
-    place = 1 + np.arange(len(cases)) - np.repeat(np.cumsum(counts) - counts, counts)
-    keys = np.full((len(left), width), np.iinfo(np.int64).min)
-    rows = np.zeros((len(left), width), dtype=np.int32)
-    keys[cases, place] = keys_of(left[cases, items], users[cases], items)
-    rows[cases, place] = items
-    best = np.take_along_axis(rows, top_items(keys, top_k), axis=1)
+    cases = np.repeat(np.arange(len(left)), counts)
+    items = np.flatnonzero(reached) - cases * left.shape[1]  # nonzero is slow in 2-D
+    filled = np.arange(max(top_k, int(counts.max(initial=0)))) < counts[:, None]
+    keys = np.full(filled.shape, np.iinfo(np.int64).min)
+    rows = np.zeros(filled.shape, dtype=np.int32)
+    keys[filled] = keys_of(left[cases, items], users[cases], items)
+    rows[filled] = items
+    best: NDArray[np.int32] = np.take_along_axis(rows, np.argsort(keys, axis=1)[:, : -top_k - 1 : -1], axis=1)
     if crowded.any():  # many items share a score, such as those that nobody ever met
         best[crowded] = top_items(sort_keys(left[crowded, : num_items + 1], users[crowded]), top_k)
     return best

@@ -17,20 +17,20 @@ class ModelScorer:
 
     Args:
         model: a query encoder that is also a torch module.
-        batch_size: histories per forward pass, >= 1; those of similar length go together to save padding.
+        places: events and padding per forward pass, >= 1; histories of similar length go together to save padding, and
+            no more than fit the cache of a CPU core.
     """
 
-    def __init__(self, model: QueryEncoder, batch_size: int = 256) -> None:
+    def __init__(self, model: QueryEncoder, places: int = 6_400) -> None:
         assert isinstance(model, torch.nn.Module)
-        self.model, self._module, self.batch_size = model, model, batch_size
+        self.model, self._module, self.places = model, model, places
 
     def score(self, histories: Sequences) -> NDArray[np.float32]:
         """Return `[B, N + 1]` float32 scores; column 0 is -inf. An empty history is read as padding alone."""
+        queries = torch.from_numpy(self.queries(histories))
         with self._evaluating():
             items = self.model.item_vectors().float()
-            scores = np.empty((len(histories), len(items)), dtype=np.float32)
-            for part in self._parts(histories):
-                scores[part] = (self._encode(histories.take(part)) @ items.T).cpu().numpy()
+            scores: NDArray[np.float32] = (queries.to(items.device) @ items.T).cpu().numpy()
         scores[:, 0] = -np.inf
         return scores
 
@@ -49,8 +49,15 @@ class ModelScorer:
         return vectors
 
     def _parts(self, histories: Sequences) -> Iterator[NDArray[np.int64]]:
-        order = np.argsort(np.minimum(histories.lengths, self.model.max_length), kind="stable")
-        return (order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size))
+        """Cut the histories, shortest first, into parts that take about `places` places with their padding."""
+        lengths = np.minimum(histories.lengths, self.model.max_length)
+        order = np.argsort(lengths, kind="stable")
+        start = 0
+        while start < len(order):
+            padded = lengths[order[start:]] * np.arange(1, len(order) - start + 1)
+            stop = start + max(1, int(np.searchsorted(padded, self.places, side="right")))
+            yield order[start:stop]
+            start = stop
 
     def _encode(self, histories: Sequences) -> torch.Tensor:
         encoded = encode(histories, self.model.inputs, self.model.max_length)

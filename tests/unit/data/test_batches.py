@@ -1,15 +1,19 @@
 """Training batches: what is predicted from what, which windows are cut, and that an epoch repeats exactly."""
 
+from dataclasses import is_dataclass, replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrank.contract.encode import InputName
+from retrank.contract.encode import ITEM_ROWS, InputName
 from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 from retrank.data.batches import Batch, Batches
+from retrank.data.targets import Chooser, NextEvent
 
 
 def pairs(batch: Batch) -> list[tuple[tuple[int, ...], int]]:
@@ -129,3 +133,49 @@ def test_ages_run_to_the_event_that_follows_the_window() -> None:
         moments = np.array([0, 1, 3, 6, 10])
         expected = 60 * (moments[first + 3] - moments[first : first + 3])
         assert batch.inputs["ages"][0].tolist() == expected.tolist()
+
+
+def plain_batch(histories: list[list[int]], stops: list[int], max_length: int) -> Batch:
+    """The windows that end with the events `stops`, as one would explain them: a loop over rows and events."""
+    owners = {event: history for history in histories for event in history}
+    windows = []
+    for stop in stops:
+        place = owners[stop].index(stop) + 1
+        length = min(len(owners[stop]) - 1, max_length)
+        windows.append((owners[stop][place - length : place], owners[stop][place - length + 1 : place + 1]))
+    width = max(len(events) for events, _ in windows)
+    rows = [[0] * (width - len(events)) + events for events, _ in windows]
+    places = [place for place, event in enumerate(event for row in rows for event in row) if event]
+    targets = [[target] for _, following in windows for target in following]
+    return Batch({ITEM_ROWS: torch.tensor(rows)}, torch.tensor(places), torch.tensor(targets))
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(0, 30), min_size=1, max_size=40), max_length=st.integers(1, 40))
+def test_a_batch_equals_the_plain_loop_over_its_windows(lengths: list[int], max_length: int) -> None:
+    """No two events share an item, so the newest event of a row says which window it should be."""
+    bounds = [1, *(1 + np.cumsum(lengths)).tolist()]
+    histories = [list(range(start, stop)) for start, stop in pairwise(bounds)]
+    if max(lengths) < 2:
+        return
+    for batch in Batches(Sequences.from_lists(histories), batch_size=5, max_length=max_length, seed=0):
+        expected = plain_batch(histories, batch.item_rows[:, -1].tolist(), max_length)
+        for made, wanted in zip((batch.item_rows, *batch[1:]), (expected.item_rows, *expected[1:]), strict=True):
+            torch.testing.assert_close(made, wanted, rtol=0, atol=0)
+
+
+def test_choosing_one_by_one_and_at_once_give_the_same_batches() -> None:
+    """The next event needs no question per event; asked nevertheless, the answers are the same."""
+
+    class Asked(NextEvent):
+        def prepare(self, histories: Sequences) -> Chooser:
+            chooser = super().prepare(histories)
+            assert is_dataclass(chooser)
+            return replace(chooser, always_next=False)
+
+    histories = Sequences.from_lists([list(range(1 + 9 * user, 2 + 10 * user)) for user in range(30)])
+    ways = (NextEvent(), Asked())
+    plain, asked = (Batches(histories, batch_size=4, max_length=7, seed=0, targets=way) for way in ways)
+    for one, other in zip(plain, asked, strict=True):
+        for left, right in zip((one.item_rows, *one[1:]), (other.item_rows, *other[1:]), strict=True):
+            torch.testing.assert_close(left, right, rtol=0, atol=0)

@@ -8,6 +8,7 @@ import torch
 from retrank.contract.errors import ConfigError
 from retrank.losses.items import ItemTable
 from retrank.losses.sampled_softmax import SampledSoftmax
+from retrank.losses.shared_negatives import cross_entropy_with_shared_negatives
 
 TARGETS = torch.tensor([[1, 4], [2, 0], [7, 7], [9, 0]])
 KINDS: dict[str, dict[str, Any]] = {
@@ -128,3 +129,29 @@ def test_the_correction_changes_the_loss(kind: dict[str, Any]) -> None:
         torch.manual_seed(0)
         values.append(experienced(**kind, correct=correct)(vectors(4, 2), ItemTable(vectors(10, 3)), TARGETS).item())
     assert abs(values[0] - values[1]) > 0.01
+
+
+def test_chunks_of_queries_give_the_plain_cross_entropy() -> None:
+    """So many queries that they do not fit one chunk, with repeated and masked negatives, several targets and none."""
+    random = torch.Generator().manual_seed(0)
+    queries, positive = vectors(2500, 1), torch.randn(2500, 2, generator=random, dtype=torch.float64).requires_grad_()
+    negatives, shift = vectors(600, 2), torch.randn(600, generator=random, dtype=torch.float64)
+    rows = torch.randint(1, 500, (600,), generator=random)
+    targets = torch.randint(0, 500, (2500, 2), generator=random)
+    logits = queries @ negatives.T - shift
+    own = (targets[:, :, None] == rows).any(1)
+    rest = logits.masked_fill(own, -torch.inf).logsumexp(1, keepdim=True)
+    plain = (torch.logaddexp(positive, rest) - positive)[targets > 0].mean()
+    fast = cross_entropy_with_shared_negatives(queries, negatives, positive, shift=shift, targets=targets, rows=rows)
+    torch.testing.assert_close(fast, plain)
+    inputs = [queries, negatives, positive]
+    for found, expected in zip(torch.autograd.grad(fast, inputs), torch.autograd.grad(plain, inputs), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_query_whose_every_negative_is_its_own_target_loses_nothing() -> None:
+    loss = SampledSoftmax(num_negatives=0, num_in_batch=10)
+    queries, table = vectors(3, 1), vectors(5, 2)
+    value = loss(queries, ItemTable(table), torch.tensor([4, 4, 4]))
+    assert value.item() == 0.0
+    assert all((gradient == 0).all() for gradient in torch.autograd.grad(value, [queries, table]))

@@ -141,3 +141,29 @@ def test_sampled_softmax_repeats_with_the_seed() -> None:
 def test_a_temperature_of_zero_is_refused(loss: type[FullSoftmax] | type[SampledSoftmax]) -> None:
     with pytest.raises(ConfigError, match=r"temperature is 0\.0"):
         loss(temperature=0.0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.05])
+def test_bfloat16_products_change_loss_and_gradients_by_their_rounding(temperature: float) -> None:
+    queries, items, targets = world(300, 200, 16, seed=1)
+
+    def measured(enabled: bool) -> tuple[torch.Tensor, Gradients]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            table = ItemTable(F.normalize(items, dim=-1))
+            loss = FullSoftmax(temperature=temperature, chunk=128)(F.normalize(queries, dim=-1), table, targets)
+        return loss, gradients(loss, queries, items)
+
+    (narrow, narrow_gradients), (exact, exact_gradients) = measured(True), measured(False)
+    assert narrow.dtype == torch.float32
+    assert narrow.item() == pytest.approx(exact.item(), rel=1e-3)
+    for found, expected in zip(narrow_gradients, exact_gradients, strict=True):
+        assert 1e-5 < (found - expected).norm() / expected.norm() < 1e-2
+
+
+def test_a_target_far_ahead_keeps_a_finite_loss_under_bfloat16() -> None:
+    queries, items = torch.tensor([[300.0]], requires_grad=True), torch.tensor([[0.0], [-1.0], [1.0]])
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = FullSoftmax()(queries, ItemTable(items), torch.tensor([1]))
+    assert loss.item() == pytest.approx(600.0)
+    (gradient,) = torch.autograd.grad(loss, queries)
+    assert gradient.item() == pytest.approx(2.0)
