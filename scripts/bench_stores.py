@@ -41,8 +41,8 @@ NOTES = """
 Look at the load average before anything else: with more work than cores, every round trip to a server on the same
 machine waits for the scheduler twice, and p50, p99 and calls/s are its figures more than the store's. CPU time suffers
 least. A profile is read with the session at hand: three sets in one statement or one pipeline. A call that applies 500
-events counts as one. An event with a session is three round trips to Redis (which sessions, the session, the person) and
-one transaction in SQLite. KiB per person counts SQLite's file with its log, and `used_memory` of Redis.
+events counts as one. An event with a session is three round trips to Redis (which sessions, the session, the person)
+and one transaction in SQLite. KiB per person counts SQLite's file with its log, and `used_memory` of Redis.
 """
 
 

@@ -6,10 +6,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -29,6 +30,10 @@ class RedisProcess:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def cluster_url(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.port}"
 
     def freeze(self) -> None:
         """Stop it from answering; it keeps its connections."""
@@ -90,14 +95,29 @@ def running_cluster(folder: Path, num_nodes: int = 3) -> Iterator[list[RedisProc
         yield nodes
 
 
+def move_slot(key: str, nodes: Sequence[RedisProcess]) -> None:
+    """Give the slot of a key, which must be empty, to the next node."""
+    clients = [Redis(host="127.0.0.1", port=node.port, decode_responses=True) for node in nodes]
+    slot = int(_cluster(clients[0], "KEYSLOT", key))
+    names = [_cluster(client, "MYID") for client in clients]
+    owner = next(index for index in range(len(nodes)) if slot < _SLOTS * (index + 1) // len(nodes))
+    taker = (owner + 1) % len(nodes)
+    for client in (clients[taker], *clients):
+        _cluster(client, "SETSLOT", slot, "NODE", names[taker])
+        client.close()
+
+
 def _bus_port(node: RedisProcess) -> int:
     with Redis(host="127.0.0.1", port=node.port, decode_responses=True) as client:
         return int(client.config_get("cluster-port")["cluster-port"])
 
 
+def _cluster(client: Redis, *words: str | int) -> Any:
+    return client.execute_command("CLUSTER", *words)  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+
 def _whole(client: Redis, num_nodes: int) -> bool:
-    info: object = client.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]  # redis-py has no types here
-    lines = str(info).splitlines()
+    lines = str(_cluster(client, "INFO")).splitlines()
     return {"cluster_state:ok", f"cluster_known_nodes:{num_nodes}", f"cluster_size:{num_nodes}"} <= set(lines)
 
 

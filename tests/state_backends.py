@@ -25,8 +25,7 @@ class Backend:
         for server in servers:
             with Redis(host="127.0.0.1", port=server.port) as client:
                 client.flushall()
-        url = servers[0].url
-        return cls(url if len(servers) == 1 else url.replace("redis:", "redis+cluster:").removesuffix("/0"))
+        return cls(servers[0].url if len(servers) == 1 else servers[0].cluster_url)
 
     def settings(self, **limits: float) -> StateSettings:
         """Return settings for this place; the time-out leaves room for a machine that is busy with other things."""
