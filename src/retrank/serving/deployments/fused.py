@@ -11,6 +11,7 @@ from retrank.serving.deployments.loopback import narrow_inner_server
 from retrank.serving.ingress import is_alone
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings
+from retrank.serving.web.protection import open_protection
 from retrank.serving.web.routes import create_app
 
 DEPLOYMENT = "retrank"
@@ -24,11 +25,17 @@ class FusedReplica:
         if is_alone(os.environ):
             narrow_inner_server()
         logging.getLogger("retrank").handlers = logging.getLogger("ray.serve").handlers  # the log of this replica
+        self._protection = open_protection(settings.guard, os.environ)
         self._recommender = Recommender.open(settings.bundle, settings.pipeline)
+        self._recommender.tally.telemetry = self._protection.telemetry
+        bundle = self._recommender.bundle
+        self._protection.telemetry.bundle(bundle.id, bundle.created_at)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the routes over the open bundle (called by Ray Serve after the constructor)."""
-        return create_app(self._recommender, echo_request_id=False)  # Ray Serve does that itself
+        return create_app(  # Ray Serve echoes the request id itself
+            self._recommender, echo_request_id=False, protection=self._protection
+        )
 
 
 def build(settings: Settings) -> Application:
