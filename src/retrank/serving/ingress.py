@@ -28,7 +28,6 @@ from retrank.serving.guard.drain import FOLDER_VARIABLE
 LOOPBACK = "127.0.0.1"
 _SHORT_FOLDER = "/tmp"  # HAProxy refuses socket paths beyond 97 characters and Ray adds 57 of its own
 _BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
-_CONFIG = "haproxy.cfg"
 _PIDS = "pids"
 _POLL_S = 0.05
 _REQUEST_S = 10
@@ -117,7 +116,7 @@ def _haproxy(folder: Path) -> dict[str, str]:
     """Give this service files and ports of its own, so that two services fit on one machine."""
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / _CONFIG),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -185,7 +184,7 @@ def close_front(folder: Path, *, within_s: float) -> bool:
 
 def _front_processes(folder: Path) -> list[int]:
     """Return the HAProxy processes that were started with this service's configuration and still run."""
-    config = str(folder / _CONFIG).encode()
+    config = f"{folder}{os.sep}".encode()  # Ray puts the configuration in a subfolder per node
     found = []
     for line in (folder / _PIDS).read_text().split() if (folder / _PIDS).exists() else []:
         with suppress(OSError):

@@ -138,6 +138,21 @@ def test_a_full_queue_of_equals_refuses_the_one_that_arrives() -> None:
     assert log.refused == {2: "queue_full"}
 
 
+def test_who_could_not_be_served_in_time_hears_so_at_once() -> None:
+    """One request a second, three may wait a second each: once the pace is known, the queue stays short."""
+    jobs = [Job(number * 0.2, waits=0.4) for number in range(60)]
+    log = run_virtually(_play(_lane(max_queued=50), jobs))
+    late = [log.refused[number] for number in sorted(log.refused) if number > 40]
+    assert late.count("queue_slow") > late.count("queue_age")
+
+
+def test_a_single_stall_does_not_close_the_queue() -> None:
+    stalled = [Job(0.0, waits=50.0), *(Job(49.5 + number / 100) for number in range(3))]
+    later = [Job(60.0 + number * 0.2, waits=0.3) for number in range(4)]
+    log = run_virtually(_play(_lane(max_queued=50), [*stalled, *later]))
+    assert log.refused == {}
+
+
 def test_whoever_is_overdue_makes_room_before_anybody_else() -> None:
     """The loop stands still, so no timer could refuse the urgent one before the next request arrives."""
 

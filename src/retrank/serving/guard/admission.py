@@ -8,6 +8,7 @@ most one request starts in each turn of the loop: in between, new arrivals are r
                  │ no
                  ▼
                queue: highest priority first, then oldest first
+                 │ moves too slowly to be served in time: the one that arrives goes, and hears so at once
                  │ full: whoever waited too long goes first, then the newest of the lowest priority
                  │ waited `max_age_s`: goes
                  ▼
@@ -25,7 +26,8 @@ from typing import Literal, NamedTuple
 
 from retrank.serving.guard.settings import LaneSettings
 
-ShedReason = Literal["queue_full", "queue_age", "displaced"]
+ShedReason = Literal["queue_full", "queue_slow", "queue_age", "displaced"]
+_SMOOTHING = 0.1  # weight of the newest time between two starts
 
 
 class Priority(IntEnum):
@@ -69,6 +71,8 @@ class Admission:
         self._settings = settings
         self._on_in_flight = on_in_flight
         self._turn_taken = False
+        self._last_start = 0.0
+        self._pace_s = 0.0  # smoothed time between two starts while somebody waits
         self._queues: tuple[deque[_Waiter], ...] = tuple(deque() for _ in Priority)
 
     @property
@@ -89,6 +93,9 @@ class Admission:
         if self.in_flight < self.limit and not self._turn_taken and not self.waiting:
             self._start(loop)
             return 0.0
+        ahead = sum(len(queue) for queue in self._queues[: priority + 1])
+        if ahead and ahead * self._pace_s > self._settings.max_age_s:
+            raise Refused("queue_slow")
         if self.waiting >= self._settings.max_queued:
             self._make_room(priority, loop.time())
         queue = self._queues[priority]
@@ -128,8 +135,14 @@ class Admission:
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self.in_flight += 1
         self._turn_taken = True
+        self._last_start = loop.time()
         self._on_in_flight(1)
         loop.call_soon(self._next_turn, loop)
+
+    def _keep_pace(self, since_last_s: float) -> None:
+        """Learn how fast the queue moves; one long stall must not close it, so it counts as the age limit at most."""
+        newest = min(since_last_s, self._settings.max_age_s)
+        self._pace_s += _SMOOTHING * (newest - self._pace_s)
 
     def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._turn_taken = False
@@ -146,6 +159,7 @@ class Admission:
                 _refuse(waiter.turn, "queue_age")
                 continue
             waiter.turn.set_result(waited)
+            self._keep_pace(loop.time() - self._last_start)
             self._start(loop)
 
     def _next(self) -> _Waiter | None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from fastapi import FastAPI, Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.serving.telemetry.exposition import CONTENT_TYPE, Exposition
@@ -20,7 +21,7 @@ class Metered:
         self._app = app
         self._telemetry = telemetry
         self._clock = clock
-        self._templates: dict[str, str] = {}
+        self._exact: frozenset[str] | None = None  # paths without parameters, known once all routes are added
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and count how it ended; 499 when the client went away before."""
@@ -44,14 +45,21 @@ class Metered:
             self._telemetry.request(self._route(scope), status, took, placement=placement, variant=variant)
 
     def _route(self, scope: Scope) -> str:
-        """Return the template of the route; a request refused before routing counts to the last such path's route."""
-        path = str(scope["path"])
+        """Return the template of the route; one that was refused before routing is looked up."""
         template = getattr(scope.get("route"), "path", None)
-        if template is None:
-            return self._templates.get(path, _UNKNOWN)
-        if template == path:
-            self._templates[path] = path
-        return str(template)
+        return self._refused_route(scope) if template is None else str(template)
+
+    def _refused_route(self, scope: Scope) -> str:
+        path = str(scope["path"])
+        if self._exact is None:
+            paths = [str(getattr(route, "path", "")) for route in scope["app"].routes]
+            self._exact = frozenset(one for one in paths if "{" not in one)
+        if path in self._exact:
+            return path
+        for route in scope["app"].routes:
+            if route.matches(scope)[0] is not Match.NONE:
+                return str(getattr(route, "path", _UNKNOWN))
+        return _UNKNOWN
 
 
 def add_metrics(app: FastAPI, exposition: Exposition) -> None:
