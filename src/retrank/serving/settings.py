@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from retrank.contract.errors import ConfigError
 from retrank.serving.guard.settings import GuardSettings
+from retrank.serving.telemetry.settings import TelemetrySettings
 
 
 class PipelineSettings(BaseModel):
@@ -39,6 +40,7 @@ class Settings(BaseModel):
     ready_timeout_s: float = Field(default=120.0, gt=0, description="give up when the replicas are not ready by then")
     pipeline: PipelineSettings = PipelineSettings()
     guard: GuardSettings = GuardSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @field_validator("host")
     @classmethod

@@ -12,6 +12,7 @@ from retrank.contract.api import SlateResponse
 
 CircuitState = Literal["closed", "half_open", "open"]
 _LABELS = "retrank.labels"
+_ANSWER = "retrank.answer"
 NONE = "none"
 """Label value of a request without a placement or an experiment."""
 
@@ -25,13 +26,13 @@ class Telemetry:
         """Count one slate: time per stage, what it lacks, whether it is empty; and label its request.
 
         Args:
-            scope: of the request; keeps placement and variant for the middleware.
+            scope: of the request; keeps the slate, placement and variant for the middleware.
             response: the slate.
             placement: where it is shown.
             variant: experiment and variant that answered.
         """
         scope[_LABELS] = (placement, variant)
-        del response
+        scope[_ANSWER] = response
 
     def request(self, route: str, status: int, seconds: float, *, placement: str, variant: str) -> None:
         """Count one answered request, refused ones too."""
@@ -77,3 +78,9 @@ def labels_of(scope: Mapping[str, Any]) -> tuple[str, str]:
     """Return placement and variant of a request."""
     placement, variant = scope.get(_LABELS, (NONE, NONE))
     return placement, variant
+
+
+def answer_of(scope: Mapping[str, Any]) -> SlateResponse | None:
+    """Return the slate that answers a request; None before there is one, or when it is no slate."""
+    answer = scope.get(_ANSWER)
+    return answer if isinstance(answer, SlateResponse) else None
