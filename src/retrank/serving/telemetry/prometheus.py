@@ -4,7 +4,7 @@ from collections.abc import Mapping, MutableMapping
 from datetime import datetime
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from retrank.contract.api import SlateResponse
 from retrank.serving.telemetry.capped import Capped
@@ -23,8 +23,8 @@ class PrometheusTelemetry(Telemetry):
         self.registry = CollectorRegistry()
         self._series = Series(self.registry)
         self._placement, self._variant, self._reason, self._name = (Capped(), Capped(), Capped(), Capped())
-        self._stages: dict[str, Histogram] = {}
-        self._routes: dict[str, Histogram] = {}
+        self._timings: dict[tuple[Histogram, str], Histogram] = {}  # asking a series for a label costs a microsecond
+        self._counts: dict[tuple[Counter, tuple[str, ...]], Counter] = {}
         self._bundle: str | None = None
 
     def observe_answer(
@@ -33,30 +33,26 @@ class PrometheusTelemetry(Telemetry):
         """Count one slate."""
         super().observe_answer(scope, response, placement=placement, variant=variant)
         for stage, took_ms in response.took_ms.items():
-            timing = self._stages.get(stage)
-            if timing is None:
-                timing = self._stages.setdefault(stage, self._series.stage_seconds.labels(stage=self._name(stage)))
-            timing.observe(took_ms * _MS)
+            if stage != "total":  # that is their sum
+                self._timing(self._series.stage_seconds, self._name(stage)).observe(took_ms * _MS)
         for reason in response.degraded.reasons:
-            self._series.degraded.labels(reason=self._reason(reason)).inc()
+            self._count(self._series.degraded, self._reason(reason)).inc()
         if not response.items:
             self._series.empty.inc()
 
     def request(self, route: str, status: int, seconds: float, *, placement: str, variant: str) -> None:
         """Count one answered request."""
-        self._series.requests.labels(route, self._placement(placement), status, self._variant(variant)).inc()
-        timing = self._routes.get(route)
-        if timing is None:
-            timing = self._routes.setdefault(route, self._series.request_seconds.labels(route=route))
-        timing.observe(seconds)
+        labels = (route, self._placement(placement), str(status), self._variant(variant))
+        self._count(self._series.requests, *labels).inc()
+        self._timing(self._series.request_seconds, route).observe(seconds)
 
     def pipeline(self, candidates: Mapping[str, int], removed: Mapping[str, int]) -> None:
         """Count candidates and removals."""
         for source, count in candidates.items():
-            self._series.candidates.labels(source=self._name(source)).inc(count)
+            self._count(self._series.candidates, self._name(source)).inc(count)
         for rule, count in removed.items():
             if count:
-                self._series.filtered.labels(rule=self._name(rule)).inc(count)
+                self._count(self._series.filtered, self._name(rule)).inc(count)
 
     def in_flight(self, delta: int) -> None:
         """Note requests that started or ended."""
@@ -68,7 +64,7 @@ class PrometheusTelemetry(Telemetry):
 
     def shed(self, reason: str) -> None:
         """Count a request that was turned away."""
-        self._series.shed.labels(reason=self._reason(reason)).inc()
+        self._count(self._series.shed, self._reason(reason)).inc()
 
     def circuit(self, dependency: str, state: CircuitState) -> None:
         """Note the state of a breaker."""
@@ -76,11 +72,11 @@ class PrometheusTelemetry(Telemetry):
 
     def fallback(self, dependency: str, rung: str) -> None:
         """Count a call answered by a fallback."""
-        self._series.fallbacks.labels(dep=self._name(dependency), rung=self._name(rung)).inc()
+        self._count(self._series.fallbacks, self._name(dependency), self._name(rung)).inc()
 
     def events(self, kind: str, result: str, count: int = 1) -> None:
         """Count events."""
-        self._series.events.labels(type=self._name(kind), result=self._reason(result)).inc(count)
+        self._count(self._series.events, self._name(kind), self._reason(result)).inc(count)
         if result == "duplicate":
             self._series.dedup.inc(count)
 
@@ -110,3 +106,11 @@ class PrometheusTelemetry(Telemetry):
         self._series.entries.labels(store=self._name(kind)).set(entries)
         if evicted:
             self._series.evictions.labels(store=self._name(kind)).inc(evicted)
+
+    def _timing(self, series: Histogram, label: str) -> Histogram:
+        found = self._timings.get((series, label))
+        return self._timings.setdefault((series, label), series.labels(label)) if found is None else found
+
+    def _count(self, series: Counter, *labels: str) -> Counter:
+        found = self._counts.get((series, labels))
+        return self._counts.setdefault((series, labels), series.labels(*labels)) if found is None else found
