@@ -65,10 +65,77 @@ def test_no_section_of_the_runbook_is_for_an_alert_that_is_gone() -> None:
     assert headings == [rule["alert"] for rule in _rules()]
 
 
-def test_prometheus_accepts_the_rules() -> None:
+def _promtool(*words: str) -> str:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("NOT CHECKED: no promtool on this machine; apt-get install prometheus")
-    done = subprocess.run([promtool, "check", "rules", str(ALERTS)], capture_output=True, text=True, check=False)
+    done = subprocess.run([promtool, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"SUCCESS: {len(_rules())} rules found" in done.stdout
+    return done.stdout
+
+
+def test_prometheus_accepts_the_rules() -> None:
+    assert f"SUCCESS: {len(_rules())} rules found" in _promtool("check", "rules", str(ALERTS))
+
+
+GOOD = 'recsys_requests_total{route="/v1/recommend",status="200",instance="a"}'
+HEALTHY = {
+    GOOD: "0+6000x90",
+    'recsys_replicas{instance="a"}': "2x90",
+    'recsys_circuit_state{dep="profile_store",instance="a"}': "0x90",
+    'recsys_bundle_info{id="b1",instance="a"}': "2x90",
+    'recsys_empty_total{instance="a"}': "0+1x90",
+}
+SICK: dict[str, dict[str, str]] = {
+    "RecsysDown": {'recsys_replicas{instance="a"}': "0x90"},
+    "RecsysErrors": {'recsys_requests_total{route="/v1/recommend",status="500",instance="b"}': "0+60x90"},
+    "RecsysSlow": {
+        'recsys_request_seconds_bucket{route="/v1/recommend",le="0.05",instance="a"}': "0+90x90",
+        'recsys_request_seconds_bucket{route="/v1/recommend",le="0.1",instance="a"}': "0+100x90",
+        'recsys_request_seconds_bucket{route="/v1/recommend",le="+Inf",instance="a"}': "0+100x90",
+    },
+    "RecsysShedding": {'recsys_shed_total{reason="queue_slow",instance="a"}': "0+600x90"},
+    "RecsysSaturated": {
+        'recsys_queue_age_seconds_bucket{le="0.025",instance="a"}': "0+90x90",
+        'recsys_queue_age_seconds_bucket{le="0.05",instance="a"}': "0+100x90",
+        'recsys_queue_age_seconds_bucket{le="+Inf",instance="a"}': "0+100x90",
+    },
+    "RecsysDegraded": {'recsys_degraded_total{reason="sequence_failed",instance="a"}': "0+600x90"},
+    "RecsysEmpty": {'recsys_empty_total{instance="a"}': "0+600x90"},
+    "RecsysBundleOld": {'recsys_bundle_age_seconds{instance="a"}': "300000x90"},
+    "RecsysBundlesDiffer": {'recsys_bundle_info{id="b2",instance="a"}': "1x90"},
+    "RecsysSwapFailed": {'recsys_bundle_swap_total{result="refused",instance="a"}': "0+1x90"},
+    "RecsysBreakerOpen": {'recsys_circuit_state{dep="profile_store",instance="a"}': "2x90"},
+    "RecsysEventLogBehind": {'recsys_event_log_lag_seconds{instance="a"}': "120x90"},
+    "RecsysEventsSlow": {
+        'recsys_event_ack_seconds_bucket{le="0.025",instance="a"}': "0+90x90",
+        'recsys_event_ack_seconds_bucket{le="0.05",instance="a"}': "0+100x90",
+        'recsys_event_ack_seconds_bucket{le="+Inf",instance="a"}': "0+100x90",
+    },
+    "RecsysMemoryGrows": {'recsys_rss_bytes{replica="7",instance="a"}': "1000000+100000x90"},
+}
+
+
+def _scene(ill: str, worse: dict[str, str]) -> dict[str, Any]:
+    minutes = 240 if ill == "RecsysMemoryGrows" else 85
+    series = {name: values.replace("x90", f"x{minutes + 5}") for name, values in (HEALTHY | worse).items()}
+    return {
+        "name": ill or "healthy",
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
+                "eval_time": f"{minutes}m",
+                "exp_samples": [{"labels": f'{{alertname="{ill}"}}', "value": 1}] if ill else [],
+            }
+        ],
+    }
+
+
+def test_each_alert_fires_for_its_illness_and_for_nothing_else(tmp_path: Path) -> None:
+    assert list(SICK) == [rule["alert"] for rule in _rules()]
+    scenes = [_scene("", {}), *(_scene(ill, worse) for ill, worse in SICK.items())]
+    path = tmp_path / "alerts_test.yaml"
+    path.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "evaluation_interval": "5m", "tests": scenes}))
+    _promtool("test", "rules", str(path))

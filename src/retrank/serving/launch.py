@@ -18,6 +18,7 @@ from retrank.contract.api import BundleInfo
 from retrank.contract.errors import ConfigError, RetrankError
 from retrank.serving import ingress
 from retrank.serving.guard.drain import FOLDER_VARIABLE, Drain
+from retrank.serving.guard.keys import read_key_file
 from retrank.serving.guard.settings import DrainSettings
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings, parse_settings, refuse_to_open
@@ -34,11 +35,13 @@ def run(config: dict[str, Any]) -> None:
         config: `bundle`, a path, and `serving`, the other fields of `Settings`.
 
     Raises:
-        ConfigError: a setting is unknown or out of range, or the port is taken.
+        ConfigError: a setting is unknown or out of range, a key file cannot be used, or the port is taken.
         BundleError: the bundle is refused; found before anything is started.
     """
     settings = parse_settings({"bundle": config["bundle"], **config["serving"]})
     refuse_to_open(settings)
+    if settings.guard.auth.key_file is not None:
+        read_key_file(settings.guard.auth.key_file)
     _refuse_taken_port(settings)
     print(f"opening {settings.bundle}", flush=True)
     bundle = _proven(settings)
