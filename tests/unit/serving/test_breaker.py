@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from retrank.contract.errors import RequestError
 from retrank.serving.guard.breaker import Breaker
 from retrank.serving.guard.profiles import ANONYMOUS, GuardedProfiles
 from retrank.serving.guard.settings import BreakerSettings
@@ -195,6 +196,23 @@ def test_a_store_that_is_down_is_left_alone_and_found_again(clock: Clock) -> Non
     assert profiles.apply("shop", [PersonEvent("u1", CLICK)], now=1.0) == [True]
     assert list(profiles.export("shop", "u1")) == [{"person": "u1"}]
     assert profiles.known("shop", [PersonEvent("u1", CLICK)], now=1.0) == [True]
+
+
+class FullStore(FlakyStore):
+    """Answers, and says no."""
+
+    def apply(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
+        self.calls += 1
+        raise RequestError("too much of it")
+
+
+def test_a_store_that_answers_with_a_refusal_is_not_left_alone(clock: Clock) -> None:
+    store = FullStore()
+    profiles = _guarded(store, clock, Rungs())
+    for _ in range(20):
+        with pytest.raises(RequestError):
+            profiles.apply("shop", [PersonEvent("u1", CLICK)], now=1.0)
+    assert store.calls == 20
 
 
 @pytest.mark.parametrize("down", [False, True])

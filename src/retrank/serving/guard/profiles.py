@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
+from retrank.contract.errors import RetrankError
 from retrank.serving.guard.breaker import Breaker
 from retrank.serving.stores.protocol import PersonEvent, Profile, Profiles, StoreUnavailable
 from retrank.serving.telemetry.facade import Telemetry
@@ -97,8 +98,9 @@ class GuardedProfiles:
         started = self._clock()
         try:
             result = call()
-        except Exception:
-            self._breaker.ended(failed=True, seconds=self._clock() - started)
+        except Exception as error:
+            refused = isinstance(error, RetrankError) and not isinstance(error, StoreUnavailable)  # it did answer
+            self._breaker.ended(failed=not refused, seconds=self._clock() - started)
             raise
         self._breaker.ended(failed=False, seconds=self._clock() - started)
         return result

@@ -38,7 +38,7 @@ class Telemetry:
         """Count one answered request, refused ones too."""
 
     def pipeline(self, candidates: Mapping[str, int], removed: Mapping[str, int]) -> None:
-        """Count candidates by source, and what filters took out, by rule."""
+        """Count the items of a slate by source, and what filters took out, by rule."""
 
     def in_flight(self, delta: int) -> None:
         """Note that requests started (+1) or ended (-1)."""

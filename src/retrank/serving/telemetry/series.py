@@ -32,7 +32,7 @@ class Series:
         self.stage_seconds = timing("stage_seconds", "time of one step of the pipeline", "stage")
         self.degraded = counter("degraded", "slates that rest on less than they could have", "reason")
         self.empty = counter("empty", "slates without items")
-        self.candidates = counter("candidates", "candidates proposed", "source")
+        self.candidates = counter("candidates", "items on slates, by every source that proposed them", "source")
         self.filtered = counter("filtered", "candidates taken out", "rule")
         self.shed = counter("shed", "requests turned away before they were read", "reason")
         self.queue_age = timing("queue_age_seconds", "time a request waited for its slot")
