@@ -42,7 +42,9 @@ class Record:
         tally.degraded.update(draft.degraded)
         removed = {name: len(rows) for name, rows in draft.removed.items()}
         tally.removed.update(removed)
-        by_source = Counter(name for mask in draft.candidates.sources.tolist() for name in source_names(mask))
+        by_source: Counter[str] = Counter(
+            name for mask in draft.candidates.sources.tolist() for name in source_names(mask)
+        )
         tally.items_by_source.update(by_source)
         tally.telemetry.pipeline(by_source, removed)
         return draft
