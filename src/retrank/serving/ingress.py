@@ -99,6 +99,8 @@ _RAY = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # One machine: there is no load balancer elsewhere that needs half a minute to notice that a replica leaves.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    # Ray gives its workers a niceness of 15, right for batch jobs: a replica then starves beside anything busy.
+    "RAY_worker_niceness": "0",
 }
 
 # The switch is named after the systems it was made for; 0 gives the node the loopback address, and Ray's servers
