@@ -3,11 +3,12 @@
 import io
 import json
 import logging
+import logging.handlers
 from collections.abc import Iterator
 
 import pytest
 
-from retrank.serving.telemetry.logs import Pseudonyms, set_up
+from retrank.serving.telemetry.logs import Pseudonyms, set_up, unbuffered
 
 TOKEN = "retrank_0123456789ab_" + "s3cret-_" * 5 + "xyz"
 
@@ -69,3 +70,8 @@ def test_a_pseudonym_is_stable_and_needs_the_key() -> None:
     assert name("17850") == name("17850") == Pseudonyms(b"key")("17850")
     assert len({name("17850"), name("17851"), Pseudonyms(b"other")("17850")}) == 3
     assert "17850" not in name("17850")
+
+
+def test_lines_do_not_wait_in_a_buffer_for_an_error() -> None:
+    file, plain = logging.StreamHandler(io.StringIO()), logging.StreamHandler(io.StringIO())
+    assert unbuffered([logging.handlers.MemoryHandler(1000, target=file), plain]) == [file, plain]

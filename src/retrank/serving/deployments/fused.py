@@ -11,7 +11,7 @@ from retrank.serving.deployments.loopback import narrow_inner_server
 from retrank.serving.ingress import is_alone
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings
-from retrank.serving.telemetry.logs import set_up
+from retrank.serving.telemetry.logs import set_up, unbuffered
 from retrank.serving.web.protection import open_protection
 from retrank.serving.web.routes import create_app
 
@@ -25,10 +25,9 @@ class FusedReplica:
         """Open the bundle."""
         if is_alone(os.environ):
             narrow_inner_server()
-        handlers = logging.getLogger("ray.serve").handlers  # the log of this replica
+        handlers = unbuffered(logging.getLogger("ray.serve").handlers)  # the log of this replica
         set_up(handlers, as_json=settings.telemetry.log_format == "json")
         logging.getLogger("retrank").handlers = handlers
-        logging.getLogger("retrank.audit").setLevel(logging.INFO)
         self._protection = open_protection(settings.guard, settings.telemetry, os.environ)
         self._recommender = Recommender.open(settings.bundle, settings.pipeline)
         self._recommender.tally.telemetry = self._protection.telemetry

@@ -58,6 +58,11 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def unbuffered(handlers: Iterable[logging.Handler]) -> list[logging.Handler]:
+    """Return the handlers behind buffers: Ray Serve keeps a thousand lines back until an error, or loses them."""
+    return [getattr(handler, "target", None) or handler for handler in handlers]
+
+
 def set_up(handlers: Iterable[logging.Handler], *, as_json: bool) -> None:
     """Make handlers write lines without secrets, as JSON if wanted."""
     for handler in handlers:

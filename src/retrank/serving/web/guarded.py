@@ -63,7 +63,7 @@ def _watched(scope: Scope, send: Send, entry: Entry) -> Send:
 
 def audit(scope: Scope, caller: Caller, status: int) -> None:
     """Log one administrative call: who, what, how it ended. Never a secret, never a body."""
-    _audit.info(
+    _audit.warning(  # the level at which the service logs: what an operator does is always written down
         "%s %s ended with %d, key %s of tenant %s, request %s",
         scope["method"],
         scope["path"][:200],
