@@ -10,6 +10,7 @@
     retrank serve bundle=bundles/online_retail_sasrec
     retrank recommend bundle=bundles/online_retail_sasrec user_id=17850 k=5
     retrank events compact directory=events
+    retrank keys create FILE --tenant shop --scopes read,ingest
 
 `--config-dir DIR` adds a folder of your own to the search path, laid out like `configs/` (data/shop.yaml, ...).
 Only the command that runs is imported, so `retrank serve` never loads torch.
@@ -46,7 +47,10 @@ _COMMANDS = {
     "recommend": _Command("retrank.serving.ask:run", "answer one request in this process, without a server"),
     "events": _Command("retrank.serving.events.jobs:run", "compact | replay | status of an event log", acts=True),
 }
-_COMPARE = "retrank.training.compare:main"
+_PLAIN = {  # words and flags, no settings to compose
+    "compare": _Command("retrank.training.compare:main", "compare two runs with a paired bootstrap"),
+    "keys": _Command("retrank.serving.guard.keys_command:main", "create, list and revoke API keys"),
+}
 _MULTIRUN = "retrank.training.multirun:report"
 _CONFIG_DIR = "--config-dir"
 _INTERRUPTED = 130
@@ -78,12 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(name: str, rest: list[str]) -> int:
-    if name == "compare":
-        _load(_COMPARE)(rest)
+    if name in _PLAIN:
+        _load(_PLAIN[name].target)(rest)
         return 0
     rest = _with_config_dir(rest)
     if name not in _COMMANDS:
-        raise ConfigError(f"unknown command; expected one of {', '.join([*_COMMANDS, 'compare'])}")
+        raise ConfigError(f"unknown command; expected one of {', '.join([*_COMMANDS, *_PLAIN])}")
     if "--multirun" in rest or "-m" in rest:
         return _sweep(name, [argument for argument in rest if argument not in ("--multirun", "-m")])
     _run_once(name, rest)
@@ -152,8 +156,7 @@ def _load(target: str) -> Callable[..., object]:
 
 
 def _usage() -> str:
-    rows = [f"  {name:<10} {command.summary}" for name, command in _COMMANDS.items()]
-    rows.append(f"  {'compare':<10} compare two runs with a paired bootstrap")
+    rows = [f"  {name:<10} {command.summary}" for name, command in (_COMMANDS | _PLAIN).items()]
     return "\n".join(
         [
             f"retrank {__version__}: train, prove and serve recommenders",

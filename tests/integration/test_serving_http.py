@@ -108,7 +108,13 @@ def test_a_request_id_that_no_log_could_hold_is_replaced_everywhere(service: Ser
 
 @pytest.mark.slow
 def test_an_open_service_opens_one_port(tiny_bundle: Path, tmp_path: Path) -> None:
-    with running(tiny_bundle, "serving.host=0.0.0.0", replicas=1, log=tmp_path / "log") as open_service:
+    with running(
+        tiny_bundle,
+        "serving.host=0.0.0.0",
+        "serving.guard.auth.allow_open=true",
+        replicas=1,
+        log=tmp_path / "log",
+    ) as open_service:
         opened = {line.rpartition(":")[2] for line in outside_listeners(list(open_service.processes()))}
         assert opened == {f"{open_service.port:04X}"}
 

@@ -51,5 +51,16 @@ def test_a_port_in_use(tiny_bundle: Path) -> None:
         assert f"127.0.0.1:{port}" in _refusal(f"bundle={tiny_bundle}", f"serving.port={port}")
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1"])
+def test_listening_beyond_this_machine_without_keys(tiny_bundle: Path, host: str) -> None:
+    assert "retrank keys create" in _refusal(f"bundle={tiny_bundle}", f"serving.host='{host}'")
+
+
+def test_a_key_file_that_others_can_read(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_text("{}")
+    named = f"serving.guard.auth.key_file={tmp_path / 'keys.json'}"
+    assert "chmod 600" in _refusal(f"bundle={tiny_bundle}", named)
+
+
 def test_an_unknown_setting(tiny_bundle: Path) -> None:
     assert "replica" in _refusal(f"bundle={tiny_bundle}", "+serving.replica=2")

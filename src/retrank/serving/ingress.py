@@ -12,24 +12,30 @@ but a connection. A request id that no log could hold is replaced (Ray fails on 
 import os
 import shlex
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from retrank.contract.api import MAX_ID_LENGTH
+from retrank.serving.guard.drain import FOLDER_VARIABLE
 
 LOOPBACK = "127.0.0.1"
 _SHORT_FOLDER = "/tmp"  # HAProxy refuses socket paths beyond 97 characters and Ray adds 57 of its own
 _BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+_PIDS = "pids"
+_POLL_S = 0.05
 _REQUEST_S = 10
 _RAY_AGENT_PORT = 52_365
 _SCRIPT = """#!/bin/sh
 # Started by Ray Serve as: haproxy -db -f CONFIG ...
 config="$3"
+echo $$ >> {pids}
 sed -i {edits} "$config"
 exec {binary} "$@"
 """
@@ -93,6 +99,8 @@ _RAY = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # One machine: there is no load balancer elsewhere that needs half a minute to notice that a replica leaves.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    # Ray gives its workers a niceness of 15, right for batch jobs: a replica then starves beside anything busy.
+    "RAY_worker_niceness": "0",
 }
 
 # The switch is named after the systems it was made for; 0 gives the node the loopback address, and Ray's servers
@@ -148,9 +156,43 @@ def _script(folder: Path, binary: str, *, alone: bool, front: str) -> Path:
     opened = f"s/^\\( *bind \\){LOOPBACK}:/\\1{front}:/"
     edits = [opened, _WHOLE_REQUESTS, _SOUND_IDS, *([_PAGES_HERE] if alone else [])]
     shown = " ".join(f"-e {shlex.quote(edit)}" for edit in edits)
-    script.write_text(_SCRIPT.format(edits=shown, binary=shlex.quote(binary)))
+    script.write_text(_SCRIPT.format(edits=shown, pids=shlex.quote(str(folder / _PIDS)), binary=shlex.quote(binary)))
     script.chmod(0o700)
     return script
+
+
+def close_front(folder: Path, *, within_s: float) -> bool:
+    """Let HAProxy take no more connections, and wait until it has passed on every answer that is under way.
+
+    A client whose connection is open gets its next answer with `Connection: close`; whoever connects is refused.
+
+    Args:
+        folder: HAProxy's files, from `prepare`.
+        within_s: seconds to wait at most.
+
+    Returns:
+        Whether every connection came to its end in time.
+    """
+    deadline = time.monotonic() + within_s
+    for pid in _front_processes(folder):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGUSR1)
+    while _front_processes(folder):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _front_processes(folder: Path) -> list[int]:
+    """Return the HAProxy processes that were started with this service's configuration and still run."""
+    config = f"{folder}{os.sep}".encode()  # Ray puts the configuration in a subfolder per node
+    found = []
+    for line in (folder / _PIDS).read_text().split() if (folder / _PIDS).exists() else []:
+        with suppress(OSError):
+            if config in Path(f"/proc/{line}/cmdline").read_bytes():  # empty once it ended, even when nobody waited
+                found.append(int(line))
+    return found
 
 
 def main(arguments: list[str]) -> None:
@@ -160,6 +202,7 @@ def main(arguments: list[str]) -> None:
     """
     environment = dict(os.environ)
     prepare(environment, alone="--cluster" not in arguments)
+    environment.setdefault(FOLDER_VARIABLE, tempfile.mkdtemp(prefix="retrank-service-", dir=_SHORT_FOLDER))
     for name, value in environment.items():
         if os.environ.get(name) != value:
             print(f"export {name}={shlex.quote(value)}")

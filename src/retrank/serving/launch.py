@@ -6,17 +6,22 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from retrank.contract.api import BundleInfo
 from retrank.contract.errors import ConfigError, RetrankError
 from retrank.serving import ingress
+from retrank.serving.guard.drain import FOLDER_VARIABLE, Drain
+from retrank.serving.guard.keys import read_key_file
+from retrank.serving.guard.settings import DrainSettings
 from retrank.serving.recommender import Recommender
-from retrank.serving.settings import Settings, parse_settings
+from retrank.serving.settings import Settings, parse_settings, refuse_to_open
 
 _APPLICATION = "retrank"
 _LOGS = "/tmp/ray/session_latest/logs"
@@ -30,39 +35,50 @@ def run(config: dict[str, Any]) -> None:
         config: `bundle`, a path, and `serving`, the other fields of `Settings`.
 
     Raises:
-        ConfigError: a setting is unknown or out of range, or the port is taken.
+        ConfigError: a setting is unknown or out of range, a key file cannot be used, or the port is taken.
         BundleError: the bundle is refused; found before anything is started.
     """
     settings = parse_settings({"bundle": config["bundle"], **config["serving"]})
+    refuse_to_open(settings)
+    if settings.guard.auth.key_file is not None:
+        read_key_file(settings.guard.auth.key_file)
     _refuse_taken_port(settings)
     print(f"opening {settings.bundle}", flush=True)
     bundle = _proven(settings)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with serving(settings) as url:
+        with serving(settings) as running:
             signal.signal(signal.SIGTERM, _interrupt)  # Ray installs a handler of its own while it starts
+            url = running.url
             print(f"serving {bundle.model} from bundle {bundle.id} with {settings.replicas} replica(s)")
             print(f"ready on {url}/   routes: {url}/openapi.json   Ctrl-C stops", flush=True)
-            signal.pause()
+            _pause_until_told(running, settings.guard.drain)
     except KeyboardInterrupt:
         print("stopped", flush=True)
 
 
+class Running(NamedTuple):
+    """A service that answers: its address, and the folder of its HAProxy, if there is one."""
+
+    url: str
+    front: Path | None
+
+
 @contextmanager
-def serving(settings: Settings) -> Iterator[str]:
-    """Start Ray and the application, yield the address once it answers, and take everything down again.
+def serving(settings: Settings) -> Iterator[Running]:
+    """Start Ray and the application, yield once it answers, and take everything down again.
 
     Raises:
         ConfigError: Ray refused to start, or nothing answered in time.
     """
-    with ingress.prepared(os.environ, settings.host) as folder:
+    with _shared_folder(os.environ), ingress.prepared(os.environ, settings.host) as folder:
         try:
             _start(settings, listen_on=settings.host if folder is None else ingress.LOOPBACK)
             host = ingress.LOOPBACK if settings.host == "0.0.0.0" else settings.host
             _wait_until_ready(host, settings)
             if folder is None:
                 print("no HAProxy binary: Ray's own proxy stands in front, expect a fraction of the throughput")
-            yield f"http://{host}:{settings.port}"
+            yield Running(f"http://{host}:{settings.port}", folder)
         finally:
             _stop()
 
@@ -155,6 +171,42 @@ def _wait_until_ready(host: str, settings: Settings) -> None:
     )
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: somebody else stops the service, and callers may still be on their way to it."""
+
+
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     del signum, frame
-    raise KeyboardInterrupt
+    raise _Terminated
+
+
+def _pause_until_told(running: Running, drain: DrainSettings) -> None:
+    """Wait for a signal, then leave without cutting anybody off; a second signal cuts it short.
+
+    SIGTERM comes while a load balancer still sends requests here: for a window the service answers on and says on
+    /readyz that it is leaving. Ctrl-C comes from the person in front of it, and skips that.
+    """
+    try:
+        signal.pause()
+    except KeyboardInterrupt as told:
+        window_s = drain.window_s if isinstance(told, _Terminated) else 0.0
+    Drain.of(os.environ).begin()
+    print(f"leaving: /readyz says so, new connections are refused in {window_s:g} s", flush=True)
+    time.sleep(window_s)
+    if running.front is not None and not ingress.close_front(running.front, within_s=drain.finish_s):
+        print(f"connections were still open after {drain.finish_s:g} s", flush=True)
+
+
+@contextmanager
+def _shared_folder(environment: MutableMapping[str, str]) -> Iterator[None]:
+    """Give the replicas of this service a folder in common, for counts and for the mark of leaving."""
+    given = environment.get(FOLDER_VARIABLE)
+    with tempfile.TemporaryDirectory(prefix="retrank-service-", ignore_cleanup_errors=True) as folder:
+        environment[FOLDER_VARIABLE] = folder
+        try:
+            yield
+        finally:
+            if given is None:
+                del environment[FOLDER_VARIABLE]
+            else:
+                environment[FOLDER_VARIABLE] = given

@@ -1,11 +1,14 @@
 """Settings of the service; an unknown key or a value out of range is an error that names the key."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from retrank.contract.errors import ConfigError
+from retrank.serving.guard.settings import GuardSettings
+from retrank.serving.telemetry.settings import TelemetrySettings
 
 
 class PipelineSettings(BaseModel):
@@ -28,9 +31,16 @@ class Settings(BaseModel):
     replicas: int = Field(default=1, ge=1, le=256, description="processes that answer")
     host: str = Field(default="127.0.0.1", description="interface to listen on; 0.0.0.0 opens it to the network")
     port: int = Field(default=8000, ge=1, le=65_535)
-    max_ongoing_requests: int = Field(default=32, ge=1, le=10_000, description="concurrent requests per replica")
+    max_ongoing_requests: int = Field(
+        default=512,
+        ge=1,
+        le=10_000,
+        description="requests Ray hands to a replica; those in lanes and queues, and probes",
+    )
     ready_timeout_s: float = Field(default=120.0, gt=0, description="give up when the replicas are not ready by then")
     pipeline: PipelineSettings = PipelineSettings()
+    guard: GuardSettings = GuardSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @field_validator("host")
     @classmethod
@@ -52,3 +62,27 @@ def parse_settings(values: dict[str, Any]) -> Settings:
         key = ".".join(str(part) for part in first["loc"])
         known = ", ".join(Settings.model_fields)
         raise ConfigError(f"serving setting {key!r}: {first['msg']}, got {first['input']!r}; known: {known}") from error
+
+
+def refuse_to_open(settings: Settings) -> None:
+    """Refuse to listen beyond this machine without asking anybody who they are.
+
+    Raises:
+        ConfigError: no key file is named, and no setting says that this is meant.
+    """
+    auth = settings.guard.auth
+    if is_local(settings.host) or auth.key_file is not None or auth.allow_open:
+        return
+    raise ConfigError(
+        f"serving.host={settings.host} opens the service to the network and nobody would be asked for a key; make "
+        "keys with `retrank keys create` and name serving.guard.auth.key_file, or put a gateway that checks callers "
+        "in front and say serving.guard.auth.allow_open=true"
+    )
+
+
+def is_local(host: str) -> bool:
+    """Tell whether an address is reachable from this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

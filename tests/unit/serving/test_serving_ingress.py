@@ -34,6 +34,7 @@ def test_haproxy_and_throughput_flags_are_on_when_the_binary_is_there(binary: Pa
     assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert environment["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
     assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert environment["RAY_worker_niceness"] == "0"
 
 
 def test_a_second_service_in_one_process_starts_from_a_clean_environment(binary: Path) -> None:

@@ -11,6 +11,8 @@ from retrank.serving.deployments.loopback import narrow_inner_server
 from retrank.serving.ingress import is_alone
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings
+from retrank.serving.telemetry.logs import set_up, unbuffered
+from retrank.serving.web.protection import open_protection
 from retrank.serving.web.routes import create_app
 
 DEPLOYMENT = "retrank"
@@ -23,12 +25,20 @@ class FusedReplica:
         """Open the bundle."""
         if is_alone(os.environ):
             narrow_inner_server()
-        logging.getLogger("retrank").handlers = logging.getLogger("ray.serve").handlers  # the log of this replica
+        handlers = unbuffered(logging.getLogger("ray.serve").handlers)  # the log of this replica
+        set_up(handlers, as_json=settings.telemetry.log_format == "json")
+        logging.getLogger("retrank").handlers = handlers
+        self._protection = open_protection(settings.guard, settings.telemetry, os.environ)
         self._recommender = Recommender.open(settings.bundle, settings.pipeline)
+        self._recommender.tally.telemetry = self._protection.telemetry
+        bundle = self._recommender.bundle
+        self._protection.telemetry.bundle(bundle.id, bundle.created_at)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the routes over the open bundle (called by Ray Serve after the constructor)."""
-        return create_app(self._recommender, echo_request_id=False)  # Ray Serve does that itself
+        return create_app(  # Ray Serve echoes the request id itself
+            self._recommender, echo_request_id=False, protection=self._protection
+        )
 
 
 def build(settings: Settings) -> Application:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from retrank.contract.api import DegradedReason
 from retrank.serving.draft import Draft, source_names
 from retrank.serving.pipeline import Step
+from retrank.serving.telemetry.facade import Telemetry
 
 
 @dataclass
@@ -17,6 +18,7 @@ class Tally:
     degraded: Counter[str] = field(default_factory=Counter)
     items_by_source: Counter[str] = field(default_factory=Counter)
     removed: Counter[str] = field(default_factory=Counter)
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,11 @@ class Record:
         tally.slates += 1
         tally.empty += len(draft.candidates) == 0
         tally.degraded.update(draft.degraded)
-        tally.removed.update({name: len(rows) for name, rows in draft.removed.items()})
-        for mask in draft.candidates.sources.tolist():
-            tally.items_by_source.update(source_names(mask))
+        removed = {name: len(rows) for name, rows in draft.removed.items()}
+        tally.removed.update(removed)
+        by_source: Counter[str] = Counter(
+            name for mask in draft.candidates.sources.tolist() for name in source_names(mask)
+        )
+        tally.items_by_source.update(by_source)
+        tally.telemetry.pipeline(by_source, removed)
         return draft

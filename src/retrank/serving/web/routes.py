@@ -26,9 +26,11 @@ from retrank.contract.api import (
     Version,
 )
 from retrank.serving.recommender import Recommender
+from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.web import openapi, problems
 from retrank.serving.web.bodies import read_model
 from retrank.serving.web.catalogue import MAX_LISTED, MAX_QUERY_LENGTH, Catalogue
+from retrank.serving.web.protection import OPEN, Protection, guard, meter
 from retrank.serving.web.request_id import RequestIds, request_id_of, set_request_id
 
 _Asked = TypeVar("_Asked", RecommendRequest, SimilarRequest)
@@ -73,12 +75,13 @@ class HistoryParameters(_Parameters):
     limit: int = Field(default=20, ge=1, le=MAX_LISTED)
 
 
-def create_app(recommender: Recommender, *, echo_request_id: bool = True) -> FastAPI:
+def create_app(recommender: Recommender, *, echo_request_id: bool = True, protection: Protection = OPEN) -> FastAPI:
     """Return the HTTP application over one open bundle.
 
     Args:
         recommender: answers the requests.
         echo_request_id: put `X-Request-ID` on every answer; False when the server in front does.
+        protection: who may come in, and what is counted; by default everybody, and nothing.
     """
     app = FastAPI(
         title="retrank",
@@ -90,8 +93,10 @@ def create_app(recommender: Recommender, *, echo_request_id: bool = True) -> Fas
         redirect_slashes=False,
     )
     problems.install(app)
+    guard(app, protection)
     app.add_middleware(RequestIds, echo=echo_request_id)
-    _add_slates(app, recommender)
+    meter(app, protection)
+    _add_slates(app, recommender, protection.telemetry)
     _add_catalogue(app, Catalogue(recommender.runtime))
     _add_probes(app, recommender)
     _add_page(app)
@@ -102,7 +107,11 @@ def _json(model: BaseModel) -> Response:
     return Response(model.model_dump_json(), headers=_NOT_STORED, media_type="application/json")
 
 
-def _add_slates(app: FastAPI, recommender: Recommender) -> None:
+def _add_slates(app: FastAPI, recommender: Recommender, telemetry: Telemetry) -> None:
+    def answered(request: Request, slate: SlateResponse) -> Response:
+        telemetry.observe_answer(request.scope, slate)
+        return _json(slate)
+
     @app.post(
         "/v1/recommend",
         responses=openapi.answers(SlateResponse, 400, 413, 415, 422),
@@ -111,7 +120,7 @@ def _add_slates(app: FastAPI, recommender: Recommender) -> None:
     async def recommend(request: Request) -> Response:
         """Recommend for a known user, an anonymous session, or nobody in particular."""
         asked = _named(request, await read_model(request, RecommendRequest))
-        return _json(recommender.recommend(asked))
+        return answered(request, recommender.recommend(asked))
 
     @app.post(
         "/v1/similar",
@@ -121,12 +130,12 @@ def _add_slates(app: FastAPI, recommender: Recommender) -> None:
     async def similar(request: Request) -> Response:
         """List the items closest to one item; popular ones, marked degraded, when the bundle does not know it."""
         asked = _named(request, await read_model(request, SimilarRequest))
-        return _json(recommender.similar(asked))
+        return answered(request, recommender.similar(asked))
 
     @app.get("/v1/popular", responses=openapi.answers(SlateResponse, 422))
     async def popular(request: Request, asked: Annotated[PopularParameters, Query()]) -> Response:
         """List the most popular items."""
-        return _json(recommender.popular(asked.k, request_id_of(request.scope)))
+        return answered(request, recommender.popular(asked.k, request_id_of(request.scope)))
 
 
 def _add_catalogue(app: FastAPI, catalogue: Catalogue) -> None:

@@ -1,0 +1,193 @@
+"""Who may start now: bounded concurrency, and in front of it a queue that is bounded in length and in age.
+
+Answering keeps the event loop busy for milliseconds. Were every request that has arrived started at once, they would
+all run one after the other before the loop looks at a socket again, and nobody could be turned away in time. So at
+most one request starts in each turn of the loop: in between, new arrivals are read, queued or refused.
+
+    arrive ──► free slot and turn? ──► start
+                 │ no
+                 ▼
+               queue: highest priority first, then oldest first
+                 │ moves too slowly to be served in time: the one that arrives goes, and hears so at once
+                 │ full: whoever waited too long goes first, then the newest of the lowest priority
+                 │ waited `max_age_s`: goes
+                 ▼
+               Refused
+
+One object belongs to one event loop and needs no lock; time is the loop's. Invariants, tested with random schedules:
+never more than `limit` in flight, nobody starts after `max_age_s`, no free slot while somebody waits.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Literal, NamedTuple
+
+from retrank.serving.guard.settings import LaneSettings
+
+ShedReason = Literal["queue_full", "queue_slow", "queue_age", "displaced"]
+_SMOOTHING = 0.1  # weight of the newest time between two starts
+
+
+class Priority(IntEnum):
+    """How long a request may be put off; a lower number goes first."""
+
+    INTERACTIVE = 0
+    PREFETCH = 1
+    BATCH = 2
+
+
+class Refused(Exception):  # noqa: N818  (an outcome, not a mistake)
+    """The request was turned away; `reason` says why."""
+
+    def __init__(self, reason: ShedReason) -> None:
+        super().__init__(reason)
+        self.reason: ShedReason = reason
+
+
+class _Waiter(NamedTuple):
+    turn: "asyncio.Future[float]"  # how long it waited, s
+    arrived: float
+    timer: asyncio.TimerHandle
+
+
+def _ignore(delta: int) -> None:
+    del delta
+
+
+class Admission:
+    """One lane: requests that share a limit."""
+
+    def __init__(self, settings: LaneSettings, *, on_in_flight: Callable[[int], None] = _ignore) -> None:
+        """Start empty.
+
+        Args:
+            settings: limit, length and age of the queue.
+            on_in_flight: told +1 and -1 as requests start and end.
+        """
+        self.limit = settings.concurrency
+        self.in_flight = 0
+        self._settings = settings
+        self._on_in_flight = on_in_flight
+        self._turn_taken = False
+        self._last_start = 0.0
+        self._pace_s = 0.0  # smoothed time between two starts while somebody waits
+        self._queues: tuple[deque[_Waiter], ...] = tuple(deque() for _ in Priority)
+
+    @property
+    def waiting(self) -> int:
+        """How many are queued."""
+        return sum(len(queue) for queue in self._queues)
+
+    async def enter(self, priority: Priority) -> float:
+        """Wait for a slot; `leave` must follow.
+
+        Returns:
+            Seconds spent in the queue.
+
+        Raises:
+            Refused: the queue was full, the request waited too long, or a more urgent one took its place.
+        """
+        loop = asyncio.get_running_loop()
+        if self.in_flight < self.limit and not self._turn_taken and not self.waiting:
+            self._start(loop)
+            return 0.0
+        ahead = sum(len(queue) for queue in self._queues[: priority + 1])
+        if ahead and ahead * self._pace_s > self._settings.max_age_s:
+            raise Refused("queue_slow")
+        if self.waiting >= self._settings.max_queued:
+            self._make_room(priority, loop.time())
+        queue = self._queues[priority]
+        waiter = self._join(queue, loop)
+        self._pump(loop)
+        try:
+            return await waiter.turn
+        except asyncio.CancelledError:
+            if waiter.turn.cancelled():
+                self._discard(queue, waiter)
+            elif waiter.turn.exception() is None:
+                self.leave()  # the slot came at the moment the client went away: the next one gets it
+            raise
+        finally:
+            waiter.timer.cancel()
+
+    def leave(self) -> None:
+        """Give the slot back."""
+        self.in_flight -= 1
+        self._on_in_flight(-1)
+        self._pump(asyncio.get_running_loop())
+
+    def _join(self, queue: deque[_Waiter], loop: asyncio.AbstractEventLoop) -> _Waiter:
+        turn: asyncio.Future[float] = loop.create_future()
+        timer = loop.call_later(self._settings.max_age_s, self._expire, queue, turn)
+        waiter = _Waiter(turn, loop.time(), timer)
+        queue.append(waiter)
+        return waiter
+
+    def _expire(self, queue: deque[_Waiter], turn: "asyncio.Future[float]") -> None:
+        for waiter in queue:
+            if waiter.turn is turn:
+                self._discard(queue, waiter)
+                _refuse(turn, "queue_age")
+                return
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.in_flight += 1
+        self._turn_taken = True
+        self._last_start = loop.time()
+        self._on_in_flight(1)
+        loop.call_soon(self._next_turn, loop)
+
+    def _keep_pace(self, since_last_s: float) -> None:
+        """Learn how fast the queue moves; one long stall must not close it, so it counts as the age limit at most."""
+        newest = min(since_last_s, self._settings.max_age_s)
+        self._pace_s += _SMOOTHING * (newest - self._pace_s)
+
+    def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._turn_taken = False
+        self._pump(loop)
+
+    def _pump(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start whoever is next, if there is a slot and this turn of the loop has started nobody."""
+        while self.in_flight < self.limit and not self._turn_taken:
+            waiter = self._next()
+            if waiter is None:
+                return
+            waited = loop.time() - waiter.arrived
+            if waited > self._settings.max_age_s:
+                _refuse(waiter.turn, "queue_age")
+                continue
+            waiter.turn.set_result(waited)
+            self._keep_pace(loop.time() - self._last_start)
+            self._start(loop)
+
+    def _next(self) -> _Waiter | None:
+        for queue in self._queues:
+            while queue:
+                waiter = queue.popleft()
+                if not waiter.turn.done():
+                    return waiter
+        return None
+
+    def _make_room(self, priority: Priority, now: float) -> None:
+        """Refuse the most overdue request, else the newest one that is less urgent, else the one that arrives."""
+        overdue = [queue for queue in self._queues if queue and now - queue[0].arrived > self._settings.max_age_s]
+        if overdue:
+            _refuse(min(overdue, key=lambda queue: queue[0].arrived).popleft().turn, "queue_age")
+            return
+        for queue in reversed(self._queues[priority + 1 :]):
+            if queue:
+                _refuse(queue.pop().turn, "displaced")
+                return
+        raise Refused("queue_full")
+
+    @staticmethod
+    def _discard(queue: deque[_Waiter], waiter: _Waiter) -> None:
+        if waiter in queue:
+            queue.remove(waiter)
+
+
+def _refuse(turn: "asyncio.Future[float]", reason: ShedReason) -> None:
+    if not turn.done():
+        turn.set_exception(Refused(reason))

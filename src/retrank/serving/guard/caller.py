@@ -1,0 +1,38 @@
+"""Who is calling: put into the ASGI scope by the guard, read by handlers."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+Permission = Literal["read", "ingest", "admin"]
+PERMISSIONS: tuple[Permission, ...] = ("read", "ingest", "admin")
+_KEY = "retrank.caller"
+
+
+class Caller(NamedTuple):
+    """An authenticated caller.
+
+    Attributes:
+        tenant: namespace of everything the caller reads and writes.
+        key_id: public part of the API key; None when the service asks for no keys.
+        permissions: what the caller may do.
+    """
+
+    tenant: str
+    key_id: str | None
+    permissions: frozenset[Permission]
+
+
+LOCAL = Caller("default", None, frozenset(PERMISSIONS))
+"""Everybody, where no keys are asked for."""
+
+
+def caller_of(scope: Mapping[str, Any]) -> Caller:
+    """Return the caller of a request; `LOCAL` when no guard stands in front."""
+    caller = scope.get(_KEY, LOCAL)
+    assert isinstance(caller, Caller)
+    return caller
+
+
+def set_caller(scope: Any, caller: Caller) -> None:
+    """Remember who is calling, for the handlers further in."""
+    scope[_KEY] = caller

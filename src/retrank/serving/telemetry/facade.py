@@ -1,0 +1,86 @@
+"""What the service says about itself, as one object that handlers and components call.
+
+This class says nothing; `prometheus.PrometheusTelemetry` counts. Handlers call `observe_answer` once per slate and the
+middleware `web.metered.Metered` does the rest, so a handler never names a metric.
+"""
+
+from collections.abc import Mapping, MutableMapping
+from datetime import datetime
+from typing import Any, Literal
+
+from retrank.contract.api import SlateResponse
+
+CircuitState = Literal["closed", "half_open", "open"]
+_LABELS = "retrank.labels"
+_ANSWER = "retrank.answer"
+NONE = "none"
+"""Label value of a request without a placement or an experiment."""
+
+
+class Telemetry:
+    """Says nothing. Every method is cheap and never raises for a value it does not know."""
+
+    def observe_answer(
+        self, scope: MutableMapping[str, Any], response: SlateResponse, *, placement: str = NONE, variant: str = NONE
+    ) -> None:
+        """Count one slate: time per stage, what it lacks, whether it is empty; and label its request.
+
+        Args:
+            scope: of the request; keeps the slate, placement and variant for the middleware.
+            response: the slate.
+            placement: where it is shown.
+            variant: experiment and variant that answered.
+        """
+        scope[_LABELS] = (placement, variant)
+        scope[_ANSWER] = response
+
+    def request(self, route: str, status: int, seconds: float, *, placement: str, variant: str) -> None:
+        """Count one answered request, refused ones too."""
+
+    def pipeline(self, candidates: Mapping[str, int], removed: Mapping[str, int]) -> None:
+        """Count the items of a slate by source, and what filters took out, by rule."""
+
+    def in_flight(self, delta: int) -> None:
+        """Note that requests started (+1) or ended (-1)."""
+
+    def queued(self, seconds: float) -> None:
+        """Note how long a request waited before it started."""
+
+    def shed(self, reason: str) -> None:
+        """Count a request that was turned away."""
+
+    def circuit(self, dependency: str, state: CircuitState) -> None:
+        """Note the state of a breaker."""
+
+    def fallback(self, dependency: str, rung: str) -> None:
+        """Count a call that was answered by a fallback."""
+
+    def events(self, kind: str, result: str, count: int = 1) -> None:
+        """Count events by kind and by what became of them: accepted, duplicate, rejected."""
+
+    def event_ack(self, seconds: float) -> None:
+        """Note how long it took until events were durable."""
+
+    def event_log_lag(self, seconds: float) -> None:
+        """Note how old the oldest event is that was not yet applied."""
+
+    def bundle(self, bundle_id: str, created_at: datetime) -> None:
+        """Note which bundle answers from now on."""
+
+    def swap(self, result: str, seconds: float) -> None:
+        """Count a change of bundle, by how it ended."""
+
+    def store(self, kind: str, entries: int, evicted: int = 0) -> None:
+        """Note how much a store holds, and count what it dropped to stay within bounds."""
+
+
+def labels_of(scope: Mapping[str, Any]) -> tuple[str, str]:
+    """Return placement and variant of a request."""
+    placement, variant = scope.get(_LABELS, (NONE, NONE))
+    return placement, variant
+
+
+def answer_of(scope: Mapping[str, Any]) -> SlateResponse | None:
+    """Return the slate that answers a request; None before there is one, or when it is no slate."""
+    answer = scope.get(_ANSWER)
+    return answer if isinstance(answer, SlateResponse) else None

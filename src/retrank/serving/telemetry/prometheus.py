@@ -1,0 +1,116 @@
+"""Telemetry as Prometheus series. One object per replica process; several replicas of a host share a folder."""
+
+from collections.abc import Mapping, MutableMapping
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from retrank.contract.api import SlateResponse
+from retrank.serving.telemetry.capped import Capped
+from retrank.serving.telemetry.facade import NONE, CircuitState, Telemetry
+from retrank.serving.telemetry.series import Series
+
+_CIRCUIT: Mapping[CircuitState, int] = {"closed": 0, "half_open": 1, "open": 2}
+_MS = 1e-3
+
+
+class PrometheusTelemetry(Telemetry):
+    """Counts into series; every label that a caller can influence is bounded."""
+
+    def __init__(self) -> None:
+        """Register the series in a registry of their own."""
+        self.registry = CollectorRegistry()
+        self._series = Series(self.registry)
+        self._placement, self._variant, self._reason, self._name = (Capped(), Capped(), Capped(), Capped())
+        self._timings: dict[tuple[Histogram, str], Histogram] = {}  # asking a series for a label costs a microsecond
+        self._counts: dict[tuple[Counter, tuple[str, ...]], Counter] = {}
+        self._bundle: str | None = None
+
+    def observe_answer(
+        self, scope: MutableMapping[str, Any], response: SlateResponse, *, placement: str = NONE, variant: str = NONE
+    ) -> None:
+        """Count one slate."""
+        super().observe_answer(scope, response, placement=placement, variant=variant)
+        for stage, took_ms in response.took_ms.items():
+            if stage != "total":  # that is their sum
+                self._timing(self._series.stage_seconds, self._name(stage)).observe(took_ms * _MS)
+        for reason in response.degraded.reasons:
+            self._count(self._series.degraded, self._reason(reason)).inc()
+        if not response.items:
+            self._series.empty.inc()
+
+    def request(self, route: str, status: int, seconds: float, *, placement: str, variant: str) -> None:
+        """Count one answered request."""
+        labels = (route, self._placement(placement), str(status), self._variant(variant))
+        self._count(self._series.requests, *labels).inc()
+        self._timing(self._series.request_seconds, route).observe(seconds)
+
+    def pipeline(self, candidates: Mapping[str, int], removed: Mapping[str, int]) -> None:
+        """Count candidates and removals."""
+        for source, count in candidates.items():
+            self._count(self._series.candidates, self._name(source)).inc(count)
+        for rule, count in removed.items():
+            if count:
+                self._count(self._series.filtered, self._name(rule)).inc(count)
+
+    def in_flight(self, delta: int) -> None:
+        """Note requests that started or ended."""
+        self._series.in_flight.inc(delta)
+
+    def queued(self, seconds: float) -> None:
+        """Note how long a request waited."""
+        self._series.queue_age.observe(seconds)
+
+    def shed(self, reason: str) -> None:
+        """Count a request that was turned away."""
+        self._count(self._series.shed, self._reason(reason)).inc()
+
+    def circuit(self, dependency: str, state: CircuitState) -> None:
+        """Note the state of a breaker."""
+        self._series.circuit.labels(dep=self._name(dependency)).set(_CIRCUIT[state])
+
+    def fallback(self, dependency: str, rung: str) -> None:
+        """Count a call answered by a fallback."""
+        self._count(self._series.fallbacks, self._name(dependency), self._name(rung)).inc()
+
+    def events(self, kind: str, result: str, count: int = 1) -> None:
+        """Count events."""
+        self._count(self._series.events, self._name(kind), self._reason(result)).inc(count)
+        if result == "duplicate":
+            self._series.dedup.inc(count)
+
+    def event_ack(self, seconds: float) -> None:
+        """Note how long an acknowledgement took."""
+        self._series.event_ack.observe(seconds)
+
+    def event_log_lag(self, seconds: float) -> None:
+        """Note how far the log is behind."""
+        self._series.log_lag.set(seconds)
+
+    def bundle(self, bundle_id: str, created_at: datetime) -> None:
+        """Note which bundle answers; the one before answers no more."""
+        if self._bundle is not None:
+            self._series.bundle.labels(id=self._bundle).set(0)
+        self._bundle = bundle_id
+        self._series.bundle.labels(id=bundle_id).set(1)
+        self._series.created.set(created_at.timestamp())
+
+    def swap(self, result: str, seconds: float) -> None:
+        """Count a change of bundle."""
+        self._series.swaps.labels(result=self._reason(result)).inc()
+        self._series.swap_seconds.observe(seconds)
+
+    def store(self, kind: str, entries: int, evicted: int = 0) -> None:
+        """Note how much a store holds."""
+        self._series.entries.labels(store=self._name(kind)).set(entries)
+        if evicted:
+            self._series.evictions.labels(store=self._name(kind)).inc(evicted)
+
+    def _timing(self, series: Histogram, label: str) -> Histogram:
+        found = self._timings.get((series, label))
+        return self._timings.setdefault((series, label), series.labels(label)) if found is None else found
+
+    def _count(self, series: Counter, *labels: str) -> Counter:
+        found = self._counts.get((series, labels))
+        return self._counts.setdefault((series, labels), series.labels(*labels)) if found is None else found

@@ -1,0 +1,242 @@
+"""Breakers: when they open, how they close, and that an open one lets nothing through."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import JsonValue
+
+from retrank.contract.errors import RequestError
+from retrank.serving.guard.breaker import Breaker
+from retrank.serving.guard.profiles import ANONYMOUS, GuardedProfiles
+from retrank.serving.guard.settings import BreakerSettings
+from retrank.serving.stores.protocol import LiveEvent, PersonEvent, Profile, StoreUnavailable
+from retrank.serving.telemetry.facade import CircuitState, Telemetry
+
+QUICK, SLOW = 0.001, 1.0
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def _calls(breaker: Breaker, ends: Sequence[bool], seconds: float = QUICK) -> None:
+    for failed in ends:
+        assert breaker.allows()
+        breaker.ended(failed=failed, seconds=seconds)
+
+
+def _opened(clock: Clock, seen: list[CircuitState] | None = None) -> Breaker:
+    breaker = Breaker(BreakerSettings(), clock, on_change=(seen if seen is not None else []).append)
+    _calls(breaker, [True] * 20)
+    return breaker
+
+
+def test_it_opens_when_half_of_the_last_twenty_calls_failed(clock: Clock) -> None:
+    breaker = Breaker(BreakerSettings(), clock)
+    _calls(breaker, [True, False] * 9 + [False, False])
+    before = str(breaker.state)
+    _calls(breaker, [True] * 2)
+    assert (before, breaker.state) == ("closed", "open")
+
+
+def test_a_few_calls_prove_nothing(clock: Clock) -> None:
+    breaker = Breaker(BreakerSettings(), clock)
+    _calls(breaker, [True] * 19)
+    assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize(("slow", "state"), [(1, "closed"), (2, "open")])
+def test_it_opens_when_the_95th_percentile_is_over_budget(clock: Clock, slow: int, state: CircuitState) -> None:
+    breaker = Breaker(BreakerSettings(), clock)
+    _calls(breaker, [False] * slow, SLOW)
+    _calls(breaker, [False] * (20 - slow))
+    assert breaker.state == state
+
+
+def test_after_a_second_one_call_tries_and_success_closes_it(clock: Clock) -> None:
+    seen: list[CircuitState] = []
+    breaker = _opened(clock, seen)
+    clock.now += 0.99
+    assert not breaker.allows()
+    clock.now += 0.01
+    assert [breaker.allows(), breaker.allows()] == [True, False]
+    breaker.ended(failed=False, seconds=QUICK)
+    assert breaker.allows()
+    assert seen == ["closed", "open", "half_open", "closed"]
+
+
+@pytest.mark.parametrize(("failed", "seconds"), [(True, QUICK), (False, SLOW)])
+def test_a_try_that_fails_or_is_slow_opens_it_for_another_second(clock: Clock, failed: bool, seconds: float) -> None:
+    breaker = _opened(clock)
+    clock.now += 1.0
+    assert breaker.allows()
+    breaker.ended(failed=failed, seconds=seconds)
+    assert (breaker.state, breaker.allows()) == ("open", False)
+
+
+def test_a_try_that_never_ends_does_not_block_the_next(clock: Clock) -> None:
+    breaker = _opened(clock)
+    clock.now += 1.0
+    assert breaker.allows()
+    clock.now += 1.0
+    assert breaker.allows()
+
+
+STEPS = st.lists(st.tuples(st.booleans(), st.sampled_from([QUICK, SLOW]), st.integers(0, 15)), max_size=120)
+
+
+@given(steps=STEPS)
+def test_while_open_at_most_one_call_a_second_gets_through(steps: list[tuple[bool, float, int]]) -> None:
+    clock, tries = Clock(), list[float]()
+    breaker = Breaker(BreakerSettings(window=4), clock)
+    for failed, seconds, tenths in steps:
+        clock.now += tenths / 10
+        was_open = breaker.state != "closed"
+        if breaker.allows():
+            if was_open:
+                assert not tries or clock.now - tries[-1] >= 1.0 - 1e-9
+                tries.append(clock.now)
+            breaker.ended(failed=failed, seconds=seconds)
+            if was_open:
+                assert (breaker.state == "closed") == (not failed and seconds == QUICK)
+        else:
+            assert was_open
+
+
+class FlakyStore:
+    """Profiles in a dict, behind a line that can be cut."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.calls = 0
+        self.people: dict[tuple[str, str], tuple[LiveEvent, ...]] = {}
+
+    def _reach(self) -> None:
+        self.calls += 1
+        if self.down:
+            raise StoreUnavailable("the line is cut")
+
+    def apply(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
+        self._reach()
+        for person, event in events:
+            self.people[tenant, person] = (*self.people.get((tenant, person), ()), event)
+        return [True] * len(events)
+
+    def known(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
+        self._reach()
+        return [event in self.people.get((tenant, person), ()) for person, event in events]
+
+    def profile(self, tenant: str, person: str, session_id: str | None, now: float) -> Profile:
+        self._reach()
+        return Profile(self.people.get((tenant, person), ()), {})
+
+    def export(self, tenant: str, person: str) -> Iterator[Mapping[str, JsonValue]]:
+        self._reach()
+        yield {"person": person}
+
+    def erase(self, tenant: str, person: str) -> int:
+        self._reach()
+        return len(self.people.pop((tenant, person), ()))
+
+
+class Rungs(Telemetry):
+    """Remembers which fallbacks answered."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def fallback(self, dependency: str, rung: str) -> None:
+        self.seen.append(f"{dependency} {rung}")
+
+
+CLICK = LiveEvent("e1", "click", "i1", 1_000_000)
+
+
+def _guarded(store: FlakyStore, clock: Clock, rungs: Rungs, max_known: int = 100) -> GuardedProfiles:
+    breaker = Breaker(BreakerSettings(window=4), clock)
+    return GuardedProfiles(store, breaker, clock, rungs, max_known=max_known)
+
+
+def test_a_profile_comes_from_the_store_then_from_memory_then_from_nobody(clock: Clock) -> None:
+    store, rungs = FlakyStore(), Rungs()
+    profiles = _guarded(store, clock, rungs)
+    profiles.apply("shop", [PersonEvent("u1", CLICK)], now=1.0)
+    assert profiles.read("shop", "u1", None, 1.0) == (Profile((CLICK,), {}), None)
+    store.down = True
+    assert profiles.read("shop", "u1", None, 1.0) == (Profile((CLICK,), {}), "last_known")
+    assert profiles.read("shop", "u2", None, 1.0) == (ANONYMOUS, "anonymous")
+    assert profiles.read("other shop", "u1", None, 1.0) == (ANONYMOUS, "anonymous")
+    assert rungs.seen == ["profile_store last_known", "profile_store anonymous", "profile_store anonymous"]
+
+
+def test_a_store_that_is_down_is_left_alone_and_found_again(clock: Clock) -> None:
+    store = FlakyStore()
+    profiles = _guarded(store, clock, Rungs())
+    store.down = True
+    for _ in range(50):
+        profiles.profile("shop", "u1", None, 1.0)
+    assert store.calls == 4
+    with pytest.raises(StoreUnavailable, match="left alone"):
+        profiles.apply("shop", [PersonEvent("u1", CLICK)], now=1.0)
+    store.down = False
+    clock.now += 1.0
+    assert profiles.apply("shop", [PersonEvent("u1", CLICK)], now=1.0) == [True]
+    assert list(profiles.export("shop", "u1")) == [{"person": "u1"}]
+    assert profiles.known("shop", [PersonEvent("u1", CLICK)], now=1.0) == [True]
+
+
+class FullStore(FlakyStore):
+    """Answers, and says no."""
+
+    def apply(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
+        self.calls += 1
+        raise RequestError("too much of it")
+
+
+def test_a_store_that_answers_with_a_refusal_is_not_left_alone(clock: Clock) -> None:
+    store = FullStore()
+    profiles = _guarded(store, clock, Rungs())
+    for _ in range(20):
+        with pytest.raises(RequestError):
+            profiles.apply("shop", [PersonEvent("u1", CLICK)], now=1.0)
+    assert store.calls == 20
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_an_erased_person_is_not_remembered_here_even_if_the_store_fails(clock: Clock, down: bool) -> None:
+    store = FlakyStore()
+    profiles = _guarded(store, clock, Rungs())
+    profiles.apply("shop", [PersonEvent("u1", CLICK)], now=1.0)
+    profiles.profile("shop", "u1", "s1", 1.0)
+    store.down = down
+    if down:
+        with pytest.raises(StoreUnavailable):
+            profiles.erase("shop", "u1")
+    else:
+        assert profiles.erase("shop", "u1") == 1
+    store.down = True
+    assert profiles.read("shop", "u1", "s1", 1.0) == (ANONYMOUS, "anonymous")
+
+
+def test_the_memory_of_profiles_is_bounded(clock: Clock) -> None:
+    store = FlakyStore()
+    profiles = _guarded(store, clock, Rungs(), max_known=2)
+    for person in ("u1", "u2", "u3"):
+        profiles.apply("shop", [PersonEvent(person, CLICK)], now=1.0)
+        profiles.profile("shop", person, None, 1.0)
+    store.down = True
+    rungs = [profiles.read("shop", person, None, 1.0)[1] for person in ("u1", "u2", "u3")]
+    assert rungs == ["anonymous", "last_known", "last_known"]

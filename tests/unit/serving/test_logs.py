@@ -1,0 +1,77 @@
+"""Log lines: JSON when wanted, no secrets ever, people by pseudonym."""
+
+import io
+import json
+import logging
+import logging.handlers
+from collections.abc import Iterator
+
+import pytest
+
+from retrank.serving.telemetry.logs import Pseudonyms, set_up, unbuffered
+
+TOKEN = "retrank_0123456789ab_" + "s3cret-_" * 5 + "xyz"
+
+
+@pytest.fixture
+def log() -> Iterator[tuple[logging.Logger, io.StringIO, logging.Handler]]:
+    logger, stream = logging.getLogger("retrank.test_logs"), io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logger.addHandler(handler)
+    logger.setLevel("INFO")
+    yield logger, stream, handler
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_secrets_are_hidden_wherever_they_stand(
+    log: tuple[logging.Logger, io.StringIO, logging.Handler], as_json: bool
+) -> None:
+    logger, stream, handler = log
+    set_up([handler], as_json=as_json)
+    set_up([handler], as_json=as_json)  # a second replica object in one process changes nothing
+    logger.info("key %s", TOKEN)
+    logger.info("headers %s", {"authorization": "Bearer abc.def", "other": "kept"})
+    try:
+        raise ValueError(f"no such key: {TOKEN}")
+    except ValueError:
+        logger.exception("failed")
+    text = stream.getvalue()
+    assert "s3cret" not in text
+    assert "abc.def" not in text
+    assert "retrank_0123456789ab_***" in text
+    assert "kept" in text
+    assert "ValueError" in text
+
+
+def test_a_json_line_holds_the_record_and_its_traceback(
+    log: tuple[logging.Logger, io.StringIO, logging.Handler],
+) -> None:
+    logger, stream, handler = log
+    set_up([handler], as_json=True)
+    logger.info("two\nlines %s", "é")
+    try:
+        raise ValueError("why")
+    except ValueError:
+        logger.exception("failed")
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert {**first, "time": ""} == {
+        "time": "",
+        "level": "info",
+        "logger": "retrank.test_logs",
+        "message": "two\nlines é",
+    }
+    assert first["time"].endswith("Z")
+    assert "ValueError: why" in second["error"]
+
+
+def test_a_pseudonym_is_stable_and_needs_the_key() -> None:
+    name = Pseudonyms(b"key")
+    assert name("17850") == name("17850") == Pseudonyms(b"key")("17850")
+    assert len({name("17850"), name("17851"), Pseudonyms(b"other")("17850")}) == 3
+    assert "17850" not in name("17850")
+
+
+def test_lines_do_not_wait_in_a_buffer_for_an_error() -> None:
+    file, plain = logging.StreamHandler(io.StringIO()), logging.StreamHandler(io.StringIO())
+    assert unbuffered([logging.handlers.MemoryHandler(1000, target=file), plain]) == [file, plain]
