@@ -310,9 +310,9 @@ def report(totals: Totals, options: argparse.Namespace, taken_s: float) -> str:
 
 `python scripts/chaos_events.py --trials {options.trials} --seed {options.seed} --round {options.round}`
 
-{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {taken_s:,.0f} seconds; the load
-average at the end was {os.getloadavg()[2]:.1f}, so others were at work too. What one trial is and what is compared is
-said at the top of the script.
+{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {taken_s:,.0f} seconds.
+Load average at the end {os.getloadavg()[2]:.1f} (15 minutes), this script included. What one trial is and what is
+compared is said at the top of the script.
 
 | what | number |
 |---|---|
