@@ -8,6 +8,7 @@
     retrank export run=RUN
     retrank serve bundle=bundles/online_retail_sasrec
     retrank recommend bundle=bundles/online_retail_sasrec user_id=17850 k=5
+    retrank events compact directory=events
 
 `--config-dir DIR` adds a folder of your own to the search path, laid out like `configs/` (data/shop.yaml, ...).
 Only the command that runs is imported, so `retrank serve` never loads torch.
@@ -29,6 +30,7 @@ class _Command(NamedTuple):
     target: str
     summary: str
     composes: bool = False  # takes the overrides and composes settings itself, once per trial
+    acts: bool = False  # its first word says what to do and becomes the setting `act`
 
 
 _COMMANDS = {
@@ -40,6 +42,7 @@ _COMMANDS = {
     "export": _Command("retrank.export.assemble:run", "seal a trained run as a bundle"),
     "serve": _Command("retrank.serving.launch:run", "serve a bundle over HTTP with Ray Serve"),
     "recommend": _Command("retrank.serving.ask:run", "answer one request in this process, without a server"),
+    "events": _Command("retrank.serving.events.jobs:run", "compact | replay | status of an event log", acts=True),
 }
 _COMPARE = "retrank.training.compare:main"
 _MULTIRUN = "retrank.training.multirun:report"
@@ -111,6 +114,8 @@ def _run_once(name: str, overrides: list[str]) -> None:
         print(OmegaConf.to_yaml(compose(name)))
         return
     command = _COMMANDS[name]
+    if command.acts and overrides and "=" not in overrides[0]:
+        overrides = [f"act={overrides[0]}", *overrides[1:]]
     _load(command.target)(overrides if command.composes else resolve(compose(name, overrides)))
 
 

@@ -1,0 +1,87 @@
+"""Which events of a batch can be taken, and why the others cannot."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from retrank.contract.events import Event, RejectedEvent
+from retrank.serving.events.records import (
+    MAX_EVENT_BYTES,
+    DeadLetter,
+    event_bytes,
+    event_time_us,
+    person_event,
+)
+from retrank.serving.stores.protocol import PersonEvent
+
+MAX_AHEAD_US = 3_600 * 1_000_000
+"""A stated time further in the future than this is a wrong clock or a wrong unit."""
+
+
+class Taken(NamedTuple):
+    """An event that can be taken: what the profile store keeps, and its JSON."""
+
+    person_event: PersonEvent
+    encoded: bytes
+
+
+class Checked(NamedTuple):
+    """A batch, sorted."""
+
+    taken: list[Taken]
+    rejected: list[RejectedEvent]
+    letters: list[DeadLetter]
+
+
+def check(events: Sequence[Mapping[str, Any]], *, tenant: str, arrived_us: int) -> Checked:
+    """Check events one by one.
+
+    Args:
+        events: as they were posted.
+        tenant: whose namespace they belong to.
+        arrived_us: when they arrived, microseconds since the Unix epoch.
+    """
+    checked = Checked([], [], [])
+    for index, raw in enumerate(events):
+        taken = _check(raw, arrived_us)
+        if isinstance(taken, Taken):
+            checked.taken.append(taken)
+            continue
+        event_id = raw.get("event_id")
+        named = event_id if isinstance(event_id, str) and len(event_id) <= 256 else None
+        checked.rejected.append(RejectedEvent(index=index, event_id=named, detail=taken))
+        checked.letters.append(DeadLetter(tenant=tenant, arrived_us=arrived_us, detail=taken, raw=_plain(raw)))
+    return checked
+
+
+def _check(raw: Mapping[str, Any], arrived_us: int) -> Taken | str:
+    try:
+        event = Event.model_validate(raw)
+        encoded = event_bytes(event)
+        if event_time_us(event, arrived_us) > arrived_us + MAX_AHEAD_US:
+            return "at: more than an hour in the future; check the clock and the time zone"
+    except ValidationError as error:
+        return _detail(error)
+    except (ValueError, OverflowError, RecursionError):  # a lone surrogate, a time out of range, a context too deep
+        return "cannot be written as JSON in UTF-8, or its time is out of range"
+    if len(encoded) > MAX_EVENT_BYTES:
+        return f"has {len(encoded):,} bytes as JSON, expected at most {MAX_EVENT_BYTES:,}; shorten context"
+    return Taken(person_event(event, arrived_us), encoded)
+
+
+def _detail(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])[:128]
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def _plain(raw: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the event if JSON can hold it."""
+    try:
+        json.dumps(raw, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return dict(raw)

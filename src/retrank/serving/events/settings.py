@@ -1,0 +1,103 @@
+"""Settings of the event log, and the log they describe."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from retrank.contract.errors import ConfigError
+from retrank.serving.events.folders import STREAMS
+from retrank.serving.events.protocol import RecordLog
+from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
+
+_MIB = 1 << 20
+
+
+class EventSettings(BaseModel):
+    """Where events, decisions, dead letters and erasures are kept, and how quickly they are made durable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    directory: Path | None = Field(default=None, description="folder of the embedded log; shared by all replicas")
+    kafka_servers: str | None = Field(
+        default=None, description="host:port,host:port of a Kafka-compatible broker for events and decisions"
+    )
+    kafka_topic_prefix: str = Field(default="retrank.", description="topics are <prefix>events, <prefix>decisions, ...")
+    kafka_options: Mapping[str, str] = Field(default={}, description="further options of librdkafka (TLS, SASL)")
+    delivery_timeout_s: float = Field(default=10.0, gt=0, le=300, description="a broker must acknowledge by then")
+    segment_bytes: int = Field(
+        default=32 * _MIB, ge=4_096, le=1_024 * _MIB, description="a segment is closed behind it"
+    )
+    segment_age_s: float = Field(default=3_600.0, gt=0, description="a segment is closed when it is that old")
+    linger_ms: float = Field(default=1.0, ge=0, le=1_000, description="how long a group commit waits for company")
+    batch_bytes: int = Field(default=4 * _MIB, ge=4_096, le=256 * _MIB, description="most that one fsync covers")
+    queue_bytes: int = Field(default=32 * _MIB, ge=4_096, le=1_024 * _MIB, description="most that waits; then refused")
+    retry_s: float = Field(default=0.5, ge=0, le=60, description="pause of a log after its disk failed")
+    rejected_bytes: int = Field(default=64 * _MIB, ge=4_096, description="dead letters kept per replica; oldest go")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "EventSettings":
+        if self.directory is None and self.kafka_servers is None:
+            raise ValueError("nowhere to write; set directory, or kafka_servers")
+        return self
+
+
+def parse_event_settings(values: Mapping[str, Any]) -> EventSettings:
+    """Return checked settings.
+
+    Raises:
+        ConfigError: an unknown key or a value that does not fit; the message names the key.
+    """
+    try:
+        return EventSettings.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "events"
+        raise ConfigError(f"event setting {key!r}: {first['msg']}, got {first['input']!r}") from error
+
+
+def open_log(settings: EventSettings, stream: str = "events") -> RecordLog:
+    """Open the log of one stream for writing: `events`, `decisions`, `rejected` or `erasures`.
+
+    Events and decisions go to the broker if one is configured; dead letters and erasures stay in the folder if there is
+    one, since the jobs that read them work on folders.
+
+    Raises:
+        LogUnavailable: the folder cannot be made.
+        ConfigError: the stream is unknown, or Kafka is asked for without its package.
+    """
+    if stream not in STREAMS:
+        raise ConfigError(f"unknown stream {stream!r}; expected one of {', '.join(STREAMS)}")
+    local = settings.directory is not None and stream in ("rejected", "erasures")
+    if settings.kafka_servers is not None and not local:
+        from retrank.serving.events.kafka_sink import KafkaLog, KafkaOptions  # noqa: PLC0415  (an extra)
+
+        return KafkaLog(
+            settings.kafka_servers,
+            f"{settings.kafka_topic_prefix}{stream}",
+            KafkaOptions(
+                delivery_timeout_s=settings.delivery_timeout_s,
+                linger_ms=settings.linger_ms,
+                queue_bytes=settings.queue_bytes,
+                further=settings.kafka_options,
+            ),
+        )
+    assert settings.directory is not None
+    return SegmentLog(settings.directory / stream, segment_options(settings, stream), clock=time.time)
+
+
+def segment_options(settings: EventSettings, stream: str) -> SegmentOptions:
+    """Return the options of the embedded log of one stream."""
+    return SegmentOptions(
+        segment_bytes=min(settings.segment_bytes, settings.rejected_bytes // 4)
+        if stream == "rejected"
+        else settings.segment_bytes,
+        segment_age_s=settings.segment_age_s,
+        linger_s=settings.linger_ms / 1_000,
+        batch_bytes=settings.batch_bytes,
+        queue_bytes=settings.queue_bytes,
+        retry_s=settings.retry_s,
+        keep_bytes=settings.rejected_bytes if stream == "rejected" else None,
+    )
