@@ -19,6 +19,7 @@ MAX_FIELDS = 64
 MAX_DEADLINE_MS = 60_000
 
 RawId = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+Window = Literal["all"]
 ReasonCode = Literal["similar_to", "follows", "popular"]
 Source = Literal["sequence", "covisit", "neighbours", "popular", "fresh", "similar"]
 DegradedReason = Literal[
@@ -105,6 +106,15 @@ class SimilarRequest(_Message):
     filter: Filter | None = None
     fields: Annotated[list[Attribute], Field(max_length=MAX_FIELDS)] | None = None
     deadline_ms: int | None = Field(default=None, ge=1, le=MAX_DEADLINE_MS)
+
+
+class PopularRequest(_Message):
+    """Ask for what is popular: over all the data of the bundle."""
+
+    request_id: RawId | None = None
+    k: int = Field(default=10, ge=1, le=MAX_K)
+    placement: Placement | None = None
+    window: Window = "all"
 
 
 class Reason(_Message):

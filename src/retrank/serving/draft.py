@@ -12,6 +12,8 @@ from retrank.serving.stores.protocol import NOBODY, Profile
 
 SOURCES: tuple[Source, ...] = ("sequence", "covisit", "neighbours", "popular", "fresh", "similar")
 """Bit i of a candidate's source mask stands for `SOURCES[i]`."""
+POOL = 100
+"""Candidates wanted when a slate is to be varied or explores: with k of them there is nothing to choose from."""
 _BITS = {source: 1 << bit for bit, source in enumerate(SOURCES)}
 
 
@@ -107,6 +109,13 @@ class Draft:
     reasons: tuple[list[Reason], ...] = ()
     degraded: tuple[DegradedReason, ...] = ()
     skipped: tuple[str, ...] = ()
+
+    @property
+    def needed(self) -> int:
+        """How many candidates should be in the race: k, and more where their order is not all that counts."""
+        request = self.request
+        plain = request.explore is None and request.diversity is None
+        return request.k if plain else max(request.k, POOL)
 
     def hidden(self) -> NDArray[np.bool_]:
         """Tell for each candidate `[C]` whether it must not appear."""

@@ -5,9 +5,11 @@ costs one round trip and there is no thread to watch. What it returns never chan
 state of the catalogue from its beginning to its end. `RowChanges` is that state in the rows of one bundle.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +42,17 @@ class Changes:
 NO_CHANGES = Changes()
 
 
+class _Known(NamedTuple):
+    """What is known of a tenant, when that was found out, and whether the store answered then."""
+
+    at: float
+    changes: Changes
+    fresh: bool
+
+
+_UNKNOWN = _Known(-math.inf, NO_CHANGES, fresh=True)
+
+
 class Overlay:
     """The newest known changes of each tenant's catalogue."""
 
@@ -49,30 +62,33 @@ class Overlay:
         Args:
             store: where changes are kept.
             clock: monotonic seconds.
-            refresh_s: age at which knowledge is refreshed, >= 0.
+            refresh_s: age at which knowledge is refreshed, >= 0; also how long a store that failed is left alone.
         """
         self._store, self._clock, self._refresh_s = store, clock, refresh_s
-        self._known: dict[str, tuple[float, Changes]] = {}
+        self._known: dict[str, _Known] = {}
 
     def look(self, tenant: str) -> tuple[Changes, bool]:
-        """Return the changes and whether they are fresh; False when the store did not answer this time."""
-        now = self._clock()
-        looked_at, known = self._known.get(tenant, (-np.inf, NO_CHANGES))
-        if now - looked_at < self._refresh_s:
-            return known, True
-        try:
-            known = known.with_more(self._store.item_changes(tenant, known.version))
-        except StoreUnavailable:
-            return known, False
+        """Return the changes and whether they are fresh; False while the store does not answer."""
+        known = self._known.get(tenant, _UNKNOWN)
+        if self._clock() - known.at >= self._refresh_s:
+            try:
+                return self.read(tenant), True
+            except StoreUnavailable:
+                known = self._known[tenant] = known._replace(at=self._clock(), fresh=False)
+        return known.changes, known.fresh
+
+    def read(self, tenant: str) -> Changes:
+        """Ask the store now.
+
+        Raises:
+            StoreUnavailable: it does not answer.
+        """
+        before = self._known.get(tenant, _UNKNOWN).changes
+        changes = before.with_more(self._store.item_changes(tenant, before.version))
         if len(self._known) >= _MAX_TENANTS and tenant not in self._known:
             self._known.pop(next(iter(self._known)))
-        self._known[tenant] = (now, known)
-        return known, True
-
-    def forget_age(self, tenant: str) -> None:
-        """Look again at the next request: this process has just changed something itself."""
-        if tenant in self._known:
-            self._known[tenant] = (-np.inf, self._known[tenant][1])
+        self._known[tenant] = _Known(self._clock(), changes, fresh=True)
+        return changes
 
 
 @dataclass(frozen=True, slots=True)

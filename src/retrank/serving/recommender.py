@@ -161,6 +161,7 @@ class Recommender:
             changes=self._in_rows(around.changes),
             seed=around.seed,
             degraded=around.lacking,
+            skipped=around.skipped,
         )
 
     def _in_rows(self, changes: Changes) -> RowChanges:

@@ -17,6 +17,7 @@ class Surroundings(NamedTuple):
         budget_s: seconds the recommender may take.
         seed: of what is left to chance.
         lacking: what could not be read.
+        skipped: what was not read for want of time.
     """
 
     profile: Profile = NOBODY
@@ -24,6 +25,7 @@ class Surroundings(NamedTuple):
     budget_s: float = math.inf
     seed: int = 0
     lacking: tuple[DegradedReason, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 NOTHING_AROUND = Surroundings()

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from retrank.contract.api import MAX_BODY_BYTES, Problem, SlateResponse
 from retrank.serving.recommender import Recommender
-from retrank.serving.web.problems import pointer
+from retrank.serving.faults import pointer
 from retrank.serving.web.routes import create_app
 
 

@@ -7,9 +7,11 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
+from retrank.serving.backing import open_backing
 from retrank.serving.deployments.loopback import narrow_inner_server
 from retrank.serving.ingress import is_alone
 from retrank.serving.recommender import Recommender
+from retrank.serving.service import Picked, Service
 from retrank.serving.settings import Settings
 from retrank.serving.web.routes import create_app
 
@@ -24,11 +26,18 @@ class FusedReplica:
         if is_alone(os.environ):
             narrow_inner_server()
         logging.getLogger("retrank").handlers = logging.getLogger("ray.serve").handlers  # the log of this replica
-        self._recommender = Recommender.open(settings.bundle, settings.pipeline)
+        picked = Picked(Recommender.open(settings.bundle, settings.pipeline))
+        self._service = Service(lambda _: picked, open_backing(settings), settings.service)
+        self._service.warm_up()
+
+    def __del__(self) -> None:
+        """Make everything queued durable (called by Ray Serve when the replica stops)."""
+        if hasattr(self, "_service"):
+            self._service.close()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the routes over the open bundle (called by Ray Serve after the constructor)."""
-        return create_app(self._recommender, echo_request_id=False)  # Ray Serve does that itself
+        return create_app(self._service, echo_request_id=False)  # Ray Serve does that itself
 
 
 def build(settings: Settings) -> Application:

@@ -1,6 +1,6 @@
 """Filter: take out what must not appear, and keep what was taken out for logs and explanations.
 
-When attributes or availability leave fewer than k items, the search is widened in bounded steps: first further
+When attributes or availability leave too few items, the search is widened in bounded steps: first further
 neighbours of the query, then the catalogue from its most popular item on.
 """
 
@@ -67,19 +67,19 @@ class Sift:
         if wanted is not None and unknown_attributes(wanted, self.columns, changes):
             draft = draft.without("unknown_attribute")
         draft = _split(draft, passes)
-        if len(draft.candidates) < draft.request.k and (passes is not None or changes.hidden is not None):
+        if len(draft.candidates) < draft.needed and (passes is not None or changes.hidden is not None):
             draft = self._widened(draft, passes)
         short = len(draft.candidates) < draft.request.k
         return draft.without("catalogue_exhausted") if short else draft
 
     def _widened(self, draft: Draft, passes: Mask | None) -> Draft:
-        """Add further items until there are k, or nowhere is left to look."""
+        """Add further items until there are enough, or nowhere is left to look."""
         kept = draft.candidates
         for source, rows in self._further(draft):
             fresh = rows[~contained(rows, kept.rows)]
-            fresh = fresh[_allowed(draft, fresh, passes)][: draft.request.k - len(kept)]
+            fresh = fresh[_allowed(draft, fresh, passes)][: draft.needed - len(kept)]
             kept = kept.add(fresh, source)
-            if len(kept) >= draft.request.k:
+            if len(kept) >= draft.needed:
                 break
         return replace(draft, candidates=kept)
 

@@ -102,7 +102,7 @@ class CovisitSource(_FromHistory):
 
 @dataclass(frozen=True)
 class PopularSource:
-    """The most popular items, when fewer than k others are left."""
+    """The most popular items, when fewer others are left than are needed."""
 
     popular_items: NDArray[np.int32]
     step: Step = "retrieve"
@@ -110,9 +110,9 @@ class PopularSource:
 
     def applies(self, draft: Draft) -> bool:
         """Only fills up."""
-        return int((~draft.hidden()).sum()) < draft.request.k
+        return int((~draft.hidden()).sum()) < draft.needed
 
     def run(self, draft: Draft) -> Draft:
-        """Add enough for k to be left whenever the catalogue holds that many."""
-        rows = self.popular_items[: draft.over_fetch(draft.request.k)]
+        """Add enough for as many as are needed to be left whenever the catalogue holds that many."""
+        rows = self.popular_items[: draft.over_fetch(draft.needed)]
         return replace(draft, candidates=draft.candidates.add(rows, "popular"))
