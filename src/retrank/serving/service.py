@@ -101,7 +101,7 @@ class Service:
         """
         chosen = settings or ServiceSettings()
         store = backing.store
-        self._pick, self._backing, self._now, self._new_seed = pick, backing, now, new_seed
+        self._pick, self.backing, self._now, self._new_seed = pick, backing, now, new_seed
         overlay = None if store is None else Overlay(store, clock, chosen.catalogue_refresh_s)
         self._desk = None if store is None or overlay is None else CatalogueDesk(store, overlay)
         self._gather = Gather(store, overlay, deadline_ms=chosen.deadline_ms, clock=clock, now=now)
@@ -224,11 +224,11 @@ class Service:
 
     def close(self) -> None:
         """Make everything queued durable and let go of stores and logs."""
-        if self._backing.intake is not None:
-            self._backing.intake.close()
-        self._backing.decisions.close()
-        if self._backing.store is not None:
-            self._backing.store.close()
+        if self.backing.intake is not None:
+            self.backing.intake.close()
+        self.backing.decisions.close()
+        if self.backing.store is not None:
+            self.backing.store.close()
 
     def _one(self, fields: Mapping[str, object], tenant: str) -> BatchItem:
         try:
@@ -248,14 +248,14 @@ class Service:
         return BatchItem(status=HTTPStatus.OK, slate=self.recommend(request, tenant))
 
     def _intake(self) -> Intake:
-        if self._backing.intake is None:
+        if self.backing.intake is None:
             raise NotOffered("this service was started without an event log; set serving.events")
-        return self._backing.intake
+        return self.backing.intake
 
     def _state(self) -> StateStore:
-        if self._backing.store is None:
+        if self.backing.store is None:
             raise _no_state()
-        return self._backing.store
+        return self.backing.store
 
 
 def _no_state() -> NotOffered:

@@ -13,6 +13,7 @@ from retrank.serving.web.problems import ProblemError, from_validation
 MAX_DEPTH = 16
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _MEDIA_TYPE = "application/json"
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -41,9 +42,9 @@ def too_deep(body: bytes) -> bool:
     """Tell whether valid JSON nests deeper than `MAX_DEPTH`."""
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return False
-    brackets = _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS)
+    brackets = _STRINGS.sub(b"", body).translate(_ONE_KIND, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):  # each pass takes the innermost level away
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        brackets = brackets.replace(b"[]", b"")
     return bool(brackets)
 
 
