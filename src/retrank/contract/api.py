@@ -19,7 +19,7 @@ MAX_FIELDS = 64
 MAX_DEADLINE_MS = 60_000
 
 RawId = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
-Window = Literal["all"]
+Window = Literal["24h", "7d", "all"]
 ReasonCode = Literal["similar_to", "follows", "popular"]
 Source = Literal["sequence", "covisit", "neighbours", "popular", "fresh", "similar"]
 DegradedReason = Literal[
@@ -39,6 +39,7 @@ DegradedReason = Literal[
     "profile_unavailable",  # the state store did not answer: nothing newer than the bundle was known of this person
     "catalogue_stale",  # the state store did not answer: changes of items since the last look are not shown
     "decision_log_unavailable",  # this answer is not in the decision log
+    "nothing_trends",  # no act was counted in the window asked about: the popularity of the bundle answered
     "unknown_attribute",  # the filter or a cap names an attribute that no item has
 ]
 
@@ -109,7 +110,13 @@ class SimilarRequest(_Message):
 
 
 class PopularRequest(_Message):
-    """Ask for what is popular: over all the data of the bundle."""
+    """Ask for what is popular.
+
+    Attributes:
+        k: items wanted.
+        placement: where it is popular; None is anywhere. `all` is the same everywhere.
+        window: `all` is the data of the bundle; `24h` and `7d` are live acts that fade with that mean lifetime.
+    """
 
     request_id: RawId | None = None
     k: int = Field(default=10, ge=1, le=MAX_K)

@@ -9,6 +9,7 @@ from retrank.contract.api import DegradedReason, Reason, RecommendRequest, Sourc
 from retrank.contract.proposals import Proposal, contained
 from retrank.serving.overlay import UNCHANGED, RowChanges
 from retrank.serving.stores.protocol import NOBODY, Profile
+from retrank.serving.trends import RowTrend
 
 SOURCES: tuple[Source, ...] = ("sequence", "covisit", "neighbours", "popular", "fresh", "similar")
 """Bit i of a candidate's source mask stands for `SOURCES[i]`."""
@@ -70,6 +71,7 @@ class Draft:
         request: what was asked.
         profile: what the state store knows of the person right now.
         changes: what changed in the catalogue since the bundle was sealed.
+        trend: what is popular now; None where only the bundle knows.
         seed: makes what is left to chance repeatable.
         asked: `[C]` int64 increasing item rows to be ranked, and no others; None where candidates are retrieved.
         now: seconds since 1970, UTC: the moment of the request.
@@ -92,6 +94,7 @@ class Draft:
     request: RecommendRequest
     profile: Profile = NOBODY
     changes: RowChanges = UNCHANGED
+    trend: RowTrend | None = None
     seed: int = 0
     asked: NDArray[np.int64] | None = None
     now: float = 0.0

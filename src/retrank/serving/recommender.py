@@ -31,6 +31,7 @@ from retrank.serving.runtime import Runtime, open_runtime
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stages.record import Tally
 from retrank.serving.surroundings import NOTHING_AROUND, Surroundings
+from retrank.serving.trends import RowTrend, Trend
 
 SCORE_DECIMALS = 6
 _WARM_UP_LENGTHS = (1, 10, 1_000)
@@ -70,6 +71,7 @@ class Recommender:
         self._similar = Pipeline(ladders.similar(self.tally), clock)
         self._rank = Pipeline(ladders.rank(), clock)
         self._row_changes: WeakKeyDictionary[Changes, RowChanges] = WeakKeyDictionary()
+        self._row_trends: WeakKeyDictionary[Trend, RowTrend] = WeakKeyDictionary()
         self._new_request_id = new_request_id
         manifest = runtime.manifest
         self.bundle = BundleInfo(id=runtime.bundle.bundle_id, created_at=manifest.created_at, model=manifest.model)
@@ -111,7 +113,7 @@ class Recommender:
     def popular(
         self, k: int = 10, request_id: str | None = None, around: Surroundings = NOTHING_AROUND
     ) -> SlateResponse:
-        """Return the k most popular items; the score is the share of the most popular item's."""
+        """Return the k most popular items; the score is the share of the most popular item's, in what trends first."""
         return self.recommend(RecommendRequest(k=k, request_id=request_id), around)
 
     def rank(self, request: RankRequest, around: Surroundings = NOTHING_AROUND) -> RankResponse:
@@ -159,6 +161,7 @@ class Recommender:
             request,
             profile=around.profile,
             changes=self._in_rows(around.changes),
+            trend=self._trend_in_rows(around.trend),
             seed=around.seed,
             degraded=around.lacking,
             skipped=around.skipped,
@@ -171,6 +174,14 @@ class Recommender:
         found = self._row_changes.get(changes)
         if found is None:
             found = self._row_changes[changes] = RowChanges.of(changes, self.runtime.items)
+        return found
+
+    def _trend_in_rows(self, trend: Trend | None) -> RowTrend | None:
+        if trend is None:
+            return None
+        found = self._row_trends.get(trend)
+        if found is None:
+            found = self._row_trends[trend] = trend.rows(self.runtime.items)
         return found
 
     def _answer(self, pipeline: Pipeline, draft: Draft, budget_s: float) -> SlateResponse:

@@ -30,7 +30,7 @@ from retrank.serving.catalogue_desk import CatalogueDesk
 from retrank.serving.decision_log import Decisions
 from retrank.serving.events.intake import Intake
 from retrank.serving.faults import NotOffered, fields_of, summary
-from retrank.serving.gather import Gather, Who
+from retrank.serving.gather import Gather, Place, Stores, Who
 from retrank.serving.handout import Handout, Question
 from retrank.serving.overlay import Overlay
 from retrank.serving.pipeline import Clock
@@ -39,6 +39,7 @@ from retrank.serving.settings import ServiceSettings
 from retrank.serving.stages.rerank import explores
 from retrank.serving.stores.protocol import DEFAULT_TENANT, StateStore, StoreUnavailable
 from retrank.serving.tokens import Signer
+from retrank.serving.trends import ACTS, Act, Trends
 
 _SEED_BITS = 63
 
@@ -104,7 +105,9 @@ class Service:
         self._pick, self.backing, self._now, self._new_seed = pick, backing, now, new_seed
         overlay = None if store is None else Overlay(store, clock, chosen.catalogue_refresh_s)
         self._desk = None if store is None or overlay is None else CatalogueDesk(store, overlay)
-        self._gather = Gather(store, overlay, deadline_ms=chosen.deadline_ms, clock=clock, now=now)
+        self._trends = None if store is None else Trends(store, now)
+        stores = Stores(store, overlay, self._trends)
+        self._gather = Gather(stores, deadline_ms=chosen.deadline_ms, clock=clock, now=now)
         self._handout = Handout(backing.signer, backing.decisions, now)
 
     @classmethod
@@ -128,7 +131,9 @@ class Service:
             explore = None
         if explore is not None and explore.seed is None:
             explore = explore.model_copy(update={"seed": self._new_seed()})
-        gathered = self._gather.around(who, request.deadline_ms, (explore and explore.seed) or 0)
+        seed = 0 if explore is None else explore.seed or 0
+        place = None if request.placement is None else Place(request.placement, "7d", asked=False)
+        gathered = self._gather.around(who, request.deadline_ms, seed, place)
         slate = recommender.recommend(request, gathered.around)
         question = Question(
             "recommend", who, request.placement, None, request.context, explore, request.diversity, experiment
@@ -151,9 +156,16 @@ class Service:
         return self._handout.finish(slate, question, gathered)
 
     def popular(self, request: PopularRequest, tenant: str = DEFAULT_TENANT) -> SlateResponse:
-        """Return what is popular."""
+        """Return what is popular, or what trends.
+
+        Raises:
+            NotOffered: a window is asked for and this service keeps no state to count in.
+        """
+        if request.window != "all" and self._trends is None:
+            raise _no_state()
         recommender, experiment = self._pick(request.request_id or "")
-        gathered = self._gather.around(Who(tenant))
+        place = None if request.window == "all" else Place(request.placement, request.window, asked=True)
+        gathered = self._gather.around(Who(tenant), place=place)
         slate = recommender.popular(request.k, request.request_id, gathered.around)
         question = Question("popular", Who(tenant), request.placement, experiment=experiment)
         return self._handout.finish(slate, question, gathered)
@@ -171,7 +183,12 @@ class Service:
             LogUnavailable: nothing was promised, send them again.
             NotOffered: this service takes no events.
         """
-        return await self._intake().take(batch, tenant)
+        receipt = await self._intake().take(batch, tenant)
+        if self._trends is not None:
+            self._trends.count(tenant, _acts(batch, receipt))
+            if self._trends.due:
+                await asyncio.to_thread(self._trends.merge)
+        return receipt
 
     def change_items(self, changes: Sequence[BulkItem], tenant: str = DEFAULT_TENANT) -> CatalogueReceipt:
         """Change items; every replica shows it within a second.
@@ -226,6 +243,8 @@ class Service:
         """Make everything queued durable and let go of stores and logs."""
         if self.backing.intake is not None:
             self.backing.intake.close()
+        if self._trends is not None:
+            self._trends.merge()
         self.backing.decisions.close()
         if self.backing.store is not None:
             self.backing.store.close()
@@ -256,6 +275,15 @@ class Service:
         if self.backing.store is None:
             raise _no_state()
         return self.backing.store
+
+
+def _acts(batch: EventBatch, receipt: EventReceipt) -> list[Act]:
+    """Return the acts of a batch; none of a batch that was sent before, whole or in part: it was counted then."""
+    if receipt.duplicates:
+        return []
+    rejected = {one.index for one in receipt.rejected}
+    taken = (event for index, event in enumerate(batch.events) if index not in rejected)
+    return [Act(event["item_id"], event.get("placement")) for event in taken if event["type"] in ACTS]
 
 
 def _no_state() -> NotOffered:

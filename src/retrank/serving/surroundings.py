@@ -6,6 +6,7 @@ from typing import NamedTuple
 from retrank.contract.api import DegradedReason
 from retrank.serving.overlay import NO_CHANGES, Changes
 from retrank.serving.stores.protocol import NOBODY, Profile
+from retrank.serving.trends import Trend
 
 
 class Surroundings(NamedTuple):
@@ -14,6 +15,7 @@ class Surroundings(NamedTuple):
     Attributes:
         profile: what the state store knows of the person.
         changes: the tenant's catalogue since the bundle was sealed.
+        trend: what is popular now where the slate is shown; None where nobody counted, or too little was counted.
         budget_s: seconds the recommender may take.
         seed: of what is left to chance.
         lacking: what could not be read.
@@ -22,6 +24,7 @@ class Surroundings(NamedTuple):
 
     profile: Profile = NOBODY
     changes: Changes = NO_CHANGES
+    trend: Trend | None = None
     budget_s: float = math.inf
     seed: int = 0
     lacking: tuple[DegradedReason, ...] = ()

@@ -102,7 +102,7 @@ class CovisitSource(_FromHistory):
 
 @dataclass(frozen=True)
 class PopularSource:
-    """The most popular items, when fewer others are left than are needed."""
+    """What trends where the slate is shown, then the most popular items, when fewer others are left than are needed."""
 
     popular_items: NDArray[np.int32]
     step: Step = "retrieve"
@@ -114,5 +114,8 @@ class PopularSource:
 
     def run(self, draft: Draft) -> Draft:
         """Add enough for as many as are needed to be left whenever the catalogue holds that many."""
-        rows = self.popular_items[: draft.over_fetch(draft.needed)]
+        count = draft.over_fetch(draft.needed)
+        rows = self.popular_items[:count]
+        if draft.trend is not None:
+            rows = np.concatenate([draft.trend.best_first()[:count], rows])
         return replace(draft, candidates=draft.candidates.add(rows, "popular"))
