@@ -7,9 +7,11 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
+from retrank.serving.backing import open_backing
 from retrank.serving.deployments.loopback import narrow_inner_server
 from retrank.serving.ingress import is_alone
 from retrank.serving.recommender import Recommender
+from retrank.serving.service import Picked, Service
 from retrank.serving.settings import Settings
 from retrank.serving.telemetry.logs import set_up, unbuffered
 from retrank.serving.web.protection import open_protection
@@ -29,15 +31,22 @@ class FusedReplica:
         set_up(handlers, as_json=settings.telemetry.log_format == "json")
         logging.getLogger("retrank").handlers = handlers
         self._protection = open_protection(settings.guard, settings.telemetry, os.environ)
-        self._recommender = Recommender.open(settings.bundle, settings.pipeline)
-        self._recommender.tally.telemetry = self._protection.telemetry
-        bundle = self._recommender.bundle
-        self._protection.telemetry.bundle(bundle.id, bundle.created_at)
+        recommender = Recommender.open(settings.bundle, settings.pipeline)
+        recommender.tally.telemetry = self._protection.telemetry
+        self._protection.telemetry.bundle(recommender.bundle.id, recommender.bundle.created_at)
+        picked = Picked(recommender)
+        self._service = Service(lambda _: picked, open_backing(settings), settings.service)
+        self._service.warm_up()
+
+    def __del__(self) -> None:
+        """Make everything queued durable (called by Ray Serve when the replica stops)."""
+        if hasattr(self, "_service"):
+            self._service.close()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the routes over the open bundle (called by Ray Serve after the constructor)."""
         return create_app(  # Ray Serve echoes the request id itself
-            self._recommender, echo_request_id=False, protection=self._protection
+            self._service, echo_request_id=False, protection=self._protection
         )
 
 
