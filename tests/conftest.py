@@ -28,3 +28,14 @@ def ranked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ranked") / "bundles"
     ranked_world().assemble(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def three_bundles(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of three tiny bundles with items a1.., b1.. and c1..; see `swap_world.names_of`. Never modify it."""
+    from swap_world import seal_bundles  # noqa: PLC0415  (only some tests need a library)
+
+    root = tmp_path_factory.mktemp("three") / "bundles"
+    names = seal_bundles(tiny_bundle, root, "abc")
+    (root / "names").write_text("\n".join(names))
+    return root
