@@ -1,9 +1,12 @@
 """Fixtures and settings that more than one folder of tests needs."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from redis_processes import RedisProcess, running_cluster, running_redis
+from state_backends import Backend
 
 # The same examples every time, and no deadline: machines that run tests are shared.
 settings.register_profile("retrank", derandomize=True, deadline=None)
@@ -39,3 +42,29 @@ def three_bundles(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -
     names = seal_bundles(tiny_bundle, root, "abc")
     (root / "names").write_text("\n".join(names))
     return root
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """A running redis-server; whoever uses it may flush it, and must leave it running."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisProcess]]:
+    """A running Redis Cluster of three nodes; whoever uses it may flush it, and must leave it running."""
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as nodes:
+        yield nodes
+
+
+@pytest.fixture(params=["sqlite", "redis", "cluster"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    """An empty place for state, of every kind there is."""
+    found = Backend(f"sqlite:{tmp_path / 'state.sqlite'}")
+    if request.param == "redis":
+        found = Backend.of_redis([request.getfixturevalue("redis_server")])
+    elif request.param == "cluster":
+        found = Backend.of_redis(request.getfixturevalue("redis_cluster"))
+    yield found
+    found.close()

@@ -1,10 +1,12 @@
 """What the service remembers between requests, whichever store keeps it.
 
 Every key lives in the namespace of a tenant. Item and user ids are raw strings here: a store outlives bundles, and rows
-belong to one bundle only. Every collection is bounded in size and in time. Methods are synchronous and quick (one round
-trip); they raise `StoreUnavailable` when the store cannot be reached in time, and nothing else of their own.
+belong to one bundle only. Every collection is bounded, in size and, but for what must not be forgotten, in time.
+Methods are synchronous and quick (a few round trips at most); they raise `StoreUnavailable` when the store cannot be
+reached in time, `StoreFull` where they say so, and nothing else of their own.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -13,10 +15,28 @@ from pydantic import JsonValue
 from retrank.contract.errors import RetrankError
 
 DEFAULT_TENANT = "default"
+MAX_DOCUMENT_CHARS = 1 << 20
+"""Of the JSON of one document, one status of a replica, or the attributes of one item."""
 
 
 class StoreUnavailable(RetrankError):  # noqa: N818  (a state, not a mistake)
     """The store did not answer in time; what was asked may or may not have happened, and may be asked again."""
+
+
+class StoreFull(RetrankError):  # noqa: N818  (a state, not a mistake)
+    """The store holds as much as it may of something that must not be forgotten; nothing was changed."""
+
+
+def json_text(value: JsonValue) -> str:
+    """Return the JSON a store keeps of a value.
+
+    Raises:
+        StoreFull: it is longer than MAX_DOCUMENT_CHARS.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if len(text) > MAX_DOCUMENT_CHARS:
+        raise StoreFull(f"a document of {len(text):,} characters, at most {MAX_DOCUMENT_CHARS:,} are kept; shorten it")
+    return text
 
 
 class LiveEvent(NamedTuple):
@@ -40,8 +60,9 @@ class Profile(NamedTuple):
     """What is known of a person right now.
 
     Attributes:
-        events: the newest ones, oldest first, each event once; of the person and of the session together.
-        seen: item id -> kind -> time in microseconds of the newest such event.
+        events: the newest ones, oldest first, each event once; of the person and of the session together, whoever acted
+            in it (before logging in, for instance).
+        seen: item id -> kind -> time in microseconds of the newest such event, of both too.
     """
 
     events: tuple[LiveEvent, ...]
@@ -55,7 +76,8 @@ class ItemChange(NamedTuple):
         item_id: whose.
         version: grows with every change of the tenant's catalogue.
         deleted, available: whether it may be shown.
-        attributes: display and filter attributes that replace those of the bundle, by name; None changes none.
+        attributes: display and filter attributes that replace those of the bundle, by name; they take the place of
+            all that were stored before. None leaves those as they are.
     """
 
     item_id: str
@@ -104,11 +126,19 @@ class CatalogueOverlay(Protocol):
     """Changes of items that take effect before the next bundle."""
 
     def change_items(self, tenant: str, changes: Sequence[ItemChange]) -> int:
-        """Store changes (their `version` is ignored) and return the tenant's new version."""
+        """Store changes (their `version` is ignored) and return the tenant's new version.
+
+        Raises:
+            StoreFull: more items would have changed than the settings allow; seal a bundle, then `forget_changes`.
+        """
         ...
 
     def item_changes(self, tenant: str, after: int) -> list[ItemChange]:
         """Return the newest state of every item changed after a version, by increasing version."""
+        ...
+
+    def forget_changes(self, tenant: str, up_to: int) -> int:
+        """Drop the changes up to a version, once every bundle in use holds them; returns how many went."""
         ...
 
 
@@ -120,7 +150,11 @@ class Control(Protocol):
         ...
 
     def write(self, name: str, value: JsonValue, expected: int) -> bool:
-        """Replace a document if its version is still `expected`; tell whether it was."""
+        """Replace a document if its version is still `expected`; tell whether it was.
+
+        Raises:
+            StoreFull: its JSON is longer than MAX_DOCUMENT_CHARS.
+        """
         ...
 
     def beat(self, replica: str, status: JsonValue, ttl_s: float, now: float) -> None:

@@ -1,0 +1,151 @@
+"""What profile stores keep, in one form for all of them: sorted sets of short texts.
+
+A person has four (`ids`, `events`, `seen`, `sessions`), a session has one (`events`). A set is ordered by score, then
+by the bytes of its members, and trimmed to the newest. A member of `events` starts with the event id and a NUL, so that
+equal times are ordered by id.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Literal, NamedTuple
+
+from pydantic import JsonValue
+
+from retrank.contract.events import DEDUP_DAYS
+from retrank.serving.stores.protocol import LiveEvent, PersonEvent, Profile
+from retrank.serving.stores.settings import StateSettings
+
+SetName = Literal["ids", "events", "seen", "sessions"]
+Entry = tuple[int, str]
+"""Score in microseconds (|score| < 2**53, so that a double holds it) and member."""
+
+DEDUP_S = DEDUP_DAYS * 86_400.0
+_MICROSECONDS = 1_000_000
+
+
+class Bound(NamedTuple):
+    """What a set may hold: the `keep` newest entries whose score is above `after`, in microseconds."""
+
+    keep: int
+    after: int
+
+
+class Bounds(NamedTuple):
+    """The bounds of every set at one moment."""
+
+    ids: Bound
+    events: Bound
+    seen: Bound
+    sessions: Bound
+    session_events: Bound
+
+    @classmethod
+    def at(cls, settings: StateSettings, now: float) -> "Bounds":
+        """Return the bounds at `now`, in seconds since the epoch."""
+
+        def bound(keep: int, ttl_s: float) -> Bound:
+            return Bound(keep, microseconds(now - ttl_s))
+
+        return cls(
+            ids=bound(settings.max_event_ids_per_person, DEDUP_S),
+            events=bound(settings.max_events_per_person, settings.events_ttl_s),
+            seen=bound(settings.max_seen_per_person, settings.seen_ttl_s),
+            sessions=bound(settings.max_sessions_per_person, settings.session_ttl_s),
+            session_events=bound(settings.max_events_per_session, settings.session_ttl_s),
+        )
+
+
+@dataclass
+class PersonBatch:
+    """The events of one person in a batch; `places` are their indices in it."""
+
+    tag: str
+    events: list[LiveEvent] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+
+
+def microseconds(seconds: float) -> int:
+    """Return whole microseconds."""
+    return round(seconds * _MICROSECONDS)
+
+
+def person_ttl_s(settings: StateSettings) -> float:
+    """Return after how many idle seconds nothing of a person is worth keeping."""
+    return max(settings.events_ttl_s, settings.seen_ttl_s, settings.session_ttl_s, DEDUP_S)
+
+
+def tag(kind: Literal["person", "session", "catalogue"], tenant: str, name: str) -> str:
+    """Return the name under which something is kept: a hash, so that it has one length and shows no id.
+
+    It hides nothing from somebody who can guess the id.
+    """
+    return blake2b(json.dumps([kind, tenant, name]).encode(), digest_size=16).hexdigest()
+
+
+def by_person(tenant: str, events: Sequence[PersonEvent]) -> list[PersonBatch]:
+    """Group a batch by person, in order of appearance."""
+    batches: dict[str, PersonBatch] = {}
+    for place, (person, event) in enumerate(events):
+        batch = batches.get(person)
+        if batch is None:
+            batch = batches[person] = PersonBatch(tag("person", tenant, person))
+        batch.events.append(event)
+        batch.places.append(place)
+    return list(batches.values())
+
+
+def event_entry(event: LiveEvent, owner: str | None = None) -> Entry:
+    """Return the entry of an event in the set of its person, or in the set of a session with its owner's tag."""
+    parts = [event.kind, event.item_id, event.session_id]
+    if owner is not None:
+        parts.append(owner)
+    return event.time_us, f"{event.event_id}\0{json.dumps(parts, ensure_ascii=False, separators=(',', ':'))}"
+
+
+def seen_entry(event: LiveEvent) -> Entry:
+    """Return the entry of an event in `seen`."""
+    return event.time_us, json.dumps([event.item_id, event.kind], ensure_ascii=False, separators=(",", ":"))
+
+
+def read_event(entry: Entry) -> tuple[LiveEvent, str | None]:
+    """Return the event of an entry, and its owner if it is one of a session."""
+    time_us, member = entry
+    event_id, _, text = member.rpartition("\0")
+    kind, item_id, session_id, *owner = json.loads(text)
+    return LiveEvent(event_id, kind, item_id, time_us, session_id), owner[0] if owner else None
+
+
+def read_profile(person_tag: str, events: Iterable[Entry], seen: Iterable[Entry], session: Iterable[Entry]) -> Profile:
+    """Put together what is known of a person and of the session at hand."""
+    found = {(person_tag, event.event_id): event for event, _ in map(read_event, events)}
+    seen_at: dict[str, dict[str, int]] = {}
+    for time_us, member in seen:
+        item_id, kind = json.loads(member)
+        seen_at.setdefault(item_id, {})[kind] = time_us
+    for entry in session:
+        event, owner = read_event(entry)
+        found.setdefault((owner or person_tag, event.event_id), event)
+        kinds = seen_at.setdefault(event.item_id, {})
+        kinds[event.kind] = max(event.time_us, kinds.get(event.kind, event.time_us))
+    ordered = sorted(found.values(), key=lambda event: (event.time_us, event.event_id))
+    return Profile(tuple(ordered), seen_at)
+
+
+def owned(entries: Iterable[Entry], owner: str) -> list[Entry]:
+    """Return the entries of a session that belong to a person."""
+    return [entry for entry in entries if read_event(entry)[1] == owner]
+
+
+def exported(name: SetName, entries: Iterable[Entry]) -> Iterator[Mapping[str, JsonValue]]:
+    """Yield the entries of one of a person's sets, or of sessions (`sessions`), as people would read them."""
+    for score, member in entries:
+        if name == "ids":
+            yield {"what": "event_id", "event_id": member, "applied_at_us": score}
+        elif name == "seen":
+            item_id, kind = json.loads(member)
+            yield {"what": "seen", "item_id": item_id, "kind": kind, "time_us": score}
+        else:
+            event, _ = read_event((score, member))
+            yield {"what": "event" if name == "events" else "session_event", **event._asdict()}

@@ -1,0 +1,38 @@
+"""Settings of the state store: where it is, how much it keeps of whom, and for how long."""
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+_DAY_S = 86_400.0
+
+
+class StateSettings(BaseModel):
+    """What the service remembers between requests.
+
+    The URL may hold a password, so it prints as asterisks.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: SecretStr = Field(
+        default=SecretStr("sqlite:state.sqlite"),
+        description="sqlite:PATH, redis://[user:password@]host:port/db, rediss:// (TLS), redis+cluster://host:port, rediss+cluster://",
+    )
+    timeout_s: float = Field(default=0.25, gt=0, le=30, description="longest wait for the store, per round trip")
+    key_prefix: str = Field(
+        default="retrank", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="what all keys in Redis start with"
+    )
+    max_events_per_person: int = Field(default=200, ge=1, le=10_000, description="newest events kept of a person")
+    max_events_per_session: int = Field(default=100, ge=1, le=10_000, description="newest events kept of a session")
+    max_seen_per_person: int = Field(
+        default=1_000, ge=1, le=100_000, description="pairs of item and kind of event kept"
+    )
+    max_sessions_per_person: int = Field(
+        default=50, ge=1, le=1_000, description="sessions at a time that a person's events are also kept under"
+    )
+    max_event_ids_per_person: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="newest event ids that deduplication remembers of a person"
+    )
+    max_changed_items: int = Field(default=100_000, ge=1, le=10_000_000, description="items in a tenant's overlay")
+    events_ttl_s: float = Field(default=90 * _DAY_S, gt=0, description="seconds after which an event is forgotten")
+    session_ttl_s: float = Field(default=_DAY_S, gt=0, description="the same for the events of a session")
+    seen_ttl_s: float = Field(default=30 * _DAY_S, gt=0, description="seconds after which an item counts as unseen")
