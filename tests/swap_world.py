@@ -1,19 +1,16 @@
-"""A library of tiny bundles with disjoint catalogues, and a control store in this process."""
+"""A library of tiny bundles with disjoint catalogues."""
 
 import shutil
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import JsonValue
 
 from retrank.contract.bundle import GOLDEN, ITEMS, VerifiedBundle, seal, seal_files, verify
 from retrank.contract.files import staging
 from retrank.contract.golden import read_golden, write_golden
-from retrank.serving.bundles.settings import BundlesSettings
-from retrank.serving.stores.protocol import Document
+from retrank.serving.swap_settings import BundlesSettings
 
 
 def seal_bundles(origin: Path, root: Path, letters: Sequence[str]) -> list[str]:
@@ -39,31 +36,6 @@ def _seal(origin: VerifiedBundle, root: Path, letter: str) -> str:
         write_golden(staged / GOLDEN, update)
         manifest = origin.manifest.model_copy(update={"run_id": f"tiny/{letter}", "files": seal_files(staged)})
         return seal(staged, manifest, root).bundle_id
-
-
-class Documents:
-    """A control store for one process: the promises of the protocol, a lock, a dict."""
-
-    def __init__(self) -> None:
-        self._documents: dict[str, Document] = {}
-        self._beats: dict[str, tuple[float, JsonValue]] = {}
-        self._lock = threading.Lock()
-
-    def document(self, name: str) -> Document:
-        return self._documents.get(name, Document(0, None))
-
-    def write(self, name: str, value: JsonValue, expected: int) -> bool:
-        with self._lock:
-            if self.document(name).version != expected:
-                return False
-            self._documents[name] = Document(expected + 1, value)
-            return True
-
-    def beat(self, replica: str, status: JsonValue, ttl_s: float, now: float) -> None:
-        self._beats[replica] = (now + ttl_s, status)
-
-    def beats(self, now: float) -> dict[str, JsonValue]:
-        return {replica: status for replica, (until, status) in self._beats.items() if until > now}
 
 
 QUICK = BundlesSettings(poll_s=0.01, beat_s=0.02)

@@ -8,6 +8,7 @@
     retrank export run=RUN
     retrank serve bundle=bundles/online_retail_sasrec
     retrank recommend bundle=bundles/online_retail_sasrec user_id=17850 k=5
+    retrank ctl status
 
 `--config-dir DIR` adds a folder of your own to the search path, laid out like `configs/` (data/shop.yaml, ...).
 Only the command that runs is imported, so `retrank serve` never loads torch.
@@ -39,9 +40,14 @@ _COMMANDS = {
     "evaluate": _Command("retrank.training.evaluate:run", "evaluate a run or the baselines"),
     "export": _Command("retrank.export.assemble:run", "seal a trained run as a bundle"),
     "serve": _Command("retrank.serving.launch:run", "serve a bundle over HTTP with Ray Serve"),
+    "admin": _Command("retrank.serving.admin:run", "serve the admin routes beside `serve run` or a cluster"),
     "recommend": _Command("retrank.serving.ask:run", "answer one request in this process, without a server"),
 }
-_COMPARE = "retrank.training.compare:main"
+_PLAIN = {
+    "compare": _Command("retrank.training.compare:main", "compare two runs with a paired bootstrap"),
+    "ctl": _Command("retrank.serving.ctl:main", "operate a running service: status, stage, activate, canary, rollback"),
+}
+"""Commands whose arguments are words, not settings."""
 _MULTIRUN = "retrank.training.multirun:report"
 _CONFIG_DIR = "--config-dir"
 _INTERRUPTED = 130
@@ -73,12 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(name: str, rest: list[str]) -> int:
-    if name == "compare":
-        _load(_COMPARE)(rest)
+    if name in _PLAIN:
+        _load(_PLAIN[name].target)(rest)
         return 0
     rest = _with_config_dir(rest)
     if name not in _COMMANDS:
-        raise ConfigError(f"unknown command; expected one of {', '.join([*_COMMANDS, 'compare'])}")
+        raise ConfigError(f"unknown command; expected one of {', '.join([*_COMMANDS, *_PLAIN])}")
     if "--multirun" in rest or "-m" in rest:
         return _sweep(name, [argument for argument in rest if argument not in ("--multirun", "-m")])
     _run_once(name, rest)
@@ -145,8 +151,7 @@ def _load(target: str) -> Callable[..., object]:
 
 
 def _usage() -> str:
-    rows = [f"  {name:<10} {command.summary}" for name, command in _COMMANDS.items()]
-    rows.append(f"  {'compare':<10} compare two runs with a paired bootstrap")
+    rows = [f"  {name:<10} {command.summary}" for name, command in (_COMMANDS | _PLAIN).items()]
     return "\n".join(
         [
             f"retrank {__version__}: train, prove and serve recommenders",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from retrank.cli import _COMMANDS
+from retrank.cli import _COMMANDS, _PLAIN
 from retrank.config import compose
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 def test_every_documented_command_composes(document: str, command: str) -> None:
     words = shlex.split(command.removesuffix("&").removesuffix("&& \\"), comments=True)
     name, overrides = words[1], [word for word in words[2:] if "=" in word and not word.startswith("--")]
-    assert name in {*_COMMANDS, "compare"}, document
+    assert name in {*_COMMANDS, *_PLAIN}, document
     if name in _COMMANDS and "--config-dir" not in words and "--multirun" not in words:
         assert compose(name, overrides)
 

@@ -3,6 +3,7 @@
 from ray.serve import Application
 
 from retrank.contract.bundle import verify
+from retrank.serving.bundles.opening import begin
 from retrank.serving.deployments import fused
 from retrank.serving.settings import Settings
 
@@ -14,4 +15,5 @@ def build_app(args: Settings) -> Application:
         BundleError: the bundle is incomplete or was changed; found here, before any replica starts.
     """
     verify(args.bundle)
+    begin(args)
     return fused.build(args)

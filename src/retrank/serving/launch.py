@@ -8,13 +8,15 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Any
 
 from retrank.contract.api import BundleInfo
 from retrank.contract.errors import ConfigError, RetrankError
 from retrank.serving import ingress
+from retrank.serving.admin import admin_port
+from retrank.serving.bundles.opening import begin
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings, parse_settings
 
@@ -37,9 +39,10 @@ def run(config: dict[str, Any]) -> None:
     _refuse_taken_port(settings)
     print(f"opening {settings.bundle}", flush=True)
     bundle = _proven(settings)
+    _begin(settings)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with serving(settings) as url:
+        with _admin(settings), serving(settings) as url:
             signal.signal(signal.SIGTERM, _interrupt)  # Ray installs a handler of its own while it starts
             print(f"serving {bundle.model} from bundle {bundle.id} with {settings.replicas} replica(s)")
             print(f"ready on {url}/   routes: {url}/openapi.json   Ctrl-C stops", flush=True)
@@ -124,6 +127,17 @@ def _stop() -> None:
 def _proven(settings: Settings) -> BundleInfo:
     """Open the bundle once here, so that a bad one is refused with one message instead of a replica's traceback."""
     return Recommender.open(settings.bundle, settings.pipeline).bundle
+
+
+def _begin(settings: Settings) -> None:
+    """Say what the settings ask for; what operators activated since they last changed stays, and is named."""
+    desired = begin(settings)
+    if desired.active != desired.configured:
+        print(f"bundle {desired.active} was activated since; `retrank ctl activate {desired.configured}` changes that")
+
+
+def _admin(settings: Settings) -> AbstractContextManager[str | None]:
+    return admin_port(settings) if settings.admin.enabled else nullcontext()
 
 
 def _refuse_taken_port(settings: Settings) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from retrank.contract.errors import ConfigError
+from retrank.serving.stores.settings import StateSettings
+from retrank.serving.swap_settings import AdminSettings, BundlesSettings
 
 
 class PipelineSettings(BaseModel):
@@ -31,6 +33,9 @@ class Settings(BaseModel):
     max_ongoing_requests: int = Field(default=32, ge=1, le=10_000, description="concurrent requests per replica")
     ready_timeout_s: float = Field(default=120.0, gt=0, description="give up when the replicas are not ready by then")
     pipeline: PipelineSettings = PipelineSettings()
+    state: StateSettings = StateSettings()
+    bundles: BundlesSettings = BundlesSettings()
+    admin: AdminSettings = AdminSettings()
 
     @field_validator("host")
     @classmethod

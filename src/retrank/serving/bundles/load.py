@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from retrank.contract.api import RecommendRequest
 from retrank.contract.bundle import describe, locate
@@ -21,22 +20,13 @@ from retrank.contract.errors import BundleError
 from retrank.contract.manifest import Manifest
 from retrank.serving.bundles.recall import sampled_recall
 from retrank.serving.recommender import Recommender
+from retrank.serving.swap_settings import LoadSettings
 
 Open = Callable[[Path], Recommender]
 """Verify, open, prove and warm up one bundle directory."""
 Rehearse = Callable[[Recommender], Recommender]
 """Another recommender over the same open bundle that records nothing."""
 _FAILED = "_failed"
-
-
-class LoadSettings(BaseModel):
-    """What a bundle must show before it answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    recall_queries: int = Field(default=64, ge=1, le=10_000, description="users drawn for the recall check")
-    recall_tolerance: float = Field(default=0.05, ge=0, le=1, description="allowed below the recall in the manifest")
-    same_data: bool = Field(default=True, description="refuse a bundle of another data set than the active one")
 
 
 def load(

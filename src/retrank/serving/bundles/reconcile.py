@@ -20,10 +20,11 @@ from retrank.serving.bundles.desired import Change, Desired, edit, read, refuse
 from retrank.serving.bundles.front import Front
 from retrank.serving.bundles.holder import Holder, Serving
 from retrank.serving.bundles.status import MAX_ERROR
-from retrank.serving.bundles.watch import GuardSettings, Summary, breach
+from retrank.serving.bundles.watch import Summary, breach
 from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
 from retrank.serving.stores.protocol import Control
+from retrank.serving.swap_settings import WatchSettings
 
 RETRY_S = 10.0
 _QUICK_S = 0.0005
@@ -60,7 +61,7 @@ class Reconciler:
         holder: Holder,
         *,
         loader: Loader,
-        guard: GuardSettings,
+        watch: WatchSettings,
         clock: Clock,
         now: Clock,
     ) -> None:
@@ -72,7 +73,7 @@ class Reconciler:
             front: knows recent requests and figures.
             holder: is told what answers.
             loader: gets a bundle ready.
-            guard: when a new bundle is taken back.
+            watch: when a new bundle is taken back.
             clock: monotonic seconds.
             now: seconds since 1970.
         """
@@ -81,7 +82,7 @@ class Reconciler:
         self._front = front
         self._holder = holder
         self._loader = loader
-        self._guard = guard
+        self._limits = watch
         self._clock = clock
         self._now = now
         active = holder.serving.active
@@ -145,7 +146,7 @@ class Reconciler:
             self._front.forget(desired.active)
             self._watch = None
             if desired.previous is not None:
-                until = self._clock() + self._guard.watch_s
+                until = self._clock() + self._limits.watch_s
                 self._watch = _Watch(desired.active, self._front.figures(was).summary(), until)
         if canary is not None and (before.canary is None or before.canary.bundle.id != canary.id):
             self._front.forget(canary.id)
@@ -162,13 +163,13 @@ class Reconciler:
         """Compare a new bundle, or one on trial, with the one it stands against."""
         if desired.canary is not None:
             against = self._front.figures(desired.active).summary()
-            found = breach(against, self._front.figures(desired.canary.id).summary(), self._guard)
+            found = breach(against, self._front.figures(desired.canary.id).summary(), self._limits)
             if found:
                 self._refuse(desired.canary.id, desired, found)
         watch = self._watch
         if watch is None:
             return
-        found = breach(watch.before, self._front.figures(watch.bundle).summary(), self._guard)
+        found = breach(watch.before, self._front.figures(watch.bundle).summary(), self._limits)
         if found or self._clock() >= watch.until:
             self._watch = None
         if found:

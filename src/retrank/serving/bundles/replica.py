@@ -24,13 +24,13 @@ from retrank.serving.bundles.holder import Holder, Serving
 from retrank.serving.bundles.library import Library
 from retrank.serving.bundles.load import Open, Rehearse, load
 from retrank.serving.bundles.reconcile import Loader, Reconciler
-from retrank.serving.bundles.settings import BundlesSettings
 from retrank.serving.bundles.sources import parse_source
 from retrank.serving.bundles.stager import Stager
 from retrank.serving.bundles.status import BundleFigures, ReplicaStatus, memory_now
 from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
 from retrank.serving.stores.protocol import Control, StoreUnavailable
+from retrank.serving.swap_settings import BundlesSettings
 
 _log = logging.getLogger(__name__)
 _STOP_S = 5.0
@@ -72,7 +72,7 @@ class Replica:
             self.front,
             self.holder,
             loader=loader,
-            guard=settings.guard,
+            watch=settings.watch,
             clock=clocks.monotonic,
             now=clocks.now,
         )

@@ -2,14 +2,15 @@
 
 import logging
 import os
+import socket
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
+from retrank.serving.bundles.opening import open_service_replica
 from retrank.serving.deployments.loopback import narrow_inner_server
 from retrank.serving.ingress import is_alone
-from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings
 from retrank.serving.web.routes import create_app
 
@@ -24,11 +25,12 @@ class FusedReplica:
         if is_alone(os.environ):
             narrow_inner_server()
         logging.getLogger("retrank").handlers = logging.getLogger("ray.serve").handlers  # the log of this replica
-        self._recommender = Recommender.open(settings.bundle, settings.pipeline)
+        self._replica = open_service_replica(settings, f"{socket.gethostname()}-{os.getpid()}")
+        self._replica.run()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the routes over the open bundle (called by Ray Serve after the constructor)."""
-        return create_app(self._recommender, echo_request_id=False)  # Ray Serve does that itself
+        return create_app(self._replica.front, echo_request_id=False)  # Ray Serve does that itself
 
 
 def build(settings: Settings) -> Application:

@@ -4,6 +4,7 @@ Answering takes a few milliseconds of one core, so it stays on the event loop: a
 Searching the catalogue may take longer, so those routes run in the thread pool.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -16,6 +17,7 @@ from retrank import __version__
 from retrank.contract.api import (
     MAX_ID_LENGTH,
     MAX_K,
+    BundleInfo,
     CatalogueItems,
     Health,
     KnownUsers,
@@ -25,7 +27,9 @@ from retrank.contract.api import (
     UserHistory,
     Version,
 )
+from retrank.serving.bundles.front import Front
 from retrank.serving.recommender import Recommender
+from retrank.serving.runtime import Runtime
 from retrank.serving.web import openapi, problems
 from retrank.serving.web.bodies import read_model
 from retrank.serving.web.catalogue import MAX_LISTED, MAX_QUERY_LENGTH, Catalogue
@@ -73,11 +77,11 @@ class HistoryParameters(_Parameters):
     limit: int = Field(default=20, ge=1, le=MAX_LISTED)
 
 
-def create_app(recommender: Recommender, *, echo_request_id: bool = True) -> FastAPI:
+def create_app(recommender: Recommender | Front, *, echo_request_id: bool = True) -> FastAPI:
     """Return the HTTP application over one open bundle.
 
     Args:
-        recommender: answers the requests.
+        recommender: answers the requests; a front answers each from the bundle that is active when it begins.
         echo_request_id: put `X-Request-ID` on every answer; False when the server in front does.
     """
     app = FastAPI(
@@ -92,7 +96,7 @@ def create_app(recommender: Recommender, *, echo_request_id: bool = True) -> Fas
     problems.install(app)
     app.add_middleware(RequestIds, echo=echo_request_id)
     _add_slates(app, recommender)
-    _add_catalogue(app, Catalogue(recommender.runtime))
+    _add_catalogue(app, lambda: Catalogue(recommender.runtime))
     _add_probes(app, recommender)
     _add_page(app)
     return app
@@ -102,7 +106,7 @@ def _json(model: BaseModel) -> Response:
     return Response(model.model_dump_json(), headers=_NOT_STORED, media_type="application/json")
 
 
-def _add_slates(app: FastAPI, recommender: Recommender) -> None:
+def _add_slates(app: FastAPI, recommender: Recommender | Front) -> None:
     @app.post(
         "/v1/recommend",
         responses=openapi.answers(SlateResponse, 400, 413, 415, 422),
@@ -129,35 +133,24 @@ def _add_slates(app: FastAPI, recommender: Recommender) -> None:
         return _json(recommender.popular(asked.k, request_id_of(request.scope)))
 
 
-def _add_catalogue(app: FastAPI, catalogue: Catalogue) -> None:
+def _add_catalogue(app: FastAPI, catalogue: Callable[[], Catalogue]) -> None:
     @app.get("/v1/catalogue/items", responses=openapi.answers(CatalogueItems, 422))
     def items(asked: Annotated[SearchParameters, Query()]) -> Response:
         """Find items whose id or title contains a text, most popular first."""
-        return _json(catalogue.search(asked.query, asked.limit))
+        return _json(catalogue().search(asked.query, asked.limit))
 
     @app.get("/v1/catalogue/users", responses=openapi.answers(KnownUsers, 422))
     def users(asked: Annotated[UsersParameters, Query()]) -> Response:
         """Name a few example users."""
-        return _json(catalogue.example_users(asked.limit))
+        return _json(catalogue().example_users(asked.limit))
 
     @app.get("/v1/catalogue/history", responses=openapi.answers(UserHistory, 422))
     def history(asked: Annotated[HistoryParameters, Query()]) -> Response:
         """Show the newest events of a user; none for an unknown user."""
-        return _json(catalogue.history(asked.user_id, asked.limit))
+        return _json(catalogue().history(asked.user_id, asked.limit))
 
 
-def _add_probes(app: FastAPI, recommender: Recommender) -> None:
-    manifest = recommender.runtime.manifest
-    version = Version(
-        package=__version__,
-        bundle=recommender.bundle,
-        data=manifest.data.name,
-        num_items=manifest.data.num_items,
-        num_users=manifest.data.num_users,
-        index=manifest.index.factory,
-        metrics=manifest.metrics.values,
-    )
-
+def _add_probes(app: FastAPI, recommender: Recommender | Front) -> None:
     @app.get("/livez", responses=openapi.answers(Health))
     async def livez() -> Response:
         """Tell that the process answers."""
@@ -171,7 +164,20 @@ def _add_probes(app: FastAPI, recommender: Recommender) -> None:
     @app.get("/version", responses=openapi.answers(Version))
     async def what() -> Response:
         """Tell what is running."""
-        return _json(version)
+        return _json(_version(recommender.runtime))
+
+
+def _version(runtime: Runtime) -> Version:
+    manifest = runtime.manifest
+    return Version(
+        package=__version__,
+        bundle=BundleInfo(id=runtime.bundle.bundle_id, created_at=manifest.created_at, model=manifest.model),
+        data=manifest.data.name,
+        num_items=manifest.data.num_items,
+        num_users=manifest.data.num_users,
+        index=manifest.index.factory,
+        metrics=manifest.metrics.values,
+    )
 
 
 def _add_page(app: FastAPI) -> None:

@@ -1,24 +1,25 @@
 """What the fleet should serve changes by rules that hold for everybody who edits the document."""
 
 import pytest
-from swap_world import Documents
+from reference_store import ReferenceStore
 
 from retrank.contract.errors import FormatError
 from retrank.serving.bundles import desired as state
 from retrank.serving.bundles.desired import Canary, Change, Desired, Staged, SwapRefused
+from retrank.serving.stores.settings import StateSettings
 
 
 def _line(name: str, action: state.Action = "activate") -> Change:
     return Change(at=1.0, by="test", action=action, id=name)
 
 
-def _started(active: str = "a") -> Documents:
-    control = Documents()
+def _started(active: str = "a") -> ReferenceStore:
+    control = ReferenceStore(StateSettings())
     state.start(control, active, now=0.0)
     return control
 
 
-def _activate(control: Documents, name: str) -> Desired:
+def _activate(control: ReferenceStore, name: str) -> Desired:
     return state.edit(control, state.activate(name, _line(name)))
 
 
@@ -121,4 +122,4 @@ def test_a_document_of_another_version_is_named() -> None:
 
 def test_nothing_can_be_changed_before_the_first_start() -> None:
     with pytest.raises(SwapRefused, match="start the service first"):
-        state.edit(Documents(), state.activate("a", _line("a")))
+        state.edit(ReferenceStore(StateSettings()), state.activate("a", _line("a")))

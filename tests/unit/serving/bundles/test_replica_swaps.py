@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from swap_world import QUICK, Documents, names_of
+from reference_store import ReferenceStore
+from swap_world import QUICK, names_of
 
 from retrank.contract.api import RecommendRequest
 from retrank.contract.bundle import FILES, ITEM_VECTORS, MANIFEST, seal, seal_files, verify
@@ -17,9 +18,11 @@ from retrank.serving.bundles import desired as state
 from retrank.serving.bundles.desired import Canary, Change, Staged
 from retrank.serving.bundles.replica import Clocks, Replica, open_replica
 from retrank.serving.bundles.status import ReplicaStatus
-from retrank.serving.bundles.watch import GuardSettings, Summary, breach
+from retrank.serving.bundles.watch import Summary, breach
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import PipelineSettings
+from retrank.serving.stores.settings import StateSettings
+from retrank.serving.swap_settings import WatchSettings
 
 
 @dataclass
@@ -27,7 +30,7 @@ class World:
     """A library that may be spoiled, a control store and a clock that only tests move."""
 
     root: Path
-    control: Documents = field(default_factory=Documents)
+    control: ReferenceStore = field(default_factory=lambda: ReferenceStore(StateSettings()))
     time: float = 1_000.0
     opened: list[str] = field(default_factory=list)
 
@@ -213,7 +216,7 @@ def test_the_watch_ends_after_its_time(world: World) -> None:
     replica = world.replica()
     world.activate(1)
     replica.reconciler.step()
-    world.time += QUICK.guard.watch_s
+    world.time += QUICK.watch.watch_s
     replica.reconciler.step()
     for _ in range(60):
         replica.front.recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
@@ -308,7 +311,7 @@ def test_a_heartbeat_says_what_a_replica_runs(world: World) -> None:
     ],
 )
 def test_the_guard_compares_with_the_bundle_before(before: Summary, after: Summary, said: str | None) -> None:
-    found = breach(before, after, GuardSettings())
+    found = breach(before, after, WatchSettings())
     assert found is None if said is None else found is not None and found.startswith(said)
 
 
