@@ -144,12 +144,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--url", default=DEFAULT_URL, help=f"address of the admin port, {DEFAULT_URL} by default")
     common.add_argument("--key-file", type=Path, help="file that holds an API key with the scope admin")
     common.add_argument("--json", action="store_true", help="print the answer as JSON")
     common.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="until every replica is there")
-    edits = argparse.ArgumentParser(add_help=False, parents=[common])
+    edits = _Parser(add_help=False, parents=[common])
     edits.add_argument("--dry-run", action="store_true", help="check, and change nothing")
     parser = _Parser(prog="retrank ctl", description="Operate a running service over its admin port.")
     commands = parser.add_subparsers(dest="command", required=True)
