@@ -142,7 +142,7 @@ class _Connection:
         body = json.dumps({"user_id": f"u{number % 50_000 + 1:07d}", "k": 20}).encode()
         try:
             answer = await asyncio.wait_for(self._exchange(body), TIMEOUT_S)
-        except (OSError, EOFError, asyncio.TimeoutError, ValueError) as error:
+        except (TimeoutError, OSError, EOFError, ValueError) as error:
             tally.failed.append(f"{type(error).__name__}: {error}"[:200])
             self.close()
             return
@@ -157,7 +157,9 @@ class _Connection:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._service.port)
         reader, writer = self._streams
-        head = f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        head = (
+            f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        )
         writer.write(head.encode() + b"\r\n\r\n" + body)
         answer = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: *(\d+)", answer)
@@ -291,32 +293,35 @@ def report(found: Findings, names: list[str], asked: argparse.Namespace) -> str:
         ("slowest swap, order to every replica", f"{max(found.swap_s):.2f} s", "<= 30 s"),
         ("slowest rollback", f"{max(found.rollback_s, default=0.0):.2f} s", "<= 5 s"),
     ]
-    return "\n".join(
-        [
-            "# Swapping bundles under load",
-            "",
-            f"`python scripts/chaos_swap.py --bundles ROOT --swaps {asked.swaps}`, {datetime.now(UTC):%Y-%m-%d}, "
-            f"{os.cpu_count()} cores ({platform.machine()}) that carry the load generator, HAProxy, Ray and "
-            f"{asked.replicas} replicas; load average {os.getloadavg()[0]:.1f} at the end, so other work on the machine "
-            "shows in every latency.",
-            "",
-            f"{len(names)} bundles of {manifest.data.num_items:,} items, width {manifest.encoder.width}, "
-            f"{manifest.data.num_users:,} users with {manifest.encoder.max_length} events, {size / 1e6:,.0f} MB on disk, "
-            f"index {manifest.index.factory}; their catalogues have no item in common. Peak {found.peak_rps:.0f} "
-            f"requests/s in a closed loop of {CONNECTIONS} connections; then Poisson arrivals at {asked.load:.0%} of it "
-            f"({found.during.seconds:.0f} s). {asked.swaps} swaps, {len(found.rollback_s)} rollbacks.",
-            "",
-            "| what | measured | goal |",
-            "|---|---|---|",
-            *(f"| {what} | {seen} | {goal} |" for what, seen, goal in rows),
-            "",
-            f"Swaps took {np.median(found.swap_s):.2f} s (median), rollbacks "
-            f"{np.median(found.rollback_s or [float('nan')]):.2f} s. p50 was "
-            f"{found.before.quantile_ms(0.5):.1f} ms before and {found.during.quantile_ms(0.5):.1f} ms during.",
-            "",
-            *(f"- failed: {said}" for said in sorted(set(found.during.failed))[:10]),
-        ]
-    ).rstrip("\n") + "\n"
+    return (
+        "\n".join(
+            [
+                "# Swapping bundles under load",
+                "",
+                f"`python scripts/chaos_swap.py --bundles ROOT --swaps {asked.swaps}`, {datetime.now(UTC):%Y-%m-%d}, "
+                f"{os.cpu_count()} cores ({platform.machine()}) that carry the load generator, HAProxy, Ray and "
+                f"{asked.replicas} replicas; load average {os.getloadavg()[0]:.1f} at the end: what else the machine did shows in "
+                "every latency.",
+                "",
+                f"{len(names)} bundles of {manifest.data.num_items:,} items, width {manifest.encoder.width}, "
+                f"{manifest.data.num_users:,} users with {manifest.encoder.max_length} events, {size / 1e6:,.0f} MB on "
+                f"disk, index {manifest.index.factory}; their catalogues have no item in common. Peak {found.peak_rps:.0f} "
+                f"requests/s in a closed loop of {CONNECTIONS} connections; then Poisson arrivals at {asked.load:.0%} of "
+                f"it ({found.during.seconds:.0f} s). {asked.swaps} swaps, {len(found.rollback_s)} rollbacks.",
+                "",
+                "| what | measured | goal |",
+                "|---|---|---|",
+                *(f"| {what} | {seen} | {goal} |" for what, seen, goal in rows),
+                "",
+                f"Swaps took {np.median(found.swap_s):.2f} s (median), rollbacks "
+                f"{np.median(found.rollback_s or [float('nan')]):.2f} s. p50 was "
+                f"{found.before.quantile_ms(0.5):.1f} ms before and {found.during.quantile_ms(0.5):.1f} ms during.",
+                "",
+                *(f"- failed: {said}" for said in sorted(set(found.during.failed))[:10]),
+            ]
+        ).rstrip("\n")
+        + "\n"
+    )
 
 
 def main() -> None:
