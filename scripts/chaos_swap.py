@@ -300,14 +300,14 @@ def report(found: Findings, names: list[str], asked: argparse.Namespace) -> str:
                 "",
                 f"`python scripts/chaos_swap.py --bundles ROOT --swaps {asked.swaps}`, {datetime.now(UTC):%Y-%m-%d}, "
                 f"{os.cpu_count()} cores ({platform.machine()}) that carry the load generator, HAProxy, Ray and "
-                f"{asked.replicas} replicas; load average {os.getloadavg()[0]:.1f} at the end: what else the machine did shows in "
-                "every latency.",
+                f"{asked.replicas} replicas; load average {os.getloadavg()[0]:.1f} at the end: what else "
+                "the machine did shows in every latency.",
                 "",
                 f"{len(names)} bundles of {manifest.data.num_items:,} items, width {manifest.encoder.width}, "
                 f"{manifest.data.num_users:,} users with {manifest.encoder.max_length} events, {size / 1e6:,.0f} MB on "
-                f"disk, index {manifest.index.factory}; their catalogues have no item in common. Peak {found.peak_rps:.0f} "
-                f"requests/s in a closed loop of {CONNECTIONS} connections; then Poisson arrivals at {asked.load:.0%} of "
-                f"it ({found.during.seconds:.0f} s). {asked.swaps} swaps, {len(found.rollback_s)} rollbacks.",
+                f"disk, index {manifest.index.factory}; their catalogues have no item in common. Peak "
+                f"{found.peak_rps:.0f} requests/s in a closed loop of {CONNECTIONS} connections; then Poisson arrivals at "
+                f"{asked.load:.0%} of it ({found.during.seconds:.0f} s). {asked.swaps} swaps, {len(found.rollback_s)} rollbacks.",
                 "",
                 "| what | measured | goal |",
                 "|---|---|---|",

@@ -1,0 +1,35 @@
+"""Call a retrank service from Python, sync or async.
+
+    from retrank.client import Client, RecommendRequest
+
+    with Client("http://127.0.0.1:8000") as client:
+        slate = client.recommend(RecommendRequest(user_id="17850", k=10), deadline_s=0.2)
+
+A call keeps to its deadline, whatever the service does: it is tried again while time and the retry budget allow, and
+`recommend` and `popular` then answer from what is known locally, marked degraded, instead of failing.
+"""
+
+from retrank.client.answers import Slate, SlateEntry
+from retrank.client.async_client import AsyncClient
+from retrank.client.buffer import EventBuffer
+from retrank.client.errors import CallFailed, CallRefused, ClientError
+from retrank.client.settings import ClientSettings
+from retrank.client.sync_client import Client
+from retrank.contract.api import RecommendRequest, Session, SimilarRequest
+from retrank.contract.events import Event
+
+__all__ = [
+    "AsyncClient",
+    "CallFailed",
+    "CallRefused",
+    "Client",
+    "ClientError",
+    "ClientSettings",
+    "Event",
+    "EventBuffer",
+    "RecommendRequest",
+    "Session",
+    "SimilarRequest",
+    "Slate",
+    "SlateEntry",
+]

@@ -1,0 +1,104 @@
+"""Answers as the client reads them: tolerant, so that a newer service may add fields and codes.
+
+The contract models of the service are strict; a caller that is a release behind must not break on what it does not
+know.
+"""
+
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+LOCAL_FALLBACK = "local_fallback"
+"""Degraded reason of an answer that the client gave itself."""
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SlateReason(_Answer):
+    """Why an item is on the slate."""
+
+    code: str
+    item_id: str | None = None
+    weight: float = 0.0
+
+
+class SlateEntry(_Answer):
+    """One recommended item; rank starts at 1, a higher score is better."""
+
+    item_id: str
+    rank: int
+    score: float
+    sources: list[str] = []
+    reasons: list[SlateReason] = []
+    propensity: float | None = None
+    attributes: dict[str, Any] = {}
+
+
+class SlateBundle(_Answer):
+    """Which bundle answered."""
+
+    id: str
+    created_at: datetime | None = None
+    model: str = ""
+
+
+class SlateDegraded(_Answer):
+    """Whether the answer rests on less than it could have, and why."""
+
+    is_degraded: bool = False
+    reasons: list[str] = []
+
+
+class Slate(_Answer):
+    """The answer to recommend, rank, similar and popular.
+
+    `recommendation_id` is a signed token: put it into the events about these items as `recommendation_token`. It is
+    None when the client answered itself (`degraded.reasons` then holds `local_fallback`).
+    """
+
+    request_id: str = ""
+    recommendation_id: str | None = None
+    items: list[SlateEntry]
+    bundle: SlateBundle | None = None
+    degraded: SlateDegraded = SlateDegraded()
+    took_ms: dict[str, float] = {}
+
+    def as_fallback(self, k: int) -> Self:
+        """Return the first k items as an answer of the client's own."""
+        reasons = [*self.degraded.reasons, *([] if self.is_local else [LOCAL_FALLBACK])]
+        degraded = SlateDegraded(is_degraded=True, reasons=reasons)
+        return self.model_copy(update={"items": self.items[:k], "degraded": degraded, "recommendation_id": None})
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether the client answered itself."""
+        return LOCAL_FALLBACK in self.degraded.reasons
+
+
+class Receipt(_Answer):
+    """What became of a batch of events; everything in `accepted` is durable."""
+
+    accepted: int
+    duplicates: int = 0
+    rejected: list[dict[str, Any]] = []
+
+
+class Refusal(_Answer):
+    """A problem document (RFC 9457)."""
+
+    title: str = ""
+    detail: str = ""
+    code: str = ""
+    instance: str = ""
+    errors: list[dict[str, Any]] = []
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        """Read a problem document; something else becomes its first 200 characters."""
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError:
+            return cls(detail=body[:200].decode("utf-8", "replace"))

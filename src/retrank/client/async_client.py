@@ -1,0 +1,119 @@
+"""The client for coroutines; its twin for ordinary code is `sync_client`, and both drive the same flow."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import JsonValue
+
+from retrank.client import calls
+from retrank.client.answers import Receipt, Slate
+from retrank.client.base import BaseClient, as_reply, request_arguments
+from retrank.client.errors import CallFailed
+from retrank.client.flow import Reply, Send
+from retrank.client.settings import ClientSettings
+from retrank.contract.api import RecommendRequest, SimilarRequest
+from retrank.contract.events import Event
+
+_Answer = TypeVar("_Answer")
+
+
+class AsyncClient(BaseClient):
+    """Calls one service over kept-alive connections.
+
+    Every method takes `deadline_s`, seconds for all attempts together (default: `settings.deadline_s`), and raises
+    `CallRefused` when the service says no and `CallFailed` when no usable answer came and nothing local will do.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        settings: ClientSettings | None = None,
+        *,
+        fallback_items: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Prepare connections to `base_url`; none is made before the first call. See `BaseClient` for the rest."""
+        super().__init__(settings, fallback_items=fallback_items, clock=clock, rng=rng)
+        self._sleep = sleep
+        self._http = httpx.AsyncClient(base_url=base_url, headers=self._headers(), limits=self._limits())
+
+    async def recommend(self, request: RecommendRequest, *, deadline_s: float | None = None) -> Slate:
+        """Ask for a slate for a known user, an anonymous session, or nobody in particular."""
+        return await self.run(calls.recommend(request), deadline_s)
+
+    async def similar(self, request: SimilarRequest, *, deadline_s: float | None = None) -> Slate:
+        """Ask for items like one item."""
+        return await self.run(calls.similar(request), deadline_s)
+
+    async def popular(self, k: int = 10, placement: str | None = None, *, deadline_s: float | None = None) -> Slate:
+        """Ask for what is popular; worth calling once at start, so that there is something to fall back on."""
+        return await self.run(calls.popular(k, placement), deadline_s)
+
+    async def send_events(self, events: Sequence[Event], *, deadline_s: float | None = None) -> Receipt:
+        """Hand over up to 1,000 events; what is accepted is durable. See `EventBuffer` for a stream of them."""
+        return await self.run(calls.send_events(events), deadline_s)
+
+    async def put_item(
+        self, item_id: str, attributes: Mapping[str, JsonValue], *, deadline_s: float | None = None
+    ) -> Any:
+        """Add an item or replace its attributes."""
+        return await self.run(calls.put_item(item_id, attributes), deadline_s)
+
+    async def delete_item(self, item_id: str, *, deadline_s: float | None = None) -> Any:
+        """Take an item out of every answer."""
+        return await self.run(calls.delete_item(item_id), deadline_s)
+
+    async def set_availability(self, item_id: str, *, available: bool, deadline_s: float | None = None) -> Any:
+        """Say whether an item may be shown."""
+        return await self.run(calls.set_availability(item_id, available=available), deadline_s)
+
+    async def erase_user(self, user_id: str, *, deadline_s: float | None = None) -> Any:
+        """Forget a person."""
+        return await self.run(calls.erase_user(user_id), deadline_s)
+
+    async def post(self, path: str, body: JsonValue, *, deadline_s: float | None = None) -> Any:
+        """Post JSON to a route this client has no method for; only for calls that may be repeated."""
+        return await self.run(calls.post(path, body), deadline_s)
+
+    async def run(self, call: calls.Call[_Answer], deadline_s: float | None = None) -> _Answer:
+        """Make one call: attempts, waits and fallback."""
+        flow = self._caller.call(deadline_s)
+        try:
+            step = next(flow)
+            while True:
+                step = flow.send(await self._take(call, step))
+        except StopIteration as ended:
+            return self._finished(call, ended.value)
+        except CallFailed as failure:
+            answer: _Answer = self._instead(call, failure)
+            return answer
+
+    async def _take(self, call: calls.Call[Any], step: Any) -> Reply | None:
+        if not isinstance(step, Send):
+            await self._sleep(step.seconds)
+            return None
+        try:
+            return as_reply(await self._http.request(**request_arguments(call, step)))
+        except httpx.TransportError:
+            return None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return the client."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        await self.close()

@@ -1,0 +1,89 @@
+"""What the sync and the async client have in common: headers, fallback and the reading of answers."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import httpx
+
+from retrank import __version__
+from retrank.client.answers import Slate
+from retrank.client.calls import Call
+from retrank.client.errors import CallFailed
+from retrank.client.fallback import Fallback
+from retrank.client.flow import Caller, Reply, Send
+from retrank.client.settings import ClientSettings
+
+_Answer = TypeVar("_Answer")
+_DEADLINE = "X-Deadline-Ms"
+
+
+class BaseClient:
+    """Everything but sending and sleeping. Use `Client` or `AsyncClient`."""
+
+    def __init__(
+        self,
+        settings: ClientSettings | None = None,
+        *,
+        fallback_items: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Keep the settings.
+
+        Args:
+            settings: how to call; defaults when None.
+            fallback_items: item ids to show when nothing else is known, best first.
+            clock: monotonic seconds.
+            rng: jitter of waits.
+        """
+        self.settings = settings or ClientSettings()
+        self._caller = Caller(self.settings, clock, rng or random.Random())
+        self._fallback = Fallback(self.settings.fallback_answers, tuple(fallback_items))
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"User-Agent": f"retrank-client/{__version__}", "Accept": "application/json"}
+        if self.settings.api_key is not None:
+            headers["Authorization"] = f"Bearer {self.settings.api_key.get_secret_value()}"
+        return headers
+
+    def _limits(self) -> httpx.Limits:
+        most = self.settings.max_connections
+        return httpx.Limits(max_connections=most, max_keepalive_connections=most)
+
+    def _finished(self, call: Call[_Answer], reply: Reply) -> _Answer:
+        answer = call.read(reply.body)
+        if isinstance(answer, Slate):
+            for key in call.fallback_keys[:1]:
+                self._fallback.remember(key, answer)
+        return answer
+
+    def _instead(self, call: Call[_Answer], failure: CallFailed) -> Any:
+        """Return what is known locally, or raise the failure when nothing is."""
+        known = self._fallback.answer(call.fallback_keys, call.k) if call.fallback_keys else None
+        if known is None:
+            raise failure
+        return known
+
+
+def request_arguments(call: Call[Any], step: Send) -> dict[str, Any]:
+    """Return the arguments of one `httpx` request."""
+    headers = {_DEADLINE: str(max(1, round(step.timeout_s * 1e3)))}
+    if call.body is not None:
+        headers["Content-Type"] = "application/json"
+    return {
+        "method": call.method,
+        "url": call.path,
+        "params": call.query or None,
+        "content": call.body,
+        "headers": headers,
+        "timeout": step.timeout_s,
+    }
+
+
+def as_reply(response: httpx.Response) -> Reply:
+    """Return a response as the flow reads it."""
+    return Reply(
+        response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content
+    )

@@ -1,0 +1,169 @@
+"""A buffer for events that loses none of them to a service that is away: what cannot be sent goes to disk.
+
+One thread sends; `add` never waits for the network. A batch that fails is written to the spool folder, one file a
+batch, and sent again later, oldest first, or by the next process with the same folder. Events carry their own ids, so
+that one that is sent twice counts once. The folder is bounded: beyond `max_spooled` batches `add` refuses new events.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from retrank.client.errors import CallFailed, CallRefused, ClientError
+from retrank.client.sync_client import Client
+from retrank.contract.events import MAX_EVENTS, Event
+
+_BATCH = TypeAdapter(list[Event])
+_SUFFIX = ".events.json"
+_REFUSED = ".refused"
+
+
+class SpoolFull(ClientError):  # noqa: N818  (a state, not a mistake of this code)
+    """The spool holds all it may; the service has been away for too long, or refuses what it gets."""
+
+
+class EventBuffer:
+    """Collects events and sends them in batches from a thread of its own.
+
+    Args:
+        client: sends; its deadline and retries apply to each batch.
+        spool: folder for what could not be sent; made when missing, readable by its owner alone.
+        batch_size: events sent at once, 1..1,000.
+        flush_s: longest an event waits for company, in seconds.
+        max_spooled: batches kept on disk, >= 1.
+        now_ns: nanoseconds since the Unix epoch; names spool files in order.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        spool: Path | str,
+        *,
+        batch_size: int = 100,
+        flush_s: float = 1.0,
+        max_spooled: int = 1_000,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Take over what an earlier process left in the spool, and start sending.
+
+        Raises:
+            ClientError: batch_size is out of range.
+        """
+        if not 1 <= batch_size <= MAX_EVENTS:
+            raise ClientError(f"batch_size is {batch_size}; 1 to {MAX_EVENTS} events can be sent at once")
+        self._client, self._spool = client, Path(spool)
+        self._batch_size, self._flush_s, self._max_spooled, self._now_ns = batch_size, flush_s, max_spooled, now_ns
+        self._spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._waiting: list[Event] = []
+        self._num_spooled = len(self._spooled())
+        self._num_written = 0
+        self._changed = threading.Condition()
+        self._closing = False
+        self._sending = threading.Lock()
+        self._thread = threading.Thread(target=self._work, name="retrank-events", daemon=True)
+        self._thread.start()
+
+    def add(self, event: Event) -> None:
+        """Take an event; it is sent soon.
+
+        Raises:
+            SpoolFull: there is no room for more events; this one was not taken.
+            ClientError: the buffer is closed.
+        """
+        with self._changed:
+            if self._closing:
+                raise ClientError("the event buffer is closed; add events before closing it")
+            room = self._max_spooled - len(self._waiting) // self._batch_size
+            if self._num_spooled >= room:
+                raise SpoolFull(
+                    f"{self._spool} holds {self._max_spooled} unsent batches, the most it may; is the service up?"
+                )
+            self._waiting.append(event)
+            if len(self._waiting) >= self._batch_size:
+                self._changed.notify()
+
+    def flush(self) -> int:
+        """Send everything now; return how many batches are left in the spool because they could not be sent."""
+        with self._sending:
+            self._send_waiting()
+            self._send_spooled()
+            self._num_spooled = len(self._spooled())
+            return self._num_spooled
+
+    def close(self) -> None:
+        """Send or spool everything, and stop. Closing twice does no harm."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+        self.flush()
+
+    def __enter__(self) -> Self:
+        """Return the buffer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Send or spool everything."""
+        self.close()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                if not self._closing and len(self._waiting) < self._batch_size:
+                    self._changed.wait(self._flush_s)
+                if self._closing:
+                    return
+            self.flush()
+
+    def _send_waiting(self) -> None:
+        while batch := self._next_batch():
+            if not self._send(batch):
+                self._write(batch)
+
+    def _next_batch(self) -> list[Event]:
+        with self._changed:
+            batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
+            return batch
+
+    def _send_spooled(self) -> None:
+        for path in self._spooled():
+            try:
+                batch = _BATCH.validate_json(path.read_bytes())
+            except ValidationError:  # cut by a crash of the machine, or not ours; kept for a person to look at
+                path.rename(path.with_suffix(_REFUSED))
+                continue
+            if not self._send(batch):
+                return
+            path.unlink(missing_ok=True)
+
+    def _send(self, batch: Sequence[Event]) -> bool:
+        """Send a batch; a refused one is put aside for a person, for sending it again would not help."""
+        try:
+            self._client.send_events(batch)
+        except CallFailed:
+            return False
+        except CallRefused:
+            path = self._write(batch)
+            path.rename(path.with_suffix(_REFUSED))
+        return True
+
+    def _write(self, batch: Sequence[Event]) -> Path:
+        self._num_written += 1
+        path = self._spool / f"{self._now_ns():020d}-{os.getpid()}-{self._num_written}{_SUFFIX}"
+        partial = path.with_suffix(".partial")
+        with partial.open("xb") as file:
+            file.write(_BATCH.dump_json(list(batch), exclude_none=True))
+            file.flush()
+            os.fsync(file.fileno())
+        return partial.rename(path)
+
+    def _spooled(self) -> list[Path]:
+        return sorted(self._spool.glob(f"*{_SUFFIX}"))

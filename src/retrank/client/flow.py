@@ -1,0 +1,123 @@
+"""The life of a call without any input or output: which step comes next, given what the last one brought.
+
+The sync and the async client drive the same generator, so they cannot differ: it yields `Send` (send the request, give
+back a `Reply`, or None when no answer came) and `Wait` (sleep), and returns the reply that ends the call.
+"""
+
+import random
+from collections.abc import Callable, Generator, Mapping
+from http import HTTPStatus
+from typing import NamedTuple
+
+from retrank.client.answers import Refusal
+from retrank.client.breaker import Breaker
+from retrank.client.budget import RetryBudget
+from retrank.client.errors import CallFailed, CallRefused
+from retrank.client.settings import ClientSettings
+
+_PASSING = frozenset(
+    {
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,  # HAProxy's word while no replica is up; every call here may be repeated
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+_SHORTEST_ATTEMPT_S = 0.001
+
+
+class Send(NamedTuple):
+    """Send the request; wait no longer than this for its answer, and tell the service so."""
+
+    timeout_s: float
+
+
+class Wait(NamedTuple):
+    """Sleep."""
+
+    seconds: float
+
+
+class Reply(NamedTuple):
+    """An answer of the service; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Flow = Generator[Send | Wait, Reply | None, Reply]
+
+
+class Caller:
+    """What all calls of one client share: budget, breaker, clock and chance.
+
+    Args:
+        settings: how to call.
+        clock: monotonic seconds.
+        rng: jitter of waits.
+    """
+
+    def __init__(self, settings: ClientSettings, clock: Callable[[], float], rng: random.Random) -> None:
+        """Start with a full budget and a closed breaker."""
+        self.settings = settings
+        self.breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock)
+        self._budget = RetryBudget(settings.retry_share, settings.retry_reserve)
+        self._clock, self._rng = clock, rng
+
+    def call(self, deadline_s: float | None) -> Flow:
+        """Take one call from its first attempt to its reply.
+
+        Raises:
+            CallRefused: the service said no in a way that another attempt cannot change.
+            CallFailed: no usable answer within the deadline.
+        """
+        ends = self._clock() + (self.settings.deadline_s if deadline_s is None else deadline_s)
+        if not self.breaker.allows():
+            raise CallFailed("the service has not answered lately, so it was not called", attempts=0)
+        self._budget.earn()
+        attempts, reply = 0, None
+        while True:
+            left = max(ends - self._clock(), _SHORTEST_ATTEMPT_S)
+            attempts += 1
+            reply = yield Send(min(left, self.settings.attempt_s))
+            self.breaker.record(succeeded=_answers(reply))
+            if reply is not None and reply.status not in _PASSING:
+                return _accepted(reply)
+            wait = self._before_retry(attempts, reply)
+            if not self._may_retry(attempts, wait, ends):
+                raise _failed(attempts, reply)
+            yield Wait(wait)
+
+    def _before_retry(self, attempts: int, reply: Reply | None) -> float:
+        """Return seconds to wait: what the service asks for, else a jittered, doubling pause."""
+        pause = self.settings.backoff_s * 2.0 ** (attempts - 1) * self._rng.uniform(0.5, 1.5)
+        return max(pause, retry_after(reply))
+
+    def _may_retry(self, attempts: int, wait: float, ends: float) -> bool:
+        in_time = self._clock() + wait < ends
+        return attempts < self.settings.max_attempts and in_time and self._budget.spend()
+
+
+def retry_after(reply: Reply | None) -> float:
+    """Return the seconds a reply asks to wait; 0 when it does not say, or not in seconds."""
+    text = "" if reply is None else reply.headers.get("retry-after", "")
+    return float(text) if text.isdecimal() and text.isascii() else 0.0
+
+
+def _answers(reply: Reply | None) -> bool:
+    """Tell whether the service is there: shedding load (429) is an answer, too."""
+    return reply is not None and (reply.status not in _PASSING or reply.status == HTTPStatus.TOO_MANY_REQUESTS)
+
+
+def _accepted(reply: Reply) -> Reply:
+    if reply.status >= HTTPStatus.BAD_REQUEST:
+        raise CallRefused(reply.status, Refusal.of(reply.body))
+    return reply
+
+
+def _failed(attempts: int, reply: Reply | None) -> CallFailed:
+    seen = "no answer" if reply is None else f"status {reply.status}"
+    status = None if reply is None else reply.status
+    return CallFailed(f"{attempts} attempt(s), the last one ended with {seen}", attempts=attempts, status=status)

@@ -1,0 +1,140 @@
+"""Both clients over real sockets; every promise holds for each."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from scripted_service import SLATE, Said, serving
+
+from retrank.client import AsyncClient, CallFailed, CallRefused, Client, ClientSettings, Event, RecommendRequest
+from retrank.client.errors import ClientError
+
+Run = Callable[..., Any]
+Action = tuple[str, tuple[Any, ...], dict[str, Any]]
+ASK = RecommendRequest(user_id="u1", k=3)
+
+
+def _sync(url: str, settings: ClientSettings | None, actions: list[Action]) -> list[Any]:
+    outcomes = []
+    with Client(url, settings, fallback_items=("f1", "f2")) as client:
+        for name, arguments, options in actions:
+            try:
+                outcomes.append(getattr(client, name)(*arguments, **options))
+            except ClientError as error:
+                outcomes.append(error)
+    return outcomes
+
+
+def _async(url: str, settings: ClientSettings | None, actions: list[Action]) -> list[Any]:
+    async def run() -> list[Any]:
+        async with AsyncClient(url, settings, fallback_items=("f1", "f2")) as client:
+            outcomes = []
+            for name, arguments, options in actions:
+                try:
+                    outcomes.append(await getattr(client, name)(*arguments, **options))
+                except ClientError as error:
+                    outcomes.append(error)
+            return outcomes
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(params=[_sync, _async], ids=["sync", "async"])
+def run(request: pytest.FixtureRequest) -> Run:
+    chosen: Run = request.param
+    return chosen
+
+
+def test_a_slate_arrives_with_its_token(run: Run) -> None:
+    with serving() as service:
+        (slate,) = run(service.url, None, [("recommend", (ASK,), {})])
+    assert [entry.item_id for entry in slate.items] == ["i1", "i2", "i3", "i4", "i5"]
+    assert slate.recommendation_id == "signed"
+    assert service.asked[0].body == {"user_id": "u1", "k": 3}
+
+
+def test_the_service_is_told_the_deadline_and_the_key_in_headers(run: Run) -> None:
+    settings = ClientSettings(api_key=SecretStr("secret-key"), attempt_s=9)
+    with serving() as service:
+        run(service.url, settings, [("recommend", (ASK,), {"deadline_s": 0.5})])
+    headers = service.asked[0].headers
+    assert 1 <= int(headers["x-deadline-ms"]) <= 500
+    assert headers["authorization"] == "Bearer secret-key"
+    assert "secret-key" not in repr(settings)
+
+
+def test_answers_of_a_newer_service_are_understood(run: Run) -> None:
+    newer = SLATE | {"new_field": 1, "degraded": {"is_degraded": True, "reasons": ["a_code_from_the_future"]}}
+    with serving(Said(body=newer)) as service:
+        (slate,) = run(service.url, None, [("recommend", (ASK,), {})])
+    assert slate.degraded.reasons == ["a_code_from_the_future"]
+
+
+def test_a_connection_that_is_cut_is_tried_again(run: Run) -> None:
+    with serving(Said(cut=True), Said()) as service:
+        (slate,) = run(service.url, None, [("recommend", (ASK,), {})])
+    assert not slate.degraded.is_degraded
+    assert len(service.asked) == 2
+
+
+def test_the_last_good_answer_stands_in_while_the_service_is_away(run: Run) -> None:
+    with serving(Said(), Said(503)) as service:
+        first, second = run(service.url, None, [("recommend", (ASK,), {}), ("recommend", (ASK,), {})])
+    assert not first.is_local
+    assert [entry.item_id for entry in second.items] == ["i1", "i2", "i3"]
+    assert second.degraded.reasons == ["local_fallback"]
+    assert second.recommendation_id is None
+
+
+def test_somebody_new_gets_the_popular_list_then_the_static_one(run: Run) -> None:
+    stranger = RecommendRequest(user_id="stranger", k=2)
+    with serving(Said(503)) as service:
+        (static,) = run(service.url, None, [("recommend", (stranger,), {})])
+    assert [entry.item_id for entry in static.items] == ["f1", "f2"]
+    with serving(Said(), Said(503)) as service:
+        _, popular = run(service.url, None, [("popular", (5,), {}), ("recommend", (stranger,), {})])
+    assert [entry.item_id for entry in popular.items] == ["i1", "i2"]
+
+
+def test_a_service_that_hangs_costs_no_more_than_the_deadline_allows(run: Run) -> None:
+    with serving(Said(hang_s=1.0)) as service:
+        (slate,) = run(service.url, ClientSettings(max_attempts=1), [("recommend", (ASK,), {"deadline_s": 0.05})])
+    assert slate.is_local
+
+
+def test_a_refusal_is_an_error_even_where_a_fallback_is_known(run: Run) -> None:
+    problem = {"title": "Unprocessable", "detail": "/k: too large", "code": "invalid_field", "instance": "r"}
+    with serving(Said(), Said(422, problem)) as service:
+        _, refused = run(service.url, None, [("recommend", (ASK,), {}), ("recommend", (ASK,), {})])
+    assert isinstance(refused, CallRefused)
+    assert refused.refusal.code == "invalid_field"
+
+
+def test_events_have_no_fallback(run: Run) -> None:
+    event = Event(event_id="e1", type="click", item_id="i1", user_id="u1")
+    with serving(Said(503)) as service:
+        (failed,) = run(service.url, None, [("send_events", ([event],), {})])
+    assert isinstance(failed, CallFailed)
+    assert failed.status == 503
+    assert service.asked[0].body == {
+        "events": [{"event_id": "e1", "type": "click", "item_id": "i1", "user_id": "u1", "context": {}}]
+    }
+
+
+def test_ids_with_slashes_stay_one_part_of_the_path(run: Run) -> None:
+    with serving(Said(body={"ok": True})) as service:
+        run(service.url, None, [("set_availability", ("a/b c",), {"available": False}), ("delete_item", ("ü",), {})])
+    assert [asked.path for asked in service.asked] == ["/v1/items/a%2Fb%20c/availability", "/v1/items/%C3%BC"]
+    assert service.asked[0].body == {"available": False}
+
+
+def test_connections_are_kept_alive() -> None:
+    with serving() as service, Client(service.url) as client:
+        for _ in range(3):
+            client.recommend(ASK)
+        pool = client._http._transport._pool  # type: ignore[attr-defined]
+        assert len(pool.connections) == 1
+    assert isinstance(client._http, httpx.Client)
