@@ -271,10 +271,28 @@ def measure(service: Service, names: list[str], asked: argparse.Namespace) -> Fi
     return Findings(peak, before, during, swap_s, rollback_s, memory_before, sampler.stop())
 
 
+def conditions(found: Findings, names: list[str], asked: argparse.Namespace) -> list[str]:
+    """Say how it was measured."""
+    _, manifest = describe(asked.bundles / names[0])
+    data, encoder = manifest.data, manifest.encoder
+    size = sum(sealed.size for sealed in manifest.files.values())
+    machine = (
+        f"`python scripts/chaos_swap.py --bundles ROOT --swaps {asked.swaps}`, {datetime.now(UTC):%Y-%m-%d}, "
+        f"{os.cpu_count()} cores ({platform.machine()}) for load generator, HAProxy, Ray, {asked.replicas} replicas; "
+        f"load average {os.getloadavg()[0]:.1f} at the end, and whatever else ran shows in every latency."
+    )
+    bundles = (
+        f"{len(names)} bundles with disjoint catalogues of {data.num_items:,} items, width {encoder.width}, "
+        f"{data.num_users:,} users, {encoder.max_length} events each, {size / 1e6:,.0f} MB on disk, index "
+        f"{manifest.index.factory}. Peak {found.peak_rps:.0f} requests/s in a closed loop, {CONNECTIONS} connections; "
+        f"then Poisson arrivals at {asked.load:.0%} of that for {found.during.seconds:.0f} s. {asked.swaps} swaps, "
+        f"{len(found.rollback_s)} rollbacks."
+    )
+    return [machine, "", bundles, ""]
+
+
 def report(found: Findings, names: list[str], asked: argparse.Namespace) -> str:
     """Return the page."""
-    _, manifest = describe(asked.bundles / names[0])
-    size = sum(sealed.size for sealed in manifest.files.values())
     ratio = found.during.quantile_ms(0.99) / found.before.quantile_ms(0.99)
     memory = found.memory_peak / found.memory_before
     rows = [
@@ -298,17 +316,7 @@ def report(found: Findings, names: list[str], asked: argparse.Namespace) -> str:
             [
                 "# Swapping bundles under load",
                 "",
-                f"`python scripts/chaos_swap.py --bundles ROOT --swaps {asked.swaps}`, {datetime.now(UTC):%Y-%m-%d}, "
-                f"{os.cpu_count()} cores ({platform.machine()}) that carry the load generator, HAProxy, Ray and "
-                f"{asked.replicas} replicas; load average {os.getloadavg()[0]:.1f} at the end: what else "
-                "the machine did shows in every latency.",
-                "",
-                f"{len(names)} bundles of {manifest.data.num_items:,} items, width {manifest.encoder.width}, "
-                f"{manifest.data.num_users:,} users with {manifest.encoder.max_length} events, {size / 1e6:,.0f} MB on "
-                f"disk, index {manifest.index.factory}; their catalogues have no item in common. Peak "
-                f"{found.peak_rps:.0f} requests/s in a closed loop of {CONNECTIONS} connections; then Poisson arrivals at "
-                f"{asked.load:.0%} of it ({found.during.seconds:.0f} s). {asked.swaps} swaps, {len(found.rollback_s)} rollbacks.",
-                "",
+                *conditions(found, names, asked),
                 "| what | measured | goal |",
                 "|---|---|---|",
                 *(f"| {what} | {seen} | {goal} |" for what, seen, goal in rows),

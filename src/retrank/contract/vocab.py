@@ -31,8 +31,8 @@ class Vocab:
         self._letters = memoryview(letters) if letters else memoryview(b"")
         hashes = _hashes(self._column)
         order = np.argsort(hashes, kind="stable")
-        self._hashes = memoryview(hashes[order])
-        self._rows = memoryview((order + 1).astype(np.int32))
+        self._hashes = hashes[order].data
+        self._rows = (order + 1).astype(np.int32).data
 
     def __len__(self) -> int:
         """Return the number of ids N, padding not counted."""

@@ -40,7 +40,7 @@ def mapped_weights(path: Path, min_bytes: int = MIN_BYTES) -> dict[str, NDArray[
         min_bytes: smaller ones are left to the runtime.
     """
     raw: Raw = np.memmap(path, mode="r").view(np.ndarray)
-    found = {}
+    found: dict[str, NDArray[np.float32]] = {}
     for graph in _fields(raw, 0, len(raw)):
         if graph.number != _GRAPH:
             continue

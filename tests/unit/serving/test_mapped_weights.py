@@ -13,7 +13,7 @@ from retrank.serving.onnx import open_session
 from retrank.serving.weights import mapped_weights
 
 
-def _graph(path: Path, rows: int, note: str = "") -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def _graph(path: Path, rows: int, note: str = "") -> dict[str, np.ndarray]:
     """Write a graph that looks rows up in a table and adds a bias; `note` shifts its bytes."""
     rng = np.random.default_rng(0)
     weights = {"table": rng.random((rows, 8), np.float32), "bias": rng.random(8, np.float32)}

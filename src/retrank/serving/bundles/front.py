@@ -5,9 +5,10 @@ request itself is remembered for the rehearsal of the next bundle.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
-from retrank.contract.api import BundleInfo, RecommendRequest, SimilarRequest, SlateResponse
+from retrank.contract.api import BundleInfo, Degraded, RecommendRequest, SimilarRequest, SlateResponse
 from retrank.serving.bundles.holder import Holder
 from retrank.serving.bundles.watch import Figures
 from retrank.serving.pipeline import Clock
@@ -16,6 +17,23 @@ from retrank.serving.runtime import Runtime
 
 MAX_RECENT_REQUESTS = 200
 _FAILED = "_failed"
+
+
+class Answer(Protocol):
+    """What the watch reads of an answer."""
+
+    @property
+    def items(self) -> Sequence[object]:
+        """What was found."""
+        ...
+
+    @property
+    def degraded(self) -> Degraded:
+        """What it had to do without."""
+        ...
+
+
+_Answer = TypeVar("_Answer", bound=Answer)
 
 
 class Front:
@@ -50,7 +68,7 @@ class Front:
 
     def recommend(self, request: RecommendRequest) -> SlateResponse:
         """Answer for a known user, an anonymous session, or nobody in particular."""
-        self._recent.append(request)
+        self.remember(request)
         key = request.user_id or request.request_id or ""
         return self.answer(key, lambda recommender: recommender.recommend(request))
 
@@ -62,8 +80,17 @@ class Front:
         """Return the k most popular items."""
         return self.answer(request_id or "", lambda recommender: recommender.popular(k, request_id))
 
-    def answer(self, key: str, act: Callable[[Recommender], SlateResponse]) -> SlateResponse:
-        """Let one recommender answer, and note how it went; `key` decides about a canary."""
+    def remember(self, request: RecommendRequest) -> None:
+        """Keep a request for the rehearsal of the next bundle; the oldest one makes room."""
+        self._recent.append(request)
+
+    def answer(self, key: str, act: Callable[[Recommender], _Answer]) -> _Answer:
+        """Let one recommender answer, and note how it went.
+
+        Args:
+            key: decides about a canary; the person where one is known.
+            act: asks the recommender it is given, and no other.
+        """
         recommender = self._holder.pick(key).recommender
         figures = self.figures(recommender.bundle.id)
         started = self._clock()
