@@ -199,9 +199,20 @@ def refuse(bundle: BundleId, generation: int, line: Change) -> Edit:
 
 
 def _serve(before: Desired, bundle: BundleId, line: Change, *, undo: bool = False) -> Desired:
-    """Make a bundle active; a bundle that was undone is no place to go back to."""
+    """Make a bundle active; a bundle that was undone is no place to go back to.
+
+    The one that leaves stays staged, so that it can be activated again without more ado.
+    """
+    leaving = () if before.active in {one.id for one in before.staged} else (Staged(id=before.active),)
+    staged = (*before.staged, *leaving)[-MAX_STAGED:]
     previous = before.previous if bundle == before.active else None if undo else before.active
-    update = {"generation": before.generation + 1, "active": bundle, "previous": previous, "canary": None}
+    update = {
+        "generation": before.generation + 1,
+        "active": bundle,
+        "previous": previous,
+        "canary": None,
+        "staged": staged,
+    }
     return _noted(before.model_copy(update=update), line)
 
 

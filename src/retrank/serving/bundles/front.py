@@ -5,7 +5,7 @@ request itself is remembered for the rehearsal of the next bundle.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
 from retrank.contract.api import BundleInfo, Degraded, RecommendRequest, SimilarRequest, SlateResponse
@@ -110,6 +110,10 @@ class Front:
     def forget(self, bundle_id: str) -> None:
         """Drop the figures of a bundle, because it is gone or starts anew."""
         self._figures.pop(bundle_id, None)
+
+    def keep_figures(self, bundle_ids: Collection[str]) -> None:
+        """Drop the figures of all other bundles."""
+        self._figures = {name: figures for name, figures in self._figures.items() if name in bundle_ids}
 
     def recent_requests(self) -> list[RecommendRequest]:
         """Return requests served lately, oldest first, to rehearse the next bundle with."""

@@ -117,8 +117,8 @@ class Reconciler:
                 self._load(name, keep=desired.answers())
             except Exception as error:  # noqa: BLE001  (whatever it is, the old bundle goes on)
                 _log.exception("bundle %s was refused", name)
-                self._refuse(name, desired, f"{type(error).__name__}: {error}", for_all=self._settled)
                 self._failed = _Failed(desired.generation, self._clock() + RETRY_S)
+                self._refuse(name, desired, f"{type(error).__name__}: {error}", for_all=self._settled)
                 return
         latest = read(self._control)
         if latest is not None and latest.generation == desired.generation:
@@ -158,6 +158,7 @@ class Reconciler:
         self.errors = {name: error for name, error in self.errors.items() if name not in desired.answers()}
         kept = (*desired.answers(), *([desired.previous] if desired.previous and canary is None else []))
         self._resident = {name: held for name, held in self._resident.items() if name in kept}
+        self._front.keep_figures(kept)
 
     def _look(self, desired: Desired) -> None:
         """Compare a new bundle, or one on trial, with the one it stands against."""
@@ -170,10 +171,10 @@ class Reconciler:
         if watch is None:
             return
         found = breach(watch.before, self._front.figures(watch.bundle).summary(), self._limits)
-        if found or self._clock() >= watch.until:
-            self._watch = None
         if found:
             self._refuse(watch.bundle, desired, found)
+        if found or self._clock() >= watch.until:
+            self._watch = None
 
     @property
     def _settled(self) -> bool:

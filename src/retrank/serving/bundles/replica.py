@@ -83,7 +83,7 @@ class Replica:
         """Start the threads; they end with the process, or with `close`."""
         self.beat()
         for every_s, step in (
-            (self._settings.poll_s, self.reconciler.step),
+            (self._settings.poll_s, self.follow),
             (self._settings.poll_s, self.stager.step),
             (self._settings.beat_s, self.beat),
         ):
@@ -96,6 +96,13 @@ class Replica:
         self._stop.set()
         for thread in self._threads:
             thread.join(_STOP_S)
+
+    def follow(self) -> None:
+        """Take one step towards the desired state, and say so at once when something else answers now."""
+        before = self.holder.serving
+        self.reconciler.step()
+        if self.holder.serving is not before:
+            self.beat()
 
     def beat(self) -> None:
         """Say what this replica runs."""

@@ -99,7 +99,17 @@ def test_a_change_is_repeated_on_the_newest_document_when_somebody_was_quicker()
         return state.stage(Staged(id="c"), _line("c", "stage"))(before)
 
     after = state.edit(control, change)
-    assert (after.active, [one.id for one in after.staged]) == ("b", ["c"])
+    assert (after.active, [one.id for one in after.staged]) == ("b", ["a", "c"])
+
+
+def test_a_bundle_that_leaves_stays_staged_with_the_source_it_had() -> None:
+    control = _started("a")
+    state.edit(control, state.stage(Staged(id="b", source="/elsewhere"), _line("b", "stage")))
+    _activate(control, "b")
+    state.edit(control, state.rollback(_line("", "rollback")))
+    found = state.read(control)
+    assert found is not None
+    assert found.staged == (Staged(id="b", source="/elsewhere"), Staged(id="a"))
 
 
 def test_lists_are_bounded() -> None:
