@@ -12,6 +12,7 @@ class LoadSettings(BaseModel):
 
     recall_queries: int = Field(default=64, ge=1, le=10_000, description="users drawn for the recall check")
     recall_tolerance: float = Field(default=0.05, ge=0, le=1, description="allowed below the recall in the manifest")
+    max_rehearsal: int = Field(default=100, ge=1, le=200, description="requests served lately that are answered again")
     same_data: bool = Field(default=True, description="refuse a bundle of another data set than the active one")
 
 

@@ -9,8 +9,10 @@
 The order of `Recommender.open` is kept; a bundle that passes has answered real requests before the first user sees it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from retrank.contract.bundle import describe, locate
 from retrank.contract.errors import BundleError
 from retrank.contract.manifest import Manifest
 from retrank.serving.bundles.recall import sampled_recall
+from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
 from retrank.serving.swap_settings import LoadSettings
 
@@ -27,6 +30,26 @@ Open = Callable[[Path], Recommender]
 Rehearse = Callable[[Recommender], Recommender]
 """Another recommender over the same open bundle that records nothing."""
 _FAILED = "_failed"
+_REST = 3.0
+
+
+class Pace(NamedTuple):
+    """Work in small bites, each followed by a rest three times as long, so that real requests hardly wait.
+
+    Attributes:
+        clock: monotonic seconds.
+        sleep: waits for some.
+    """
+
+    clock: Clock
+    sleep: Callable[[float], None]
+
+    @contextmanager
+    def bite(self) -> Iterator[None]:
+        """Do one piece of work, then rest."""
+        started = self.clock()
+        yield
+        self.sleep(_REST * (self.clock() - started))
 
 
 def load(
@@ -37,6 +60,7 @@ def load(
     requests: Sequence[RecommendRequest],
     opened: Open,
     rehearsal: Rehearse,
+    pace: Pace,
 ) -> Recommender:
     """Return a recommender that is ready to answer.
 
@@ -47,6 +71,7 @@ def load(
         requests: served lately; they are answered again and the answers thrown away.
         opened: opens the bundle.
         rehearsal: gives the recommender that answers them.
+        pace: leaves time to those who answer meanwhile.
 
     Raises:
         BundleError: it is refused; the message says why.
@@ -55,7 +80,7 @@ def load(
         _check_data(path, beside)
     ready = opened(path)
     _check_recall(ready, settings)
-    _rehearse(rehearsal(ready), requests)
+    _rehearse(rehearsal(ready), requests, pace)
     return ready
 
 
@@ -79,11 +104,12 @@ def _check_recall(ready: Recommender, settings: LoadSettings) -> None:
         )
 
 
-def _rehearse(ready: Recommender, requests: Sequence[RecommendRequest]) -> None:
+def _rehearse(ready: Recommender, requests: Sequence[RecommendRequest], pace: Pace) -> None:
     for number, request in enumerate(requests, start=1):
         where = f"bundle {ready.bundle.id}: rehearsal of recent request {number} of {len(requests)}"
         try:
-            answer = ready.recommend(request)
+            with pace.bite():
+                answer = ready.recommend(request)
         except Exception as error:
             raise BundleError(f"{where} raised {type(error).__name__}; the log has the cause") from error
         failed = [reason for reason in answer.degraded.reasons if reason.endswith(_FAILED)]

@@ -22,7 +22,7 @@ from retrank.serving.bundles.desired import Desired, read, start
 from retrank.serving.bundles.front import Front
 from retrank.serving.bundles.holder import Holder, Serving
 from retrank.serving.bundles.library import Library
-from retrank.serving.bundles.load import Open, Rehearse, load
+from retrank.serving.bundles.load import Open, Pace, Rehearse, load
 from retrank.serving.bundles.reconcile import Loader, Reconciler
 from retrank.serving.bundles.sources import parse_source
 from retrank.serving.bundles.stager import Stager
@@ -38,10 +38,11 @@ _STOP_S = 5.0
 
 @dataclass(frozen=True)
 class Clocks:
-    """Time: monotonic seconds, and seconds since 1970."""
+    """Time: monotonic seconds, seconds since 1970, and waiting for some."""
 
     monotonic: Clock = time.monotonic
     now: Clock = time.time
+    sleep: Callable[[float], None] = time.sleep
 
 
 class Replica:
@@ -167,11 +168,18 @@ def open_replica(
     clocks = clocks or Clocks()
     directory = locate(configured)
     library = Library.around(directory, max_bytes=settings.max_bytes)
+    pace = Pace(clocks.monotonic, clocks.sleep)
     desired = read(control) or start(control, directory.name, clocks.now())
 
     def loader(name: str, beside: Manifest | None, requests: Sequence[RecommendRequest]) -> Recommender:
         return load(
-            library.path(name), settings.load, beside=beside, requests=requests, opened=opened, rehearsal=rehearsal
+            library.path(name),
+            settings.load,
+            beside=beside,
+            requests=requests[-settings.load.max_rehearsal :],
+            opened=opened,
+            rehearsal=rehearsal,
+            pace=pace,
         )
 
     active, generation = _first(desired, library, loader)

@@ -33,6 +33,7 @@ class World:
     control: ReferenceStore = field(default_factory=lambda: ReferenceStore(StateSettings()))
     time: float = 1_000.0
     opened: list[str] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -47,7 +48,7 @@ class World:
             opened=self._open,
             rehearsal=lambda ready: Recommender(ready.runtime, PipelineSettings()),
             settings=QUICK,
-            clocks=Clocks(clock, clock),
+            clocks=Clocks(clock, clock, self.slept.append),
         )
 
     def _open(self, path: Path) -> Recommender:
@@ -182,12 +183,13 @@ def test_a_bundle_that_fails_on_recent_requests_is_refused_before_any_user_sees_
     assert "rehearsal of recent request 1 of 1 raised RuntimeError" in world.desired().audit[-1].reason
 
 
-def test_a_rehearsal_is_not_counted(world: World) -> None:
+def test_a_rehearsal_is_not_counted_and_rests_after_every_request(world: World) -> None:
     replica = world.replica()
     for number in range(20):
         _letters(replica, f"u{number}")
     world.activate(1)
     replica.reconciler.step()
+    assert len(world.slept) == 20
     assert replica.front.active.tally.slates == 0
     assert replica.front.figures(world.names[1]).summary().answers == 0
 
