@@ -1,6 +1,6 @@
 """Seal a large bundle without training: made-up items, users and a model that was never fitted. For benchmarks.
 
-    python scripts/make_big_bundle.py --items 200000 --out bundles/big            # half a minute
+    python scripts/make_big_bundle.py --items 200000 --out bundles/big
     python scripts/make_big_bundle.py --items 1000000 --users 200000 --out bundles/million
     python scripts/make_big_bundle.py --items 200000 --out bundles/big --prefix b --seed 1   # a disjoint catalogue
 
@@ -23,12 +23,13 @@ from retrank.contract.manifest import DataFacts, MetricFacts
 from retrank.contract.sequences import Sequences
 from retrank.export.assemble import assemble
 from retrank.export.gates import Gates
-from retrank.export.index import Design, IndexPlan
+from retrank.export.index import Design, Family, Flat, IndexPlan
 from retrank.export.sources import Catalogue, Circumstances, Fallbacks, TrainedModel
 from retrank.models.pooling import PooledHistory
 
 _ITEMS_PER_CENTRE = 100
 _CENTRES_PER_USER = 3
+_EXACT_UP_TO = 100_000
 _NOISE = 0.5
 _NEWEST_US = 1_700_000_000_000_000
 _HOUR_US = 3_600_000_000
@@ -114,13 +115,14 @@ def fallbacks(world: World, sizes: Sizes, seed: int) -> Fallbacks:
     return Fallbacks(popularity, followers, np.ascontiguousarray(weights))
 
 
-def make_bundle(root: Path, sizes: Sizes, *, prefix: str, seed: int, recall_target: float) -> VerifiedBundle:
+def make_bundle(
+    root: Path, sizes: Sizes, *, prefix: str, seed: int, recall_target: float, family: Family | None
+) -> VerifiedBundle:
     """Seal a bundle below `root` and make it the current one there."""
     world = make_world(sizes, seed)
     torch.manual_seed(seed)
     encoder = PooledHistory(sizes.items, max_length=sizes.history, width=sizes.width)
     encoder.start_from(torch.from_numpy(world.vectors))
-    lists = 1 << max(4, round(np.log2(4 * np.sqrt(sizes.items))))
     return assemble(
         TrainedModel(
             encoder=encoder.eval(),
@@ -132,7 +134,7 @@ def make_bundle(root: Path, sizes: Sizes, *, prefix: str, seed: int, recall_targ
         catalogue(world, sizes, prefix, seed),
         fallbacks(world, sizes, seed),
         root,
-        plan=IndexPlan(recall_target, family=_Codes(lists) if sizes.items > 100_000 else None),
+        plan=IndexPlan(recall_target, family=family),
         gates=Gates(parity_rows=500),
         circumstances=Circumstances(seed=seed, say=lambda line: print(line, flush=True)),
     )
@@ -147,10 +149,22 @@ def main() -> None:
     parser.add_argument("--prefix", default="a", help="starts every item id")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recall-target", type=float, default=0.95)
+    parser.add_argument(
+        "--flat", action="store_true", help="exact index whatever the size: quick to build, slow to ask"
+    )
     parser.add_argument("--out", type=Path, required=True, help="root of the bundles")
     asked = parser.parse_args()
     sizes = Sizes(asked.items, asked.users, asked.width, asked.history)
-    made = make_bundle(asked.out, sizes, prefix=asked.prefix, seed=asked.seed, recall_target=asked.recall_target)
+    lists = 1 << max(4, round(np.log2(4 * np.sqrt(asked.items))))
+    large = _Codes(lists) if asked.items > _EXACT_UP_TO else None
+    made = make_bundle(
+        asked.out,
+        sizes,
+        prefix=asked.prefix,
+        seed=asked.seed,
+        recall_target=asked.recall_target,
+        family=Flat() if asked.flat else large,
+    )
     total = sum(sealed.size for sealed in made.manifest.files.values())
     print(f"{made.directory}: {total / 1e6:,.0f} MB")
 
