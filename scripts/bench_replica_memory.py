@@ -21,7 +21,7 @@ from process_memory import anonymous_bytes, proportional_bytes
 from retrank.contract.bundle import describe, locate
 
 GOAL = 1.3
-_REQUESTS = 500
+_REQUESTS = 200
 _PROGRAM = """
 import sys
 from retrank.contract.api import RecommendRequest

@@ -143,17 +143,33 @@ def _nothing(_: Path) -> None:
     pass
 
 
-@pytest.mark.parametrize("case", ["golden", "recall", "data"])
-def test_a_sealed_bundle_that_is_wrong_is_refused_with_the_reason(world: World, case: str) -> None:
+def _boasting(world: World) -> str:
+    facts = verify(world.root / world.names[1]).manifest.index
+    return _reseal(world, _nothing, index=facts.model_copy(update={"measured_recall": 1.2}))
+
+
+def _of_another_shop(world: World) -> str:
+    facts = verify(world.root / world.names[1]).manifest.data
+    return _reseal(world, _nothing, data=facts.model_copy(update={"name": "another shop"}))
+
+
+def _with_shuffled_vectors(world: World) -> str:
+    return _reseal(world, _shuffle_vectors)
+
+
+@pytest.mark.parametrize(
+    ("sealed", "said"),
+    [
+        (_with_shuffled_vectors, "golden request 1"),
+        (_boasting, "the index finds 1.0000 of the exact top"),
+        (_of_another_shop, "was trained on 'another shop'"),
+    ],
+)
+def test_a_sealed_bundle_that_is_wrong_is_refused_with_the_reason(
+    world: World, sealed: Callable[[World], str], said: str
+) -> None:
     replica = world.replica()
-    origin = verify(world.root / world.names[1]).manifest
-    boast = origin.index.model_copy(update={"measured_recall": 1.2})
-    other = origin.data.model_copy(update={"name": "another shop"})
-    bad, said = {
-        "golden": lambda: (_reseal(world, _shuffle_vectors), "golden request 1"),
-        "recall": lambda: (_reseal(world, _nothing, index=boast), "the index finds 1.0000 of the exact top"),
-        "data": lambda: (_reseal(world, _nothing, data=other), "was trained on 'another shop'"),
-    }[case]()
+    bad = sealed(world)
     state.edit(world.control, state.activate(bad, world.line(bad)))
     replica.reconciler.step()
     assert _letters(replica) == {"a"}
