@@ -115,6 +115,7 @@ def _service(bundle: Path, replicas: int) -> Iterator[Service]:
         f"serving.port={port}",
         f"serving.replicas={replicas}",
         f"serving.ready_timeout_s={READY_S:g}",
+        "serving.admin.enabled=false",
     ]
     command = [sys.executable, "-m", "retrank.cli", "serve", *overrides]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

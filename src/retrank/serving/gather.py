@@ -1,6 +1,6 @@
 """Read what the stores know, once, when a request begins; what cannot be read in time is left out and named."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from retrank.contract.api import DegradedReason, Window
 from retrank.serving.overlay import NO_CHANGES, Overlay
@@ -11,7 +11,7 @@ from retrank.serving.surroundings import Surroundings
 from retrank.serving.trends import Trend, Trends
 
 MIN_ACTS = 50.0
-"""Faded acts on a placement below which its trend does not answer somebody without a history: a few clicks are noise."""
+"""Faded acts on a placement below which its trend answers nobody who did not ask for it: a few clicks are noise."""
 
 
 class Who(NamedTuple):
@@ -23,17 +23,40 @@ class Who(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Whose trend matters: of a placement (None is anywhere), in a window; `asked` when the caller asks for just that."""
+    """Whose trend matters: of a placement (None: anywhere), in a window; `asked` when the caller asks for just that."""
 
     placement: str | None
     window: Window
     asked: bool
 
 
+class ProfileReader(Protocol):
+    """Reads profiles; see `guard.profiles.GuardedProfiles` for one that answers while the store is away."""
+
+    def read(self, tenant: str, person: str, session_id: str | None, now: float) -> tuple[Profile, str | None]:
+        """Return what is known of a person, and which fallback said so; None when the store did."""
+        ...
+
+
+class Unguarded:
+    """Reads a store itself."""
+
+    def __init__(self, store: Profiles) -> None:
+        """Read this store."""
+        self._store = store
+
+    def read(self, tenant: str, person: str, session_id: str | None, now: float) -> tuple[Profile, str | None]:
+        """Return what the store knows, or nothing while it is away."""
+        try:
+            return self._store.profile(tenant, person, session_id, now), None
+        except StoreUnavailable:
+            return NOBODY, "anonymous"
+
+
 class Stores(NamedTuple):
     """What is read for a request; None without a store."""
 
-    profiles: Profiles | None = None
+    profiles: ProfileReader | None = None
     overlay: Overlay | None = None
     trends: Trends | None = None
 
@@ -92,11 +115,8 @@ class Gather:
         trend = trends.trend(who.tenant, place.placement, place.window)
         return trend if trend.acts >= (0.0 if place.asked else MIN_ACTS) and trend.counts else None
 
-    def _profile(self, profiles: Profiles, who: Who) -> tuple[Profile, bool]:
+    def _profile(self, profiles: ProfileReader, who: Who) -> tuple[Profile, bool]:
         started = self._clock()
-        try:
-            return profiles.profile(who.tenant, who.person, who.session_id, self._now()), True
-        except StoreUnavailable:
-            return NOBODY, False
-        finally:
-            self._profile_time.took(self._clock() - started)
+        profile, fallback = profiles.read(who.tenant, who.person, who.session_id, self._now())
+        self._profile_time.took(self._clock() - started)
+        return profile, fallback is None

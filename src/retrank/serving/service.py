@@ -11,12 +11,10 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import NamedTuple
 
 from pydantic import JsonValue, ValidationError
 
 from retrank.contract.api import (
-    ExperimentInfo,
     PopularRequest,
     Problem,
     RecommendRequest,
@@ -30,29 +28,20 @@ from retrank.serving.catalogue_desk import CatalogueDesk
 from retrank.serving.decision_log import Decisions
 from retrank.serving.events.intake import Intake
 from retrank.serving.faults import NotOffered, fields_of, summary
-from retrank.serving.gather import Gather, Place, Stores, Who
+from retrank.serving.gather import Gather, Place, Stores, Unguarded, Who
+from retrank.serving.guard.profiles import GuardedProfiles
 from retrank.serving.handout import Handout, Question
 from retrank.serving.overlay import Overlay
+from retrank.serving.picking import NoWatch, Pick, Picked, Watch
 from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import ServiceSettings
 from retrank.serving.stages.rerank import explores
-from retrank.serving.stores.protocol import DEFAULT_TENANT, StateStore, StoreUnavailable
+from retrank.serving.stores.protocol import DEFAULT_TENANT, Profiles, StateStore, StoreUnavailable
 from retrank.serving.tokens import Signer
 from retrank.serving.trends import ACTS, Act, Trends
 
 _SEED_BITS = 63
-
-
-class Picked(NamedTuple):
-    """What answers one request: a recommender, and the experiment that chose it."""
-
-    recommender: Recommender
-    experiment: ExperimentInfo | None = None
-
-
-Pick = Callable[[str], Picked]
-"""Key of a person, or of a request by nobody -> what answers it; the same key gets the same answer."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +53,14 @@ class Backing:
         intake: takes events.
         decisions: keeps answers.
         signer: makes tokens.
+        profiles: how profiles are read and forgotten when the store may be away; None goes to the store itself.
     """
 
     store: StateStore | None
     intake: Intake | None
     decisions: Decisions
     signer: Signer
+    profiles: GuardedProfiles | None = None
 
     @classmethod
     def none(cls) -> "Backing":
@@ -89,6 +80,7 @@ class Service:
         clock: Clock = time.perf_counter,
         now: Clock = time.time,
         new_seed: Callable[[], int] = lambda: secrets.randbits(_SEED_BITS),
+        watch: Watch | None = None,
     ) -> None:
         """Stand in front of recommenders.
 
@@ -99,14 +91,17 @@ class Service:
             clock: monotonic seconds.
             now: seconds since the Unix epoch.
             new_seed: seeds of requests that explore and bring none.
+            watch: is told how recommenders do.
         """
         chosen = settings or ServiceSettings()
         store = backing.store
         self._pick, self.backing, self._now, self._new_seed = pick, backing, now, new_seed
+        self._watch = watch or NoWatch()
         overlay = None if store is None else Overlay(store, clock, chosen.catalogue_refresh_s)
         self._desk = None if store is None or overlay is None else CatalogueDesk(store, overlay)
         self._trends = None if store is None else Trends(store, now)
-        stores = Stores(store, overlay, self._trends)
+        profiles = backing.profiles or (None if store is None else Unguarded(store))
+        stores = Stores(profiles, overlay, self._trends)
         self._gather = Gather(stores, deadline_ms=chosen.deadline_ms, clock=clock, now=now)
         self._handout = Handout(backing.signer, backing.decisions, now)
 
@@ -134,7 +129,8 @@ class Service:
         seed = 0 if explore is None else explore.seed or 0
         place = None if request.placement is None else Place(request.placement, "7d", asked=False)
         gathered = self._gather.around(who, request.deadline_ms, seed, place)
-        slate = recommender.recommend(request, gathered.around)
+        self._watch.remember(request)
+        slate = self._watch.watched(recommender, lambda picked: picked.recommend(request, gathered.around))
         question = Question(
             "recommend", who, request.placement, None, request.context, explore, request.diversity, experiment
         )
@@ -151,7 +147,7 @@ class Service:
         """Return items like one item."""
         recommender, experiment = self._pick(request.request_id or "")
         gathered = self._gather.around(Who(tenant), request.deadline_ms)
-        slate = recommender.similar(request, gathered.around)
+        slate = self._watch.watched(recommender, lambda picked: picked.similar(request, gathered.around))
         question = Question("similar", Who(tenant), request.placement, request.item_id, experiment=experiment)
         return self._handout.finish(slate, question, gathered)
 
@@ -166,7 +162,9 @@ class Service:
         recommender, experiment = self._pick(request.request_id or "")
         place = None if request.window == "all" else Place(request.placement, request.window, asked=True)
         gathered = self._gather.around(Who(tenant), place=place)
-        slate = recommender.popular(request.k, request.request_id, gathered.around)
+        slate = self._watch.watched(
+            recommender, lambda picked: picked.popular(request.k, request.request_id, gathered.around)
+        )
         question = Question("popular", Who(tenant), request.placement, experiment=experiment)
         return self._handout.finish(slate, question, gathered)
 
@@ -174,7 +172,8 @@ class Service:
         """Score the caller's own candidates; no slate is shown by it, so no token and no decision."""
         person = person_key(request.user_id, request.anonymous_id, request.session.id)
         gathered = self._gather.around(Who(tenant, person, request.session.id), request.deadline_ms)
-        return self._pick(person or request.request_id or "").recommender.rank(request, gathered.around)
+        recommender = self._pick(person or request.request_id or "").recommender
+        return self._watch.watched(recommender, lambda picked: picked.rank(request, gathered.around))
 
     async def events(self, batch: EventBatch, tenant: str = DEFAULT_TENANT) -> EventReceipt:
         """Take events; what the receipt counts as accepted is durable and part of the next answer.
@@ -209,7 +208,7 @@ class Service:
             StoreUnavailable: it may or may not have been forgotten, ask again.
             NotOffered: this service keeps no state.
         """
-        return Erased(entries=self._state().erase(tenant, person_key(user_id, None, None)))
+        return Erased(entries=self._profiles().erase(tenant, person_key(user_id, None, None)))
 
     def export_user(self, user_id: str, tenant: str = DEFAULT_TENANT) -> Iterator[Mapping[str, JsonValue]]:
         """Yield everything the state store keeps of a user.
@@ -218,7 +217,7 @@ class Service:
             StoreUnavailable: ask again.
             NotOffered: this service keeps no state.
         """
-        return self._state().export(tenant, person_key(user_id, None, None))
+        return self._profiles().export(tenant, person_key(user_id, None, None))
 
     async def erase_user(self, user_id: str, tenant: str = DEFAULT_TENANT) -> Erased:
         """Erase a user for good: the live profile now, the event log with its next compaction, training after that.
@@ -229,7 +228,7 @@ class Service:
         """
         intake, person = self._intake(), person_key(user_id, None, None)
         try:
-            entries = self._state().erase(tenant, person)
+            entries = self._profiles().erase(tenant, person)
         except StoreUnavailable:
             entries = 0  # the order below reaches the store when it is back
         await asyncio.wrap_future(intake.erase(tenant, person))
@@ -271,10 +270,11 @@ class Service:
             raise NotOffered("this service was started without an event log; set serving.events")
         return self.backing.intake
 
-    def _state(self) -> StateStore:
-        if self.backing.store is None:
+    def _profiles(self) -> Profiles:
+        profiles = self.backing.profiles or self.backing.store
+        if profiles is None:
             raise _no_state()
-        return self.backing.store
+        return profiles
 
 
 def _acts(batch: EventBatch, receipt: EventReceipt) -> list[Act]:

@@ -11,6 +11,7 @@ from retrank.contract.files import POINTER
 from retrank.serving.events.settings import EventSettings
 from retrank.serving.guard.settings import GuardSettings
 from retrank.serving.stores.settings import StateSettings
+from retrank.serving.swap_settings import AdminSettings, BundlesSettings
 from retrank.serving.telemetry.settings import TelemetrySettings
 
 
@@ -63,6 +64,8 @@ class Settings(BaseModel):
     service: ServiceSettings = ServiceSettings()
     state: StateSettings = StateSettings()
     events: EventSettings | None = Field(default=None, description="event and decision logs; None is the folder")
+    bundles: BundlesSettings = BundlesSettings()
+    admin: AdminSettings = AdminSettings()
 
     @property
     def folder(self) -> Path:

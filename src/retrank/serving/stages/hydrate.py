@@ -20,7 +20,7 @@ _NONE = np.empty(0, dtype=np.int64)
 
 
 class _Sealed(NamedTuple):
-    """Events of a user in the bundle: rows, ages in seconds, action rows, and the microsecond up to which it has them."""
+    """Events of a user in the bundle: rows, ages in seconds, actions, and the microsecond up to which it has them."""
 
     rows: NDArray[np.int32]
     ages: NDArray[np.int64]

@@ -12,7 +12,7 @@ from retrank.serving.draft import Draft
 from retrank.serving.pipeline import Step
 
 POPULARITY_TIE_BREAK = 1e-4
-"""Weight of the popularity share beside co-visitation and trend scores: orders items without any link, moves no other."""
+"""Weight of the popularity share beside co-visitation and trend scores: orders what they leave level."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class CovisitScore:
 
 @dataclass(frozen=True)
 class PopularScore:
-    """Popularity as a share of the most popular item's, 0..1; what trends stands before what is popular in the bundle."""
+    """Popularity as a share of the most popular item's, 0..1; what trends comes before it."""
 
     popularity: NDArray[np.float32]
     step: Step = "score"
