@@ -10,7 +10,7 @@ import math
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from retrank.contract.api import Window
 from retrank.contract.vocab import Vocab
-from retrank.serving.pipeline import Clock
 from retrank.serving.stores.protocol import Control, StoreFull, StoreUnavailable
 
 ACTS = frozenset({"click", "cart", "purchase", "rating"})
@@ -104,7 +103,7 @@ class _Counts(BaseModel):
 class Trends:
     """Counts acts, and tells what trends."""
 
-    def __init__(self, control: Control, now: Clock, *, refresh_s: float = 2.0) -> None:
+    def __init__(self, control: Control, now: Callable[[], float], *, refresh_s: float = 2.0) -> None:
         """Share counts through `control`, and look at them again after `refresh_s` seconds of `now`."""
         self._control, self._now, self._refresh_s = control, now, refresh_s
         self._new: dict[tuple[str, str], Counter[str]] = {}
