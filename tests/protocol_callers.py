@@ -1,7 +1,7 @@
 """Four ways to ask the same service: in process, over REST, over gRPC, and with the client library.
 
-Each takes the fields of a request as the contract names them and returns the answer as plain fields, or raises `Refused`
-with the same word whatever the protocol calls it.
+Each takes the fields of a request as the contract names them and returns the answer as plain fields, or raises
+`Refused` with the same word whatever the protocol calls it.
 """
 
 import asyncio
@@ -224,8 +224,7 @@ class Library:
         except CallRefused as error:
             raise Refused("invalid", [one["pointer"] for one in error.refusal.errors]) from error
         except CallFailed as error:
-            assert error.status == 503
-            raise Refused("away") from error
+            raise Refused({503: "away"}[error.status or 0]) from error
         return found
 
 

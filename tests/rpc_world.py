@@ -1,4 +1,4 @@
-"""Applications on real sockets of this machine: REST on uvicorn and gRPC beside it, on one event loop as in a replica."""
+"""A service on real sockets of this machine: REST on uvicorn and gRPC beside it, on one event loop as in a replica."""
 
 import asyncio
 import threading

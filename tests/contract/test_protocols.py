@@ -53,8 +53,10 @@ def _ids(slate: Fields) -> list[str]:
 def _shown(slate: Fields) -> list[Any]:
     """Everything of a slate that is the same whenever it is asked for."""
     return [
-        (item["item_id"], item["rank"], item["score"], item["propensity"], item["attributes"], item["sources"])
-        + tuple((reason["code"], reason.get("item_id"), reason["weight"]) for reason in item["reasons"])
+        (
+            *(item[name] for name in ("item_id", "rank", "score", "propensity", "attributes", "sources")),
+            *((reason["code"], reason.get("item_id"), reason["weight"]) for reason in item["reasons"]),
+        )
         for item in slate["items"]
     ]
 
@@ -69,7 +71,7 @@ def _shown(slate: Fields) -> list[Any]:
         {"user_id": "u4", "diversity": {"mode": "cap", "caps": {"title": 1}}, "context": {"hour": 9, "app": True}},
         {"seed_items": ["i7"], "filter": {"all": [{"range": {"attribute": "price", "gte": 5, "lt": 9.5}}]}},
     ],
-    ids=lambda asked: "-".join(asked),
+    ids="-".join,
 )
 def test_the_same_request_is_answered_with_the_same_slate(
     caller: Caller, living: dict[str, Caller], asked: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What only gRPC has: statuses with details, native deadlines, metadata, health; and the gate that it shares with REST."""
+"""What only gRPC has: statuses with details, native deadlines, metadata, health; and the gate it shares with REST."""
 
 import asyncio
 import json
@@ -19,7 +19,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from hypothesis import given
 from hypothesis import strategies as st
-from living_service import living_service
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -45,11 +44,12 @@ from retrank.serving.web.protection import Protection, open_protection
 
 WAIT_S = 30.0
 RECOMMEND = "/retrank.v1.Recommender/Recommend"
+_NUMBERS = st.integers(-(1 << 53), 1 << 53) | st.floats(allow_nan=False, allow_infinity=False)
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 53), 1 << 53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)  # fmt: skip
+    st.none() | st.booleans() | _NUMBERS | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=4,
+)
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +176,8 @@ def test_the_deadline_of_a_call_is_the_deadline_of_the_pipeline(recommender: Rec
     given, shorter, longer, alone, none = seen
     assert given is not None
     assert longer is not None
-    assert 1 <= given <= 20_000
-    assert 1 <= longer <= 20_000
+    assert 1 <= given <= 21_000  # gRPC rounds up what it sends
+    assert 1 <= longer <= 21_000
     assert (shorter, alone, none) == (7_000, 9_000, None)
 
 
@@ -257,9 +257,12 @@ def test_several_replicas_of_a_host_answer_on_one_port(recommender: Recommender)
 
     async def scene() -> None:
         service = Service.over(recommender)
-        async with answering(service, Around(), settings), answering(service, Around(), settings):
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{settings.port}") as channel:
-                assert len((await _recommender(channel).Popular(pb.PopularRequest(k=2), timeout=WAIT_S)).items) == 2
+        async with (
+            answering(service, Around(), settings),
+            answering(service, Around(), settings),
+            grpc.aio.insecure_channel(f"127.0.0.1:{settings.port}") as channel,
+        ):
+            assert len((await _recommender(channel).Popular(pb.PopularRequest(k=2), timeout=WAIT_S)).items) == 2
 
     asyncio.run(scene())
 

@@ -74,7 +74,7 @@ class Front:
             return answer
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001  (a bug must still end in a status)
+        except Exception as error:
             failure = failed(error)
             status = failure.http
             await _abort(context, failure, call, error)

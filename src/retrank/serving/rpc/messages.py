@@ -1,8 +1,8 @@
 """Protobuf to the contract and back. Names are the same on both sides, so one walk does for all messages.
 
-What a caller left out stays out, so the contract's defaults and bounds apply, and its errors name its fields. Numbers in
-open parts (`context`, `filter`, `attributes`) are doubles in protobuf; whole ones become whole numbers, as JSON would
-have written them.
+What a caller left out stays out, so the contract's defaults and bounds apply, and its errors name its fields. Numbers
+in open parts (`context`, `filter`, `attributes`) are doubles in protobuf; whole ones become whole numbers, as JSON
+would have written them.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ MAX_DEPTH = 16
 _Answer = TypeVar("_Answer", bound=Message)
 
 
-class TooDeep(ValueError):
+class TooDeep(ValueError):  # noqa: N818  (says what it is)
     """An open part of a request nests deeper than any that is read."""
 
 
@@ -40,19 +40,21 @@ def as_message(kind: type[_Answer], answer: BaseModel) -> _Answer:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Struct):
-        return {name: _open(one, 2) for name, one in value.fields.items()}
-    if isinstance(value, Timestamp):
-        return _moment(value)
-    if isinstance(value, pb.Names):
-        return list(value.names)
     if isinstance(value, Message):
-        return fields_of_message(value)
-    if isinstance(value, Mapping):
-        return dict(value)
+        return _read(value)
     if isinstance(value, str | bytes | int | float):
         return value
-    return [_plain(one) for one in value]
+    return dict(value) if isinstance(value, Mapping) else [_plain(one) for one in value]
+
+
+def _read(message: Message) -> Any:
+    if isinstance(message, Struct):
+        return {name: _open(one, 2) for name, one in message.fields.items()}
+    if isinstance(message, Timestamp):
+        return _moment(message)
+    if isinstance(message, pb.Names):
+        return list(message.names)
+    return fields_of_message(message)
 
 
 def _open(value: Value, depth: int) -> Any:

@@ -58,7 +58,7 @@ class Call:
         return model.model_validate(fields_of_message(self.message))
 
     def named(self, model: type[_Asked]) -> _Asked:
-        """Like `read`, with the name and the deadline of the call where the message has none; the shorter one counts."""
+        """Like `read`, named by the call where the message has no name, and with the shorter of both deadlines."""
         asked = self.read(model)
         self.request_id = getattr(asked, "request_id", None) or self.request_id
         more: dict[str, Any] = {"request_id": self.request_id}
