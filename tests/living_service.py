@@ -7,8 +7,9 @@ from typing import Any
 
 from retrank.contract.events import EventBatch
 from retrank.serving.backing import open_backing
+from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
-from retrank.serving.service import Picked, Service
+from retrank.serving.service import Service
 from retrank.serving.settings import ServiceSettings, Settings
 from retrank.serving.stores.protocol import DEFAULT_TENANT
 

@@ -27,8 +27,9 @@ from retrank.contract.slate_options import Explore, SeenPolicy
 from retrank.serving.decision_log import Decisions
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.faults import NotOffered
+from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
-from retrank.serving.service import Backing, Picked, Service
+from retrank.serving.service import Backing, Service
 from retrank.serving.stores.open_store import open_store
 from retrank.serving.stores.protocol import StoreUnavailable
 from retrank.serving.stores.settings import StateSettings
