@@ -4,7 +4,8 @@
     python scripts/bench_serving.py --bundle bundles/big --out docs/benchmarks/serving.md
 
 Every service runs as a process of its own, as does this generator. Contestants take turns, so that all see the same
-machine minute by minute, and goals compare medians. Everything stays on the loopback interface, bounded in count and time.
+machine minute by minute, and goals compare medians. Everything stays on the loopback interface, bounded in count and
+time.
 """
 
 import argparse

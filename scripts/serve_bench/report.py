@@ -120,7 +120,8 @@ def _under_load(figures: Figures) -> list[str]:
     return [
         f"- {figures.latency_rate:.0f} requests/s (60 % of {figures.overload_peak:.0f}): p50 "
         f"{latency.quantile_ms(0.5):.1f} ms, p95 {latency.quantile_ms(0.95):.1f} ms, "
-        f"p99 {latency.quantile_ms(0.99):.1f} ms from the moment a request was due; {latency.degraded:,} of {latency.statuses[200]:,} answers degraded.",
+        f"p99 {latency.quantile_ms(0.99):.1f} ms from the moment a request was due; {latency.degraded:,} of "
+        f"{latency.statuses[200]:,} answers degraded.",
         f"- Twice the peak for {during.seconds:.0f} s: {statuses}; {during.rate:.0f} good answers/s, "
         f"p99 {during.quantile_ms(0.99):.0f} ms, {during.degraded:,} degraded.",
         f"- Five seconds later, at 60 %: p50 {after.quantile_ms(0.5):.1f} ms, p99 {after.quantile_ms(0.99):.1f} ms.",
