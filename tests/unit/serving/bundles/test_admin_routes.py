@@ -166,7 +166,8 @@ replica.run()
 print("ready", flush=True)
 while replica.front.bundle.id != sys.argv[3]:
     time.sleep(0.02)
-print(replica.front.popular(1).items[0].item_id[0], flush=True)
+answer = replica.front.pick('').recommender.popular(1)
+print(answer.items[0].item_id[0], flush=True)
 sys.stdin.read()
 """
 

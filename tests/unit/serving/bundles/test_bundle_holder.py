@@ -14,6 +14,7 @@ from retrank.contract.api import RecommendRequest
 from retrank.serving.bundles.front import Front
 from retrank.serving.bundles.holder import Holder, Serving, share
 from retrank.serving.recommender import Recommender
+from retrank.serving.service import Backing, Service
 
 
 def _open(root: Path, letter: str) -> Recommender:
@@ -59,12 +60,13 @@ def test_requests_under_way_during_swaps_see_exactly_one_bundle(three_bundles: P
     a, b = _open(three_bundles, "a"), _open(three_bundles, "b")
     holder = Holder(Serving(a))
     front = Front(holder, clock=lambda: 0.0)
+    service = Service(front.pick, Backing.none(), watch=front)
     letter = {a.bundle.id: "a", b.bundle.id: "b"}
     stop, mixed, seen = threading.Event(), [], set()
 
     def ask() -> None:
         while not stop.is_set():
-            answer = front.recommend(RecommendRequest(session={"recent": ["a1", "b1"]}))  # type: ignore[arg-type]
+            answer = service.recommend(RecommendRequest(session={"recent": ["a1", "b1"]}))  # type: ignore[arg-type]
             seen.add(answer.bundle.id)
             if {item.item_id[0] for item in answer.items} != {letter[answer.bundle.id]}:
                 mixed.append(answer)

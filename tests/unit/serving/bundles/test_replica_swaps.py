@@ -16,10 +16,12 @@ from retrank.contract.errors import BundleError, RetrankError
 from retrank.contract.files import staging
 from retrank.serving.bundles import desired as state
 from retrank.serving.bundles.desired import Canary, Change, Staged
+from retrank.serving.bundles.front import Front
 from retrank.serving.bundles.replica import Clocks, Replica, open_replica
 from retrank.serving.bundles.status import ReplicaStatus
 from retrank.serving.bundles.watch import Summary, breach
 from retrank.serving.recommender import Recommender
+from retrank.serving.service import Backing, Service
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stores.settings import StateSettings
 from retrank.serving.swap_settings import WatchSettings
@@ -75,7 +77,7 @@ def world(three_bundles: Path, tmp_path: Path) -> World:
 
 
 def _letters(replica: Replica, user: str = "u1") -> set[str]:
-    answer = replica.front.recommend(RecommendRequest(user_id=user))
+    answer = _service(replica.front).recommend(RecommendRequest(user_id=user))
     return {item.item_id[0] for item in answer.items}
 
 
@@ -192,7 +194,7 @@ def test_a_bundle_that_fails_on_recent_requests_is_refused_before_any_user_sees_
         rehearsal=lambda ready: Fails(ready.runtime, PipelineSettings()),
         settings=QUICK,
     )
-    replica.front.recommend(RecommendRequest(user_id="u7"))
+    _service(replica.front).recommend(RecommendRequest(user_id="u7"))
     world.activate(1)
     replica.reconciler.step()
     assert _letters(replica) == {"a"}
@@ -218,7 +220,7 @@ def test_a_bundle_that_answers_with_nothing_is_rolled_back_with_the_reason(world
     replica.reconciler.step()
     for _ in range(60):
         everything = [f"b{row}" for row in range(1, 51)]
-        replica.front.recommend(RecommendRequest(exclude_items=everything))
+        _service(replica.front).recommend(RecommendRequest(exclude_items=everything))
     replica.reconciler.step()
     replica.reconciler.step()
     assert _letters(replica) == {"a"}
@@ -237,7 +239,7 @@ def test_the_watch_ends_after_its_time(world: World) -> None:
     world.time += QUICK.watch.watch_s
     replica.reconciler.step()
     for _ in range(60):
-        replica.front.recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
+        _service(replica.front).recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
     replica.reconciler.step()
     assert world.desired().active == world.names[1]
 
@@ -249,7 +251,7 @@ def test_a_bad_canary_ends_and_the_active_bundle_stays(world: World) -> None:
     replica.reconciler.step()
     assert _letters(replica) == {"b"}
     for _ in range(60):
-        replica.front.recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
+        _service(replica.front).recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
     replica.reconciler.step()
     replica.reconciler.step()
     assert (world.desired().canary, world.desired().active) == (None, world.names[0])
@@ -262,7 +264,7 @@ def test_two_replicas_agree_on_one_rollback(world: World) -> None:
     for replica in (first, second):
         replica.reconciler.step()
     for _ in range(60):
-        first.front.recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
+        _service(first.front).recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
     first.reconciler.step()
     for replica in (first, second):
         replica.reconciler.step()
@@ -356,3 +358,7 @@ def _until(true: Callable[[], bool], limit: int = 2_000) -> None:
 
 def test_errors_of_swaps_are_deliberate_ones() -> None:
     assert issubclass(state.SwapRefused, RetrankError)
+
+
+def _service(front: Front) -> Service:
+    return Service(front.pick, Backing.none(), watch=front)
