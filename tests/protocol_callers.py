@@ -189,7 +189,7 @@ class Library:
         return self._ask(lambda: self._client.recommend(RecommendRequest(**fields)).model_dump())
 
     def batch(self, requests: list[Fields]) -> Fields:
-        return self._ask(lambda: self._client.post("/v1/recommend:batch", {"requests": requests}))
+        return self._ask(lambda: self._client.post("/v1/recommend:batch", {"requests": [*requests]}))
 
     def rank(self, **fields: Any) -> Fields:
         return self._ask(lambda: self._client.post("/v1/rank", fields))
@@ -240,5 +240,6 @@ def detail_of(error: Any, kind: type[_Detail]) -> _Detail | None:
     for packed in status_pb2.Status.FromString(raw).details:
         found = kind()
         if packed.Unpack(found):
-            return found
+            detail: _Detail = found
+            return detail
     return None
