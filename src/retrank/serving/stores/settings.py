@@ -15,7 +15,8 @@ class StateSettings(BaseModel):
 
     url: SecretStr | None = Field(
         default=None,
-        description="None: state.sqlite in the folder of the service; sqlite:PATH, redis://[user:password@]host:port/db, rediss:// (TLS), redis+cluster://host:port, rediss+cluster://",
+        description="None is state.sqlite in the folder of the service; else sqlite:PATH, "
+        "redis://[user:password@]host:port/db, rediss:// (TLS), redis+cluster://host:port, rediss+cluster://",
     )
     timeout_s: float = Field(default=0.25, gt=0, le=30, description="longest wait for the store, per round trip")
     key_prefix: str = Field(
