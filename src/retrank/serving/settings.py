@@ -79,7 +79,7 @@ class Settings(BaseModel):
 
     def state_store(self) -> StateSettings:
         """Return where state is kept: in the folder, unless the settings name a store."""
-        if "url" in self.state.model_fields_set:
+        if self.state.url is not None:
             return self.state
         return self.state.model_copy(update={"url": SecretStr(f"sqlite:{self.folder / 'state.sqlite'}")})
 

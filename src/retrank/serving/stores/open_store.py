@@ -4,7 +4,7 @@ from pathlib import Path
 
 from retrank.contract.errors import ConfigError
 from retrank.serving.stores.protocol import StateStore
-from retrank.serving.stores.settings import StateSettings
+from retrank.serving.stores.settings import StateSettings, url_of
 from retrank.serving.stores.sqlite_store import SqliteStore
 
 _REDIS = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
@@ -16,7 +16,7 @@ def open_store(settings: StateSettings) -> StateStore:
     Raises:
         ConfigError: the URL names no store that is known; the message does not repeat the URL.
     """
-    url = settings.url.get_secret_value()
+    url = url_of(settings)
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite" and rest:
         return SqliteStore(Path(rest), settings)
