@@ -3,6 +3,8 @@
 import asyncio
 import json
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -274,6 +276,20 @@ def test_an_address_of_another_machine_cannot_be_listened_on(recommender: Recomm
 
     with pytest.raises(ConfigError, match=r"serving\.rpc\.port"):
         asyncio.run(scene())
+
+
+def test_while_it_is_off_nothing_of_it_is_loaded() -> None:
+    program = (
+        "import sys\n"
+        "from retrank.serving.rpc_settings import RpcSettings\n"
+        "from retrank.serving.service import Backing, Service\n"
+        "from retrank.serving.web.protection import OPEN\n"
+        "from retrank.serving.web.rpc_beside import rpc_lifespan\n"
+        "assert rpc_lifespan(Service(None, Backing.none()), OPEN, RpcSettings()) is None\n"
+        "sys.exit(f'loaded {loaded}' if (loaded := {'grpc', 'retrank.serving.rpc'} & set(sys.modules)) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_other_machines_need_keys_for_grpc_too() -> None:
