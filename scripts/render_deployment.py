@@ -3,8 +3,9 @@
     python scripts/render_deployment.py            write serving/k8s/base/serve-config.yaml
     python scripts/render_deployment.py --check    say what differs, and end with 1 if something does
 
-`serve-config.yaml` is a patch of the RayService: `serveConfigV2`, which is serving/config.yaml with the values in place of
-what suits a laptop, and the size of the workers. `kubectl kustomize` puts it into `rayservice.yaml`.
+`serve-config.yaml` is a patch of the RayService: `serveConfigV2`, which is serving/config.yaml with the values in place
+of what suits a laptop. `kubectl kustomize` puts it into `rayservice.yaml`, whose workers and port, like the image in
+`kustomization.yaml`, are only compared: they are written by hand.
 """
 
 import argparse
@@ -23,7 +24,9 @@ CONFIG = ROOT / "serving" / "config.yaml"
 VALUES = ROOT / "serving" / "k8s" / "values.yaml"
 RENDERED = ROOT / "serving" / "k8s" / "base" / "serve-config.yaml"
 KUSTOMIZATION = RENDERED.with_name("kustomization.yaml")
-_HEADER = "# Rendered by scripts/render_deployment.py from serving/config.yaml and serving/k8s/values.yaml; do not edit.\n"
+_HEADER = (
+    "# Rendered by scripts/render_deployment.py from serving/config.yaml and serving/k8s/values.yaml; do not edit.\n"
+)
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 Tree = dict[str, Any]
 
@@ -68,7 +71,7 @@ class Values(BaseModel):
             raise ValueError("tag must name one image, got 'latest'; pods of one service would run different ones")
         if self.nodes.cpus <= self.replicas.per_node:
             raise ValueError(
-                f"nodes.cpus={self.nodes.cpus} leaves no core beside replicas.per_node={self.replicas.per_node} replicas"
+                f"nodes.cpus={self.nodes.cpus} leaves no core beside replicas.per_node={self.replicas.per_node}"
             )
         for bound, replicas, nodes in (
             ("min", self.replicas.min, self.nodes.min),
@@ -141,7 +144,9 @@ def differences(values: Values, wanted: str) -> list[str]:
     said["port"] = next(port["containerPort"] for port in container["ports"] if port["name"] == "serve")
     for key, value in worker_group(values).items():
         if said[key] != value:
-            found.append(f"rayservice.yaml: {key} of the workers is {json.dumps(said[key])}, expected {json.dumps(value)}")
+            found.append(
+                f"rayservice.yaml: {key} of the workers is {json.dumps(said[key])}, expected {json.dumps(value)}"
+            )
     images = yaml.safe_load(KUSTOMIZATION.read_text())["images"]
     if {"name": "retrank-serving", "newName": values.image, "newTag": values.tag} not in images:
         found.append(f"kustomization.yaml: images does not name {values.image}:{values.tag} for retrank-serving")

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 from deploy_files import ROOT
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 DOCKERFILES = [ROOT / "serving" / "Dockerfile", ROOT / "training" / "Dockerfile"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CONSTRAINTS = {
-    canonicalize_name(name): version
+CONSTRAINTS: dict[str, str] = {
+    str(canonicalize_name(name)): version
     for name, _, version in (line.partition("==") for line in (ROOT / "constraints.txt").read_text().splitlines())
 }
 
@@ -41,9 +40,7 @@ def test_the_linter_has_nothing_to_say(dockerfile: Path) -> None:
 
 
 def test_everything_that_is_copied_exists_and_reaches_the_builder(dockerfile: Path) -> None:
-    let_through = {
-        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
-    }
+    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = [
         word
         for line in _instructions(dockerfile)
@@ -97,7 +94,7 @@ def _needed(extra: str) -> set[str]:
         seen.add(key)
         for text in importlib.metadata.requires(requirement.name) or []:
             further = Requirement(text)
-            wanted = [default_environment() | {"extra": extra} for extra in ("", *requirement.extras)]  # type: ignore[operator]  # TypedDict
+            wanted: list[dict[str, str]] = [{"extra": extra} for extra in ("", *requirement.extras)]
             if further.marker is None or any(further.marker.evaluate(where) for where in wanted):
                 waiting.append(further)
     return {name for name, _ in seen}

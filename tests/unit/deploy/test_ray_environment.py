@@ -11,7 +11,14 @@ import pytest
 from deploy_files import ROOT
 
 SCRIPT = ROOT / "serving" / "ray-env.sh"
-_SHOWN = 'echo "$RAY_SERVE_ENABLE_HA_PROXY|$RAY_AUTH_MODE|$RETRANK_SERVICE_DIR|$RAY_SERVE_HAPROXY_STATS_PORT|$RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"'
+_VARIABLES = (
+    "RAY_SERVE_ENABLE_HA_PROXY",
+    "RAY_AUTH_MODE",
+    "RETRANK_SERVICE_DIR",
+    "RAY_SERVE_HAPROXY_STATS_PORT",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
+)
+_SHOWN = f'echo "{"|".join(f"${name}" for name in _VARIABLES)}"'
 
 
 class Container:
