@@ -111,7 +111,10 @@ def _sealed_from() -> str | None:
 def _serve(port: int, started: float, *, once: bool) -> int:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)  # whatever ends this script ends the service as well
-    service = subprocess.Popen(_command("serve", [f"bundle={BUNDLE}", f"serving.port={port}"]), start_new_session=True)
+    service = subprocess.Popen(
+        _command("serve", [f"bundle={BUNDLE}", f"serving.port={port}", "serving.admin.enabled=false"]),
+        start_new_session=True,
+    )
     try:
         _wait_until_ready(service, port)
         _answer(port)

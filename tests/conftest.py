@@ -34,6 +34,17 @@ def ranked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def three_bundles(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of three tiny bundles with items a1.., b1.. and c1..; see `swap_world.names_of`. Never modify it."""
+    from swap_world import seal_bundles  # noqa: PLC0415  (only some tests need a library)
+
+    root = tmp_path_factory.mktemp("three") / "bundles"
+    names = seal_bundles(tiny_bundle, root, "abc")
+    (root / "names").write_text("\n".join(names))
+    return root
+
+
+@pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
     """A running redis-server; whoever uses it may flush it, and must leave it running."""
     with running_redis(tmp_path_factory.mktemp("redis")) as server:

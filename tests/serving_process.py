@@ -38,7 +38,8 @@ def command(*overrides: str) -> list[str]:
 def running(bundle: Path, *overrides: str, replicas: int, log: Path) -> Iterator[Service]:
     """Start `retrank serve`, yield it once it is ready, stop it with SIGTERM and see that nothing is left."""
     port = free_port()
-    arguments = command(f"bundle={bundle}", f"serving.port={port}", f"serving.replicas={replicas}", *overrides)
+    own = (f"serving.admin.port={free_port()}", f"serving.state.url=sqlite:{log.parent / 'state.sqlite'}")
+    arguments = command(f"bundle={bundle}", f"serving.port={port}", f"serving.replicas={replicas}", *own, *overrides)
     with log.open("w") as output, subprocess.Popen(arguments, stdout=output, stderr=output) as process:
         try:
             _wait_until_ready(process, log)

@@ -11,6 +11,7 @@
     retrank recommend bundle=bundles/online_retail_sasrec user_id=17850 k=5
     retrank events compact directory=events
     retrank keys create FILE --tenant shop --scopes read,ingest
+    retrank ctl status
 
 `--config-dir DIR` adds a folder of your own to the search path, laid out like `configs/` (data/shop.yaml, ...).
 Only the command that runs is imported, so `retrank serve` never loads torch.
@@ -44,12 +45,14 @@ _COMMANDS = {
     "ensemble": _Command("retrank.training.ensemble:run", "evaluate several runs as one, weights from validation"),
     "export": _Command("retrank.export.assemble:run", "seal a trained run as a bundle"),
     "serve": _Command("retrank.serving.launch:run", "serve a bundle over HTTP with Ray Serve"),
+    "admin": _Command("retrank.serving.admin:run", "serve the admin routes beside `serve run` or a cluster"),
     "recommend": _Command("retrank.serving.ask:run", "answer one request in this process, without a server"),
     "events": _Command("retrank.serving.events.jobs:run", "compact | replay | status of an event log", acts=True),
 }
 _PLAIN = {  # words and flags, no settings to compose
     "compare": _Command("retrank.training.compare:main", "compare two runs with a paired bootstrap"),
     "keys": _Command("retrank.serving.guard.keys_command:main", "create, list and revoke API keys"),
+    "ctl": _Command("retrank.serving.ctl:main", "operate a running service: status, stage, activate, canary, rollback"),
 }
 _MULTIRUN = "retrank.training.multirun:report"
 _CONFIG_DIR = "--config-dir"

@@ -5,14 +5,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from retrank.contract.filters import Attribute, Filter
+from retrank.contract.slate_options import Context, Diversity, Explore, Placement, Priority, SeenPolicy
+
 MAX_K = 200
 MAX_RECENT = 200
 MAX_EXCLUDED = 1_000
 MAX_ID_LENGTH = 256
 """Characters, not bytes."""
 MAX_BODY_BYTES = 1 << 20
+MAX_SEEDS = 50
+MAX_FIELDS = 64
+MAX_DEADLINE_MS = 60_000
 
 RawId = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+Window = Literal["24h", "7d", "all"]
 ReasonCode = Literal["similar_to", "follows", "popular"]
 Source = Literal["sequence", "covisit", "neighbours", "popular", "fresh", "similar"]
 DegradedReason = Literal[
@@ -27,6 +34,13 @@ DegradedReason = Literal[
     "covisit_score_failed",
     "explain_failed",
     "record_failed",
+    "rerank_failed",  # diversity and exploration fell away, plain order answered
+    "deadline",  # too little time was left; `stages_skipped` names what was left out
+    "profile_unavailable",  # the state store did not answer: nothing newer than the bundle was known of this person
+    "catalogue_stale",  # the state store did not answer: changes of items since the last look are not shown
+    "decision_log_unavailable",  # this answer is not in the decision log
+    "nothing_trends",  # no act was counted in the window asked about: the popularity of the bundle answered
+    "unknown_attribute",  # the filter or a cap names an attribute that no item has
 ]
 
 
@@ -35,29 +49,79 @@ class _Message(BaseModel):
 
 
 class Session(_Message):
-    """What this person did in this visit; `recent` holds item ids, oldest first."""
+    """What this person did in this visit; `recent` holds item ids, oldest first, also those posted as events."""
 
+    id: RawId | None = None
     recent: Annotated[list[RawId], Field(max_length=MAX_RECENT)] = []
 
 
 class RecommendRequest(_Message):
-    """Ask for a slate: for a known user, for an anonymous session, or for nobody in particular."""
+    """Ask for a slate: for a known user, for an anonymous session, or for nobody in particular.
+
+    Attributes:
+        request_id: names the request in logs and errors.
+        user_id, anonymous_id: who asks; the account, and the browser or device.
+        session: the visit at hand.
+        placement: where the slate will be shown; travels into the token, the decision log and the metrics.
+        context: what else is known of the moment; kept with the decision, no model reads it yet.
+        k: items wanted.
+        seed_items: items the slate should go with, such as those in a basket; they end the history.
+        exclude_items: items that must not appear.
+        exclude_seen, seen: whether seen items stay away, and which items count as seen.
+        filter: what every item must satisfy, see `Filter`.
+        diversity, explore: how the slate departs from plain order.
+        explain: give reasons.
+        fields: attributes that come back; None is all.
+        deadline_ms: milliseconds the answer may take; what does not fit is left out and named.
+        priority: which requests wait first when there are too many.
+    """
 
     request_id: RawId | None = None
     user_id: RawId | None = None
+    anonymous_id: RawId | None = None
     session: Session = Session()
+    placement: Placement | None = None
+    context: Context = {}
     k: int = Field(default=10, ge=1, le=MAX_K)
+    seed_items: Annotated[list[RawId], Field(max_length=MAX_SEEDS)] = []
     exclude_items: Annotated[list[RawId], Field(max_length=MAX_EXCLUDED)] = []
     exclude_seen: bool = True
+    seen: SeenPolicy | None = None
+    filter: Filter | None = None
+    diversity: Diversity | None = None
+    explore: Explore | None = None
     explain: bool = True
+    fields: Annotated[list[Attribute], Field(max_length=MAX_FIELDS)] | None = None
+    deadline_ms: int | None = Field(default=None, ge=1, le=MAX_DEADLINE_MS)
+    priority: Priority = "interactive"
 
 
 class SimilarRequest(_Message):
-    """Ask for items like `item_id`."""
+    """Ask for items like `item_id`; the other fields are those of `RecommendRequest`."""
 
     request_id: RawId | None = None
     item_id: RawId
     k: int = Field(default=10, ge=1, le=MAX_K)
+    placement: Placement | None = None
+    exclude_items: Annotated[list[RawId], Field(max_length=MAX_EXCLUDED)] = []
+    filter: Filter | None = None
+    fields: Annotated[list[Attribute], Field(max_length=MAX_FIELDS)] | None = None
+    deadline_ms: int | None = Field(default=None, ge=1, le=MAX_DEADLINE_MS)
+
+
+class PopularRequest(_Message):
+    """Ask for what is popular.
+
+    Attributes:
+        k: items wanted.
+        placement: where it is popular; None is anywhere. `all` is the same everywhere.
+        window: `all` is the data of the bundle; `24h` and `7d` are live acts that fade with that mean lifetime.
+    """
+
+    request_id: RawId | None = None
+    k: int = Field(default=10, ge=1, le=MAX_K)
+    placement: Placement | None = None
+    window: Window = "all"
 
 
 class Reason(_Message):
@@ -69,7 +133,11 @@ class Reason(_Message):
 
 
 class SlateItem(_Message):
-    """One recommended item; rank starts at 1, a higher score is better."""
+    """One recommended item; rank starts at 1, a higher score is better.
+
+    `propensity` is the probability with which the exploration policy puts this item at this rank, given the candidates
+    and the items above; 1.0 when nothing was left to chance.
+    """
 
     item_id: str
     rank: int
@@ -77,6 +145,7 @@ class SlateItem(_Message):
     sources: list[Source]
     reasons: list[Reason] = []
     attributes: dict[str, Any] = {}
+    propensity: float = 1.0
 
 
 class BundleInfo(_Message):
@@ -88,18 +157,31 @@ class BundleInfo(_Message):
 
 
 class Degraded(_Message):
-    """Whether the answer rests on less than it could have, and why."""
+    """Whether the answer rests on less than it could have, why, and what the deadline left out."""
 
     is_degraded: bool = False
     reasons: list[DegradedReason] = []
+    stages_skipped: list[str] = []
+
+
+class ExperimentInfo(_Message):
+    """Which experiment a request took part in, and which variant answered."""
+
+    id: str
+    variant: str
 
 
 class SlateResponse(_Message):
-    """The answer to recommend, similar and popular. `took_ms` has one entry per stage, and `total`."""
+    """The answer to recommend, similar and popular. `took_ms` has one entry per stage, and `total`.
+
+    `recommendation_id` is a signed token; events that echo it as `recommendation_token` are attributed to this answer.
+    """
 
     request_id: str
+    recommendation_id: str | None = None
     items: list[SlateItem]
     bundle: BundleInfo
+    experiment: ExperimentInfo | None = None
     degraded: Degraded = Degraded()
     took_ms: dict[str, float] = {}
 

@@ -110,10 +110,10 @@ def seal(staged: Path, manifest: Manifest, root: Path) -> VerifiedBundle:
         FormatError: the manifest would not read back, for instance because a figure is not a number.
     """
     text = manifest.model_dump_json(indent=2) + "\n"
-    _parse_manifest(text.encode(), staged / MANIFEST)
+    parse_manifest(text.encode(), staged / MANIFEST)
     (staged / MANIFEST).write_text(text, encoding="utf-8")
-    bundle_id = _bundle_id(text.encode())
-    return VerifiedBundle(bundle_id, publish(staged, root, bundle_id), manifest)
+    name = bundle_id(text.encode())
+    return VerifiedBundle(name, publish(staged, root, name), manifest)
 
 
 def verify(path: Path) -> VerifiedBundle:
@@ -127,24 +127,45 @@ def verify(path: Path) -> VerifiedBundle:
         ChecksumError: a file differs from what was sealed, the manifest included.
         FormatError: another major format version, or a manifest of another shape.
     """
+    directory = locate(path)
+    _refuse_strangers(directory)
+    name, manifest = describe(directory)
+    _verify_files(directory, manifest.files)
+    return VerifiedBundle(name, directory, manifest)
+
+
+def locate(path: Path) -> Path:
+    """Return the bundle directory that a path, or the `current` of a root, names; nothing in it is looked at.
+
+    Raises:
+        BundleError: there is none.
+    """
     try:
-        directory = current(path.resolve())
+        return current(path.resolve())
     except SourceError as error:
         raise BundleError(f"no bundle to open: {error}") from error
-    _refuse_strangers(directory)
+
+
+def describe(directory: Path) -> tuple[str, Manifest]:
+    """Return id and manifest of a bundle directory; the other files are not looked at, so it proves nothing of them.
+
+    Raises:
+        BundleError: no readable manifest.
+        ChecksumError: the manifest is not the one that gave the directory its name.
+        FormatError: another major format version, or a manifest of another shape.
+    """
     raw = _read_manifest(directory)
-    bundle_id = _bundle_id(raw)
-    if directory.name != bundle_id:
+    found = bundle_id(raw)
+    if directory.name != found:
         raise ChecksumError(
-            f"{directory / MANIFEST}: its hash is {bundle_id} but the bundle is called {directory.name}; "
+            f"{directory / MANIFEST}: its hash is {found} but the bundle is called {directory.name}; "
             "the manifest was changed after sealing or the folder was renamed, export the bundle again"
         )
-    manifest = _parse_manifest(raw, directory / MANIFEST)
-    _verify_files(directory, manifest.files)
-    return VerifiedBundle(bundle_id, directory, manifest)
+    return found, parse_manifest(raw, directory / MANIFEST)
 
 
-def _bundle_id(manifest: bytes) -> str:
+def bundle_id(manifest: bytes) -> str:
+    """Return the name of the bundle that a manifest describes."""
     return hashlib.sha256(manifest).hexdigest()[:_ID_LENGTH]
 
 
@@ -170,8 +191,16 @@ def _read_manifest(directory: Path) -> bytes:
         raise BundleError(f"{directory}: no readable {MANIFEST} ({error.strerror}); is this a bundle?") from error
 
 
-def _parse_manifest(raw: bytes, path: Path) -> Manifest:
-    """Parse the manifest; the version is looked at first, since another version may have other fields."""
+def parse_manifest(raw: bytes, path: Path | str) -> Manifest:
+    """Parse a manifest; the version is looked at first, since another version may have other fields.
+
+    Args:
+        raw: the bytes of the file.
+        path: where they come from, for messages.
+
+    Raises:
+        FormatError: another major format version, or a manifest of another shape.
+    """
     try:
         version = AnyManifest.model_validate_json(raw).format_version
         if version != FORMAT_VERSION:

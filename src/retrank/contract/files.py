@@ -43,6 +43,13 @@ def publish(staged: Path, root: Path, name: str) -> Path:
 
     An equal version that is already there is kept and merely pointed at.
     """
+    target = place(staged, root, name)
+    point_at(root, name)
+    return target
+
+
+def place(staged: Path, root: Path, name: str) -> Path:
+    """Make a staged directory visible as `root/name`, whole from the moment it is; one already there is kept."""
     target = root / name
     if not target.exists():
         for path in sorted(staged.rglob("*")):
@@ -50,7 +57,7 @@ def publish(staged: Path, root: Path, name: str) -> Path:
                 _sync(path)
         staged.chmod(0o755)
         staged.rename(target)
-    point_at(root, name)
+        _sync(root)
     return target
 
 

@@ -37,6 +37,11 @@ class Merged(NamedTuple):
     ranks: NDArray[np.int64]
     scores: NDArray[np.float32]
 
+    def only(self, increasing: Rows) -> "Merged":
+        """Return the candidates that are among some increasing rows."""
+        kept = contained(self.rows, increasing)
+        return Merged(self.rows[kept], self.ranks[kept], self.scores[kept])
+
     def extended(self, rows: Rows, limits: Sequence[int]) -> "Merged":
         """Return the candidates together with further `[X]` rows that no source proposed within its limit."""
         everything = np.union1d(self.rows, rows)

@@ -3,6 +3,7 @@
 from ray.serve import Application
 
 from retrank.contract.bundle import verify
+from retrank.serving.bundles.opening import begin
 from retrank.serving.deployments import fused
 from retrank.serving.settings import Settings, refuse_to_open
 
@@ -16,4 +17,5 @@ def build_app(args: Settings) -> Application:
     """
     refuse_to_open(args)
     verify(args.bundle)
+    begin(args)
     return fused.build(args)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 _TITLE = "title"
-_MAX_KEPT = 100_000
+_MAX_KEPT = 20_000  # records; some ten megabytes in every replica
 
 
 class ItemAttributes:

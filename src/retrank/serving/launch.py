@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, MutableMapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 from retrank.contract.api import BundleInfo
 from retrank.contract.errors import ConfigError, RetrankError
 from retrank.serving import ingress
+from retrank.serving.admin import admin_port
+from retrank.serving.bundles.opening import begin
 from retrank.serving.guard.drain import FOLDER_VARIABLE, Drain
 from retrank.serving.guard.keys import read_key_file
 from retrank.serving.guard.settings import DrainSettings
@@ -45,9 +47,10 @@ def run(config: dict[str, Any]) -> None:
     _refuse_taken_port(settings)
     print(f"opening {settings.bundle}", flush=True)
     bundle = _proven(settings)
+    _begin(settings)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with serving(settings) as running:
+        with serving(settings) as running, _admin(settings):
             signal.signal(signal.SIGTERM, _interrupt)  # Ray installs a handler of its own while it starts
             url = running.url
             print(f"serving {bundle.model} from bundle {bundle.id} with {settings.replicas} replica(s)")
@@ -140,6 +143,17 @@ def _stop() -> None:
 def _proven(settings: Settings) -> BundleInfo:
     """Open the bundle once here, so that a bad one is refused with one message instead of a replica's traceback."""
     return Recommender.open(settings.bundle, settings.pipeline).bundle
+
+
+def _begin(settings: Settings) -> None:
+    """Say what the settings ask for; what operators activated since they last changed stays, and is named."""
+    desired = begin(settings)
+    if desired.active != desired.configured:
+        print(f"bundle {desired.active} was activated since; `retrank ctl activate {desired.configured}` changes that")
+
+
+def _admin(settings: Settings) -> AbstractContextManager[str | None]:
+    return admin_port(settings) if settings.admin.enabled else nullcontext()
 
 
 def _refuse_taken_port(settings: Settings) -> None:

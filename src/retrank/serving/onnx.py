@@ -1,8 +1,13 @@
-"""How graphs are opened for serving: one thread that does not spin, so that replicas do not fight for cores."""
+"""How graphs are opened for serving: one thread that does not spin, so that replicas do not fight for cores.
+
+Large weights are used where they lie in the file, see `weights`.
+"""
 
 from pathlib import Path
 
 import onnxruntime as ort
+
+from retrank.serving.weights import mapped_weights
 
 _ERRORS_ONLY = 3
 
@@ -14,4 +19,9 @@ def open_session(path: Path) -> ort.InferenceSession:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    weights = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in mapped_weights(path).items()}
+    for name, value in weights.items():
+        options.add_initializer(name, value)
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session.mapped_weights = weights  # they must live as long as the session, which does not keep them itself
+    return session

@@ -1,21 +1,27 @@
-"""Run the stages of a request: order, timing, error isolation and fallback, once for all of them.
+"""Run the stages of a request: order, timing, deadline, error isolation and fallback, once for all of them.
 
     hydrate ▸ retrieve ▸ filter ▸ score ▸ rerank ▸ explain ▸ record
 
 Several stages may serve one step. Each says whether it applies to the draft at hand, so a ladder of fallbacks is
 simply their order: a rung applies when those before it left something to do. A stage that may fail names the reason
 that goes into the answer; the draft then passes on as it was. An error in any other stage is the caller's.
+
+Stages that may fail may also be left out: one is skipped when what is left of the deadline is less than it usually
+takes together with the stages that cannot be left out after it. The next rung then answers, and the draft says so.
 """
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from retrank.contract.api import DegradedReason
 from retrank.serving.draft import Draft
+from retrank.serving.stage_times import StageTime
 
 Step = Literal["hydrate", "retrieve", "filter", "score", "rerank", "explain", "record"]
 STEPS: tuple[Step, ...] = ("hydrate", "retrieve", "filter", "score", "rerank", "explain", "record")
+_NEVER_SKIPPED = frozenset({"hydrate", "filter", "record"})
 Clock = Callable[[], float]
 _log = logging.getLogger(__name__)
 
@@ -61,25 +67,53 @@ class Pipeline:
         """
         order = [STEPS.index(stage.step) for stage in stages]
         assert order == sorted(order), f"stages out of order: {[stage.step for stage in stages]}"
-        self._stages = tuple(stages)
+        self._stages = tuple((stage, StageTime(), _optional(stage)) for stage in stages)
         self._clock = clock
 
-    def run(self, draft: Draft) -> Outcome:
-        """Take a draft through every stage that applies."""
-        took_ms: dict[str, float] = dict.fromkeys((stage.step for stage in self._stages), 0.0)
+    def run(self, draft: Draft, budget_s: float = math.inf) -> Outcome:
+        """Take a draft through every stage that applies.
+
+        Args:
+            draft: what was asked.
+            budget_s: seconds it may take from now; optional stages that do not fit are skipped.
+        """
+        took_ms: dict[str, float] = dict.fromkeys((stage.step for stage, _, _ in self._stages), 0.0)
         started = before = self._clock()
-        for stage in self._stages:
+        deadline = started + budget_s
+        for place, (stage, time, optional) in enumerate(self._stages):
+            if not stage.applies(draft):
+                continue
+            if optional and before + time.usual_s + self._must_follow_s(place, deadline) > deadline:
+                time.skipped()
+                draft = draft.skip(stage_name(stage))
+                continue
             draft = _isolated(stage, draft)
             now = self._clock()
+            time.took(now - before)
             took_ms[stage.step] += (now - before) * 1e3
             before = now
         took_ms["total"] = (before - started) * 1e3
         return Outcome(draft, {step: round(spent, 3) for step, spent in took_ms.items()})
 
+    def _must_follow_s(self, place: int, deadline: float) -> float:
+        """Return how long the stages after a place that cannot be left out usually take; 0 without a deadline."""
+        if deadline == math.inf:
+            return 0.0
+        return sum(time.usual_s for _, time, optional in self._stages[place + 1 :] if not optional)
+
+
+def stage_name(stage: Stage) -> str:
+    """Return the name of an optional stage in answers: `sequence` for one that fails with `sequence_failed`."""
+    return (stage.on_failure or stage.step).removesuffix("_failed")
+
+
+def _optional(stage: Stage) -> bool:
+    return stage.on_failure is not None and stage.step not in _NEVER_SKIPPED
+
 
 def _isolated(stage: Stage, draft: Draft) -> Draft:
     try:
-        return stage.run(draft) if stage.applies(draft) else draft
+        return stage.run(draft)
     except Exception:
         if stage.on_failure is None:
             raise

@@ -2,8 +2,11 @@
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,25 +19,24 @@ from retrank.contract.api import (
     SimilarRequest,
     SlateItem,
     SlateResponse,
-    Source,
 )
 from retrank.contract.bundle import verify
 from retrank.contract.errors import BundleError
+from retrank.contract.ranking import RankedItem, RankRequest, RankResponse
 from retrank.serving.draft import Draft, source_names
-from retrank.serving.pipeline import Clock, Pipeline, Stage
+from retrank.serving.ladders import Ladders
+from retrank.serving.overlay import UNCHANGED, Changes, RowChanges
+from retrank.serving.pipeline import Clock, Pipeline
 from retrank.serving.runtime import Runtime, open_runtime
 from retrank.serving.settings import PipelineSettings
-from retrank.serving.stages.explain import Explain
-from retrank.serving.stages.filter import RemoveHidden
-from retrank.serving.stages.hydrate import Hydrate
-from retrank.serving.stages.record import Record, Tally
-from retrank.serving.stages.rerank import TopK
-from retrank.serving.stages.retrieve import CovisitSource, PopularSource, SequenceSource, SimilarSource
-from retrank.serving.stages.score import CosineScore, CovisitScore, PopularScore, QueryScore
-from retrank.serving.stages.second import NeighbourSource, RankScore, TrendSource
+from retrank.serving.stages.record import Tally
+from retrank.serving.surroundings import NOTHING_AROUND, Surroundings
+from retrank.serving.trends import RowTrend, Trend
 
 SCORE_DECIMALS = 6
 _WARM_UP_LENGTHS = (1, 10, 1_000)
+_SHARED_WITH_SIMILAR = ("request_id", "k", "placement", "filter", "fields")
+_SHARED_WITH_RANK = ("request_id", "user_id", "anonymous_id", "session", "placement", "context")
 
 
 def _new_request_id() -> str:
@@ -64,8 +66,12 @@ class Recommender:
         """
         self.runtime = runtime
         self.tally = Tally()
-        self._recommend = Pipeline(_recommend_stages(runtime, settings, self.tally, now), clock)
-        self._similar = Pipeline(_similar_stages(runtime, settings, self.tally), clock)
+        ladders = Ladders(runtime, settings, now)
+        self._recommend = Pipeline(ladders.recommend(self.tally), clock)
+        self._similar = Pipeline(ladders.similar(self.tally), clock)
+        self._rank = Pipeline(ladders.rank(), clock)
+        self._row_changes: WeakKeyDictionary[Changes, RowChanges] = WeakKeyDictionary()
+        self._row_trends: WeakKeyDictionary[Trend, RowTrend] = WeakKeyDictionary()
         self._new_request_id = new_request_id
         manifest = runtime.manifest
         self.bundle = BundleInfo(id=runtime.bundle.bundle_id, created_at=manifest.created_at, model=manifest.model)
@@ -86,23 +92,50 @@ class Recommender:
         cls(runtime, chosen)._warm_up()  # a recommender of its own, so that rehearsal is not counted as traffic
         return cls(runtime, chosen)
 
-    def recommend(self, request: RecommendRequest) -> SlateResponse:
+    def recommend(self, request: RecommendRequest, around: Surroundings = NOTHING_AROUND) -> SlateResponse:
         """Answer for a known user, an anonymous session, or nobody in particular."""
-        return self._answer(self._recommend, Draft(request), request.request_id)
+        return self._answer(self._recommend, self._draft(request, around), around.budget_s)
 
-    def similar(self, request: SimilarRequest) -> SlateResponse:
+    def similar(self, request: SimilarRequest, around: Surroundings = NOTHING_AROUND) -> SlateResponse:
         """Return items like one item, ordered by the cosine of their vectors; the item itself is left out.
 
         An item the bundle does not know, such as one listed an hour ago, is answered with popular items and the
         degraded reason `unknown_items`: a product page then has something to show.
         """
+        shared = {name: getattr(request, name) for name in _SHARED_WITH_SIMILAR}
+        draft = self._draft(RecommendRequest.model_construct(**shared), around)
         anchor = self.runtime.items.rows([request.item_id]).astype(np.int64)
-        draft = Draft(RecommendRequest(k=request.k), history=anchor, excluded=anchor)
-        return self._answer(self._similar, draft if len(anchor) else draft.without("unknown_items"), request.request_id)
+        excluded = self.runtime.items.rows([request.item_id, *request.exclude_items]).astype(np.int64)
+        draft = replace(draft, history=anchor, excluded=np.unique(excluded))
+        draft = draft if len(anchor) else draft.without("unknown_items")
+        return self._answer(self._similar, draft, around.budget_s)
 
-    def popular(self, k: int = 10, request_id: str | None = None) -> SlateResponse:
-        """Return the k most popular items; the score is the share of the most popular item's."""
-        return self.recommend(RecommendRequest(k=k, request_id=request_id))
+    def popular(
+        self, k: int = 10, request_id: str | None = None, around: Surroundings = NOTHING_AROUND
+    ) -> SlateResponse:
+        """Return the k most popular items; the score is the share of the most popular item's, in what trends first."""
+        return self.recommend(RecommendRequest(k=k, request_id=request_id), around)
+
+    def rank(self, request: RankRequest, around: Surroundings = NOTHING_AROUND) -> RankResponse:
+        """Score the caller's own candidates for somebody; nothing is added, filtered or hidden."""
+        items = list(dict.fromkeys(request.items))
+        rows = np.unique(self.runtime.items.rows(items)).astype(np.int64)
+        shared = {name: getattr(request, name) for name in _SHARED_WITH_RANK}
+        # Not validated: it holds validated parts, and as many items as a rank request may name.
+        asked = RecommendRequest.model_construct(**shared, k=max(len(rows), 1), exclude_seen=False, explain=False)
+        done, took_ms = self._rank.run(replace(self._draft(asked, around), asked=rows), around.budget_s)
+        known = [self.runtime.items.id(row) for row in done.candidates.rows.tolist()]
+        assert done.scores is not None, "the pipeline scores every slate"
+        scores: list[float | None] = [round(score, SCORE_DECIMALS) for score in done.scores.tolist()]
+        unknown = [item for item in items if not self.runtime.items.row(item)]
+        pairs = zip([*known, *unknown], [*scores, *(None for _ in unknown)], strict=True)
+        return RankResponse(
+            request_id=request.request_id or self._new_request_id(),
+            items=[RankedItem(item_id=item, rank=at, score=score) for at, (item, score) in enumerate(pairs, start=1)],
+            bundle=self.bundle,
+            degraded=_degraded(done.without("unknown_items") if unknown else done),
+            took_ms=took_ms,
+        )
 
     def titles(self) -> dict[str, str]:
         """Return the title of every item that has one, by item id."""
@@ -124,76 +157,75 @@ class Recommender:
             unknown = np.zeros(length, dtype=np.int64)
             self.runtime.encoder.encode(history, ages=unknown, actions=unknown)
 
-    def _answer(self, pipeline: Pipeline, draft: Draft, request_id: str | None) -> SlateResponse:
-        done, took_ms = pipeline.run(draft)
+    def _draft(self, request: RecommendRequest, around: Surroundings) -> Draft:
+        return Draft(
+            request,
+            profile=around.profile,
+            changes=self._in_rows(around.changes),
+            trend=self._trend_in_rows(around.trend),
+            seed=around.seed,
+            degraded=around.lacking,
+            skipped=around.skipped,
+        )
+
+    def _in_rows(self, changes: Changes) -> RowChanges:
+        """Return changes in the rows of this bundle, made once per state of the catalogue."""
+        if not changes.items:
+            return UNCHANGED
+        found = self._row_changes.get(changes)
+        if found is None:
+            found = self._row_changes[changes] = RowChanges.of(changes, self.runtime.items)
+        return found
+
+    def _trend_in_rows(self, trend: Trend | None) -> RowTrend | None:
+        if trend is None:
+            return None
+        found = self._row_trends.get(trend)
+        if found is None:
+            found = self._row_trends[trend] = trend.rows(self.runtime.items)
+        return found
+
+    def _answer(self, pipeline: Pipeline, draft: Draft, budget_s: float) -> SlateResponse:
+        done, took_ms = pipeline.run(draft, budget_s)
         return SlateResponse(
-            request_id=request_id or self._new_request_id(),
+            request_id=draft.request.request_id or self._new_request_id(),
             items=self._slate(done),
             bundle=self.bundle,
-            degraded=Degraded(is_degraded=bool(done.degraded), reasons=list(done.degraded)),
+            degraded=_degraded(done),
             took_ms=took_ms,
         )
 
     def _slate(self, draft: Draft) -> list[SlateItem]:
         assert draft.scores is not None, "the pipeline scores every slate"
-        rows = draft.candidates.rows
-        attributes = self.runtime.attributes.of(rows)
+        rows = draft.candidates.rows.tolist()
+        scores, sources = draft.scores.tolist(), draft.candidates.sources.tolist()
+        propensities = [1.0] * len(rows) if draft.propensities is None else draft.propensities.tolist()
+        attributes = self._shown(draft)
         reasons = draft.reasons or ([],) * len(rows)
         return [
             SlateItem(
-                item_id=self.runtime.items.id(int(row)),
+                item_id=self.runtime.items.id(row),
                 rank=position + 1,
-                score=round(float(draft.scores[position]), SCORE_DECIMALS),
-                sources=source_names(int(draft.candidates.sources[position])),
+                score=round(scores[position], SCORE_DECIMALS),
+                sources=source_names(sources[position]),
                 reasons=reasons[position],
                 attributes=attributes[position],
+                propensity=propensities[position],
             )
             for position, row in enumerate(rows)
         ]
 
-
-def _recommend_stages(runtime: Runtime, settings: PipelineSettings, tally: Tally, now: Clock) -> list[Stage]:
-    second = runtime.second
-    limits: Mapping[Source, int] = second.spec.limits if second else {}
-    window = second.spec.covisit_window if second else settings.covisit_window
-    more: list[Stage] = [NeighbourSource(second), TrendSource(second)] if second else []
-    return [
-        Hydrate(runtime.users, runtime.items, runtime.histories, now),
-        SequenceSource(runtime.encoder, runtime.index, limits.get("sequence", settings.num_candidates)),
-        CovisitSource(runtime.successors, window, limits.get("covisit", settings.num_candidates)),
-        *more,
-        PopularSource(runtime.popular_items),
-        RemoveHidden(),
-        *([RankScore(second, runtime.item_vectors)] if second else []),
-        QueryScore(runtime.item_vectors),
-        CovisitScore(runtime.successors, runtime.popularity, settings.covisit_window),
-        PopularScore(runtime.popularity),
-        TopK(),
-        _explain(runtime, settings),
-        Record(tally),
-    ]
+    def _shown(self, draft: Draft) -> list[dict[str, Any]]:
+        """Return the attributes of each item of the slate as they are now, those that were asked for."""
+        shown = self.runtime.attributes.of(draft.candidates.rows)
+        if draft.changes.attributes:
+            rows = draft.candidates.rows.tolist()
+            shown = [draft.changes.shown(row, sealed) for row, sealed in zip(rows, shown, strict=True)]
+        fields = draft.request.fields
+        if fields is None:
+            return shown
+        return [{name: one[name] for name in fields if name in one} for one in shown]
 
 
-def _similar_stages(runtime: Runtime, settings: PipelineSettings, tally: Tally) -> list[Stage]:
-    return [
-        SimilarSource(runtime.item_vectors, runtime.index, settings.num_candidates),
-        CovisitSource(runtime.successors, settings.covisit_window, settings.num_candidates),
-        PopularSource(runtime.popular_items),
-        RemoveHidden(),
-        CosineScore(runtime.item_vectors),
-        PopularScore(runtime.popularity),
-        TopK(),
-        _explain(runtime, settings),
-        Record(tally),
-    ]
-
-
-def _explain(runtime: Runtime, settings: PipelineSettings) -> Explain:
-    return Explain(
-        runtime.items,
-        runtime.item_vectors,
-        runtime.successors,
-        runtime.popularity,
-        window=settings.explain_window,
-        min_similarity=settings.min_similarity,
-    )
+def _degraded(draft: Draft) -> Degraded:
+    return Degraded(is_degraded=bool(draft.degraded), reasons=list(draft.degraded), stages_skipped=list(draft.skipped))

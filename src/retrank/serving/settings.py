@@ -4,10 +4,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from retrank.contract.errors import ConfigError
+from retrank.contract.files import POINTER
+from retrank.serving.events.settings import EventSettings
 from retrank.serving.guard.settings import GuardSettings
+from retrank.serving.stores.settings import StateSettings
+from retrank.serving.swap_settings import AdminSettings, BundlesSettings
 from retrank.serving.telemetry.settings import TelemetrySettings
 
 
@@ -20,6 +24,22 @@ class PipelineSettings(BaseModel):
     covisit_window: int = Field(default=10, ge=1, le=200, description="newest events that co-visitation looks at")
     explain_window: int = Field(default=50, ge=1, le=200, description="newest events that a reason may name")
     min_similarity: float = Field(default=0.3, ge=0.0, le=1.0, description="cosine below which nothing is similar")
+
+
+class ServiceSettings(BaseModel):
+    """What the service does around a recommender: deadlines, state, logs, tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    deadline_ms: int = Field(default=100, ge=1, le=60_000, description="time for one answer when the caller sets none")
+    catalogue_refresh_s: float = Field(
+        default=0.5, ge=0.01, le=60, description="how long a replica goes without looking for changes of items"
+    )
+    folder: Path | None = Field(
+        default=None,
+        description="where state, logs and the token key are kept; None is BUNDLES.state beside the bundles",
+    )
+    keep_decisions: bool = Field(default=True, description="write every answer to the decision log")
 
 
 class Settings(BaseModel):
@@ -41,6 +61,29 @@ class Settings(BaseModel):
     pipeline: PipelineSettings = PipelineSettings()
     guard: GuardSettings = GuardSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    service: ServiceSettings = ServiceSettings()
+    state: StateSettings = StateSettings()
+    events: EventSettings | None = Field(default=None, description="event and decision logs; None is the folder")
+    bundles: BundlesSettings = BundlesSettings()
+    admin: AdminSettings = AdminSettings()
+
+    @property
+    def folder(self) -> Path:
+        """Where the service keeps what must outlive single bundles."""
+        if self.service.folder is not None:
+            return self.service.folder
+        root = self.bundle if (self.bundle / POINTER).exists() else self.bundle.parent
+        return root.with_name(f"{root.resolve().name}.state")
+
+    def state_store(self) -> StateSettings:
+        """Return where state is kept: in the folder, unless the settings name a store."""
+        if "url" in self.state.model_fields_set:
+            return self.state
+        return self.state.model_copy(update={"url": SecretStr(f"sqlite:{self.folder / 'state.sqlite'}")})
+
+    def event_logs(self) -> EventSettings:
+        """Return where events and decisions are kept: in the folder, unless the settings say otherwise."""
+        return self.events or EventSettings(directory=self.folder / "logs")
 
     @field_validator("host")
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from check_jsonschema.builtin_schemas import get_builtin_schema
-from deploy_files import ROOT, Tree
+from deploy_files import ROOT, Tree, pod_templates, serve_config
 from jsonschema.validators import validator_for
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -18,8 +18,10 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 from redis_processes import need_redis
 
+from retrank.config import compose, resolve
 from retrank.serving.guard.settings import DrainSettings
 from retrank.serving.ingress import free_port
+from retrank.serving.settings import Settings, parse_settings, refuse_to_open
 
 FOLDER = ROOT / "serving"
 COMPOSE: Tree = yaml.safe_load((FOLDER / "compose.yaml").read_text())
@@ -141,3 +143,28 @@ def _wait_for(server: Redis) -> None:
             if attempt == 199:
                 raise
             time.sleep(0.05)
+
+
+def _settings(words: list[str]) -> Settings:
+    """Return the settings that `retrank WORD OVERRIDES` starts with."""
+    config = resolve(compose(words[0], words[1:]))
+    return parse_settings({"bundle": config["bundle"], **config["serving"]})
+
+
+def test_the_service_starts_with_its_words() -> None:
+    settings = _settings(SERVICES["service"]["command"])
+    assert settings.state_store().url.get_secret_value() == "file:/run/secrets/state_url"
+    assert settings.event_logs().directory == Path("/var/lib/retrank/logs")
+    assert f"127.0.0.1:8000:{settings.port}" in SERVICES["service"]["ports"]
+    assert f"127.0.0.1:8001:{settings.admin.port}" in SERVICES["service"]["ports"]
+    refuse_to_open(settings)
+
+
+def test_the_admin_pod_starts_with_its_words_and_writes_where_it_may() -> None:
+    [container] = pod_templates()["Deployment/retrank-admin"]["spec"]["containers"]
+    settings = _settings(container["args"])
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    assert str(settings.bundle) in mounted
+    assert any(settings.folder.is_relative_to(path) for path in mounted)
+    assert settings.admin.port == container["ports"][0]["containerPort"]
+    assert settings.state_store().url.get_secret_value() == serve_config()["applications"][0]["args"]["state"]["url"]

@@ -25,8 +25,6 @@ from retrank.serving.deployments.fused import DEPLOYMENT, build
 from retrank.serving.settings import Settings, parse_settings
 
 LAPTOP: Tree = yaml.safe_load(CONFIG.read_text())
-COMING = {"state", "service", "events"}
-"""Sections of settings that are checked as soon as `Settings` has them."""
 
 
 @pytest.fixture(params=["serving/config.yaml", "serveConfigV2"])
@@ -92,17 +90,14 @@ def test_ray_knows_every_key(config: Tree) -> None:
 
 def test_every_argument_is_a_setting_of_the_service(config: Tree) -> None:
     [application] = config["applications"]
-    known = {key: value for key, value in application["args"].items() if key in Settings.model_fields}
-    assert set(application["args"]) - set(known) <= COMING
-    settings = parse_settings(known)
+    settings = parse_settings(application["args"])
     assert (settings.host, settings.port) == (config["http_options"]["host"], config["http_options"]["port"])
 
 
 def test_ray_queues_behind_the_guard_not_before_it(config: Tree) -> None:
     [application] = config["applications"]
     [deployment] = application["deployments"]
-    known = {key: value for key, value in application["args"].items() if key in Settings.model_fields}
-    guard = parse_settings(known).guard
+    guard = parse_settings(application["args"]).guard
     lanes = (guard.answers, guard.writes)
     assert deployment["max_ongoing_requests"] > sum(lane.concurrency + lane.max_queued for lane in lanes)
     assert deployment["graceful_shutdown_timeout_s"] > guard.drain.finish_s

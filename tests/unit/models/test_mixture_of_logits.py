@@ -98,16 +98,15 @@ def test_its_onnx_graph_answers_like_torch_whatever_the_number_of_queries_and_ca
     size, count = torch.export.Dim("batch", min=1), torch.export.Dim("candidates", min=1)
     export_graph(
         head,
-        (_vectors(2), _vectors(2, 3)),
+        {"queries": _vectors(2), "item_vectors": _vectors(2, 3)},
         path,
-        inputs=("query", "item_vectors"),
         output="score",
-        dynamic_sizes=({0: size}, {0: size, 1: count}),
+        dynamic_sizes={"queries": {0: size}, "item_vectors": {0: size, 1: count}},
     )
     session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     for batch, candidates in ((1, 1), (1, 200), (3, 7)):
         queries, items = _vectors(batch, seed=5), _vectors(batch, candidates, seed=6)
-        seen = np.asarray(session.run(["score"], {"query": queries.numpy(), "item_vectors": items.numpy()})[0])
+        seen = np.asarray(session.run(["score"], {"queries": queries.numpy(), "item_vectors": items.numpy()})[0])
         with torch.no_grad():
             assert seen == pytest.approx(head(queries, items).numpy(), abs=1e-5)
 
@@ -118,9 +117,9 @@ def test_a_bundle_gets_the_sequence_model_alone(encoder: type[SASRec | HSTU]) ->
     model = WithMixture(9, encoder=encoder, head=MixtureOfLogits, max_length=5, width=8).eval()
     assert isinstance(model, Rescoring)
     assert isinstance(model, Tabulated)
-    inputs = [torch.tensor([[0, 1, 2], [3, 4, 5]]) for _ in model.inputs]
+    inputs = {name: torch.tensor([[0, 1, 2], [3, 4, 5]]) for name in model.inputs}
     assert type(model.tabulated()) is encoder
-    assert torch.equal(model.tabulated()(*inputs), model(*inputs))
+    assert torch.equal(model.tabulated()(**inputs), model(**inputs))
     assert torch.equal(model.tabulated().item_vectors(), model.item_vectors())
 
 

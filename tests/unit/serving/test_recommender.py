@@ -198,7 +198,9 @@ def test_the_model_hears_how_long_ago_the_events_of_a_user_were(recommender: Rec
     times = np.arange(len(runtime.histories.item_rows), dtype=np.int64) * 60_000_000
     histories = replace(runtime.histories, times=times)
     newest = int(times[histories.offsets[7] - 1]) // 1_000_000
-    hydrate = Hydrate(runtime.users, runtime.items, histories, now=lambda: newest + 30.5)
+    hydrate = Hydrate(
+        runtime.users, runtime.items, histories, 0, now=lambda: newest + 30.5, action_row=runtime.action_row
+    )
     draft = hydrate.run(Draft(RecommendRequest(user_id="u7", session=Session(recent=["i1", "i2"]))))
     stored = len(draft.history) - 2
     assert draft.ages.tolist() == [30 + 60 * back for back in range(stored - 1, -1, -1)] + [0, 0]

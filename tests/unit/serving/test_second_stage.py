@@ -104,7 +104,7 @@ def test_actions_have_rows_and_strange_ones_have_none(recommender: Recommender) 
 
 def test_a_session_without_actions_continues_a_history_that_has_them(recommender: Recommender) -> None:
     runtime = recommender.runtime
-    hydrate = Hydrate(runtime.users, runtime.items, runtime.histories, lambda: NOW)
+    hydrate = Hydrate(runtime.users, runtime.items, runtime.histories, 0, lambda: NOW, runtime.action_row)
     draft = hydrate.run(Draft(RecommendRequest(user_id="u1", session=Session(recent=["i1", "i2"]))))
     assert runtime.histories.actions is not None
     stored = runtime.histories.actions[: runtime.histories.offsets[1]].tolist()

@@ -1,6 +1,5 @@
 """The HTTP surface, driven without a server: every error is a problem document, every route does what it says."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,29 +8,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from web_client import Client
 
 from retrank.contract.api import MAX_BODY_BYTES, Problem, SlateResponse
+from retrank.serving.faults import pointer
 from retrank.serving.recommender import Recommender
-from retrank.serving.web.problems import pointer
 from retrank.serving.web.routes import create_app
-
-
-class Client:
-    """Calls an application in this process."""
-
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
-
-    def get(self, path: str, **options: Any) -> httpx.Response:
-        return asyncio.run(self._request("GET", path, options))
-
-    def post(self, path: str, **options: Any) -> httpx.Response:
-        return asyncio.run(self._request("POST", path, options))
-
-    async def _request(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
-        transport = httpx.ASGITransport(self._app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            return await client.request(method, path, **options)
 
 
 async def _in_chunks(body: bytes) -> AsyncIterator[bytes]:

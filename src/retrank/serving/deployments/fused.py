@@ -2,14 +2,17 @@
 
 import logging
 import os
+import socket
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
+from retrank.serving.backing import open_backing
+from retrank.serving.bundles.opening import open_service_replica
 from retrank.serving.deployments.loopback import narrow_inner_server
 from retrank.serving.ingress import is_alone
-from retrank.serving.recommender import Recommender
+from retrank.serving.service import Service
 from retrank.serving.settings import Settings
 from retrank.serving.telemetry.logs import set_up, unbuffered
 from retrank.serving.web.protection import open_protection
@@ -22,22 +25,32 @@ class FusedReplica:
     """One process that answers; it is not ready before its bundle is verified, proven and warm."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open the bundle."""
+        """Open the bundle that the fleet should serve, and everything around it."""
         if is_alone(os.environ):
             narrow_inner_server()
         handlers = unbuffered(logging.getLogger("ray.serve").handlers)  # the log of this replica
         set_up(handlers, as_json=settings.telemetry.log_format == "json")
         logging.getLogger("retrank").handlers = handlers
         self._protection = open_protection(settings.guard, settings.telemetry, os.environ)
-        self._recommender = Recommender.open(settings.bundle, settings.pipeline)
-        self._recommender.tally.telemetry = self._protection.telemetry
-        bundle = self._recommender.bundle
-        self._protection.telemetry.bundle(bundle.id, bundle.created_at)
+        telemetry = self._protection.telemetry
+        backing = open_backing(settings, telemetry)
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        self._replica = open_service_replica(settings, name, control=backing.store, telemetry=telemetry)
+        front = self._replica.front
+        self._service = Service(front.pick, backing, settings.service, watch=front)
+        self._service.warm_up()
+        self._replica.run()
+
+    def __del__(self) -> None:
+        """Make everything queued durable (called by Ray Serve when the replica stops)."""
+        if hasattr(self, "_service"):
+            self._replica.close()
+            self._service.close()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the routes over the open bundle (called by Ray Serve after the constructor)."""
         return create_app(  # Ray Serve echoes the request id itself
-            self._recommender, echo_request_id=False, protection=self._protection
+            self._service, echo_request_id=False, protection=self._protection
         )
 
 

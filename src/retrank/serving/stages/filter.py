@@ -1,16 +1,57 @@
-"""Filter: take out what must not appear, and keep what was taken out for logs and explanations."""
+"""Filter: take out what must not appear, and keep what was taken out for logs and explanations.
 
+When attributes or availability leave too few items, the search is widened in bounded steps: first further
+neighbours of the query, then the catalogue from its most popular item on.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from retrank.contract.api import Source
 from retrank.contract.proposals import contained
-from retrank.serving.draft import Draft
+from retrank.serving.draft import Candidates, Draft
+from retrank.serving.item_columns import ItemColumns, Mask, Rows
 from retrank.serving.pipeline import Step
+from retrank.serving.sieve import sieve, unknown_attributes
+
+WIDER = (4, 16)
+"""How many times more neighbours each widening step looks at."""
+MAX_NEIGHBOURS = 20_000
+_BLOCK = 50_000
+
+
+class Nearest(Protocol):
+    """A source that can go on beyond what it proposed."""
+
+    @property
+    def num_candidates(self) -> int:
+        """How many it proposes."""
+        ...
+
+    def nearest(self, draft: Draft, count: int) -> NDArray[np.integer]:
+        """Return up to `count` item rows, best first; none when the draft lacks what it starts from."""
+        ...
 
 
 @dataclass(frozen=True)
-class RemoveHidden:
-    """Remove items the user has seen and items the request excludes."""
+class Sift:
+    """Remove items that the person has seen, the request excludes or filters out, or the catalogue no longer offers.
 
+    Attributes:
+        columns: attributes of the items.
+        source: widens the search.
+        source_name: what the answer calls it.
+        popular_items: `[N]` int32, most popular first; the last resort.
+    """
+
+    columns: ItemColumns
+    source: Nearest
+    source_name: Source
+    popular_items: NDArray[np.int32]
     step: Step = "filter"
     on_failure: None = None
 
@@ -20,11 +61,55 @@ class RemoveHidden:
         return True
 
     def run(self, draft: Draft) -> Draft:
-        """Split the candidates into kept and removed."""
-        rows = draft.candidates.rows
-        excluded = contained(rows, draft.excluded)
-        seen = contained(rows, draft.seen) & ~excluded
-        removed = {"excluded": rows[excluded], "seen": rows[seen]}
-        draft = replace(draft, candidates=draft.candidates.take(~(excluded | seen)), removed=removed)
+        """Split the candidates into kept and removed, and look further when too few are kept."""
+        wanted, changes = draft.request.filter, draft.changes
+        passes = None if wanted is None else sieve(wanted, self.columns, changes)
+        if wanted is not None and unknown_attributes(wanted, self.columns, changes):
+            draft = draft.without("unknown_attribute")
+        draft = _split(draft, passes)
+        if len(draft.candidates) < draft.needed and (passes is not None or changes.hidden is not None):
+            draft = self._widened(draft, passes)
         short = len(draft.candidates) < draft.request.k
         return draft.without("catalogue_exhausted") if short else draft
+
+    def _widened(self, draft: Draft, passes: Mask | None) -> Draft:
+        """Add further items until there are enough, or nowhere is left to look."""
+        kept = draft.candidates
+        for source, rows in self._further(draft):
+            fresh = rows[~contained(rows, kept.rows)]
+            fresh = fresh[_allowed(draft, fresh, passes)][: draft.needed - len(kept)]
+            kept = kept.add(fresh, source)
+            if len(kept) >= draft.needed:
+                break
+        return replace(draft, candidates=kept)
+
+    def _further(self, draft: Draft) -> Iterator[tuple[Source, Rows]]:
+        for times in WIDER:
+            count = min(draft.over_fetch(self.source.num_candidates) * times, MAX_NEIGHBOURS)
+            yield self.source_name, self.source.nearest(draft, count).astype(np.int64)
+        for start in range(0, len(self.popular_items), _BLOCK):
+            yield "popular", self.popular_items[start : start + _BLOCK].astype(np.int64)
+
+
+def _split(draft: Draft, passes: Mask | None) -> Draft:
+    candidates = draft.candidates
+    rows = candidates.rows
+    excluded = contained(rows, draft.excluded)
+    seen = contained(rows, draft.seen) & ~excluded
+    removed = {"excluded": rows[excluded], "seen": rows[seen]}
+    kept = ~(excluded | seen)
+    if draft.changes.hidden is not None:
+        gone = draft.changes.hidden[rows] & kept
+        removed["unavailable"], kept = rows[gone], kept & ~gone
+    if passes is not None:
+        unwanted = ~passes(rows) & kept
+        removed["filter"], kept = rows[unwanted], kept & ~unwanted
+    left: Candidates = candidates.take(kept)
+    return replace(draft, candidates=left, removed=removed)
+
+
+def _allowed(draft: Draft, rows: Rows, passes: Mask | None) -> NDArray[np.bool_]:
+    allowed = ~(contained(rows, draft.excluded) | contained(rows, draft.seen))
+    if draft.changes.hidden is not None:
+        allowed &= ~draft.changes.hidden[rows]
+    return allowed if passes is None else allowed & passes(rows)

@@ -1,27 +1,51 @@
 """Hydrate: from raw ids to the history a request stands on and the items it must not show."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.contract.api import RecommendRequest
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 from retrank.serving.draft import Draft
+from retrank.serving.live_history import LiveHistory, live_history, remembered
 from retrank.serving.pipeline import Clock, Step
 
 _MICROSECONDS = 1_000_000
-_Numbers = NDArray[np.int64]
+_DAY_S = 86_400
+_NONE = np.empty(0, dtype=np.int64)
+
+
+class _Sealed(NamedTuple):
+    """Events of a user in the bundle: rows, ages in seconds, actions, and the microsecond up to which it has them."""
+
+    rows: NDArray[np.int32]
+    ages: NDArray[np.int64]
+    actions: NDArray[np.int64]
+    until_us: int
 
 
 @dataclass(frozen=True)
 class Hydrate:
-    """Stored history of a known user, then the session; unknown ids are noted, never an error."""
+    """The sealed history of a known user, newer live events, the session, seed items; unknown ids are noted.
+
+    Attributes:
+        users, items: ids and rows of the bundle.
+        histories: sealed events.
+        sealed_us: moment the bundle was made, in microseconds; events of the bundle are no newer.
+        now: seconds since the Unix epoch.
+        action_row: kind of a live event -> action row, 0 for one the models never learned of.
+    """
 
     users: Vocab
     items: Vocab
     histories: Sequences
+    sealed_us: int
     now: Clock
+    action_row: Callable[[str], int]
     step: Step = "hydrate"
     on_failure: None = None
 
@@ -32,31 +56,67 @@ class Hydrate:
 
     def run(self, draft: Draft) -> Draft:
         """Fill in `now`, `history` with `ages` and `actions`, `seen` and `excluded`."""
-        request = draft.request
-        recent = self.items.rows(request.session.recent)
-        if len(recent) < len(request.session.recent):
+        request, now = draft.request, self.now()
+        user = 0 if request.user_id is None else self.users.row(request.user_id)
+        sealed = self._sealed(user, int(now * _MICROSECONDS))
+        live = live_history(draft.profile, request.session, after_us=sealed.until_us)
+        visit = [*live.recent, *request.seed_items]
+        recent = self.items.rows(visit)
+        if len(recent) < len(visit):
             draft = draft.without("unknown_items")
-        if request.user_id is not None and self.users.row(request.user_id) == 0:
+        if request.user_id is not None and user == 0 and not live.item_ids:
             draft = draft.without("unknown_user")
-        now = self.now()
-        stored, ages, actions = self._stored(request.user_id, now)
-        history = np.concatenate([stored, recent]).astype(np.int64)
-        seen = np.unique(history) if request.exclude_seen else history[:0]
-        excluded = np.unique(self.items.rows(request.exclude_items)).astype(np.int64)
+        live_rows, live_ages, live_actions = self._live(live, now)
         unknown = np.zeros(len(recent), dtype=np.int64)
-        ages, actions = np.concatenate([ages, unknown]), np.concatenate([actions, unknown])
-        return replace(draft, now=now, history=history, ages=ages, actions=actions, seen=seen, excluded=excluded)
+        history = np.concatenate([sealed.rows, live_rows, recent]).astype(np.int64)
+        ages = np.concatenate([sealed.ages, live_ages, unknown])
+        actions = np.concatenate([sealed.actions, live_actions, unknown])
+        draft = replace(draft, now=now, history=history, ages=ages, actions=actions)
+        seen = self._seen(draft, len(sealed.rows), len(recent))
+        return replace(draft, seen=seen, excluded=self._excluded(request, draft))
 
-    def _stored(self, user_id: str | None, now: float) -> tuple[NDArray[np.int32], _Numbers, _Numbers]:
-        """Return the item rows of a known user's events, how many seconds ago they were, and their action rows."""
-        row = 0 if user_id is None else self.users.row(user_id)
-        if not row:
-            return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-        events = slice(self.histories.offsets[row - 1], self.histories.offsets[row])
-        ages = actions = np.zeros(events.stop - events.start, dtype=np.int64)
-        if self.histories.times is not None:
-            asked_at = int(now * _MICROSECONDS)
-            ages = np.maximum(asked_at - self.histories.times[events], 0) // _MICROSECONDS
-        if self.histories.actions is not None:
-            actions = self.histories.actions[events].astype(np.int64)
-        return self.histories.item_rows[events], ages, actions
+    def _sealed(self, user: int, now_us: int) -> _Sealed:
+        if not user:
+            return _Sealed(np.empty(0, dtype=np.int32), _NONE, _NONE, -1)
+        events = slice(self.histories.offsets[user - 1], self.histories.offsets[user])
+        rows, ages, until_us = self.histories.item_rows[events], None, self.sealed_us
+        if self.histories.times is not None and len(rows):
+            times = self.histories.times[events]
+            ages, until_us = np.maximum(now_us - times, 0) // _MICROSECONDS, int(times[-1])
+        unknown = np.zeros(len(rows), dtype=np.int64)
+        known = self.histories.actions
+        actions = unknown if known is None else known[events].astype(np.int64)
+        return _Sealed(rows, unknown if ages is None else ages, actions, until_us)
+
+    def _live(self, live: LiveHistory, now: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return rows, ages in seconds and action rows of the live events with items that the bundle knows."""
+        if not live.item_ids:
+            return _NONE, _NONE, _NONE
+        triples = zip(live.item_ids, live.times_us, live.kinds, strict=True)
+        known = [
+            (row, time_us, self.action_row(kind)) for item, time_us, kind in triples if (row := self.items.row(item))
+        ]
+        rows, times_us, actions = np.array(known, dtype=np.int64).reshape(-1, 3).T
+        return rows, np.maximum(int(now * _MICROSECONDS) - times_us, 0) // _MICROSECONDS, actions
+
+    def _seen(self, draft: Draft, num_sealed: int, num_recent: int) -> NDArray[np.int64]:
+        request, policy = draft.request, draft.request.seen
+        if not request.exclude_seen:
+            return _NONE
+        rows = draft.history
+        if policy is not None:
+            # Live events follow the policy through the seen memory, which knows what they were.
+            counts = np.zeros(len(rows), dtype=bool)
+            counts[:num_sealed] = set(policy.types) != {"impression"}
+            counts[len(rows) - num_recent :] = "click" in policy.types
+            rows = rows[counts & (draft.ages <= (policy.days or np.inf) * _DAY_S)]
+        if draft.profile.seen:
+            memory = remembered(draft.profile, policy, draft.now)
+            rows = np.concatenate([rows, self.items.rows(memory)])
+        return np.unique(rows).astype(np.int64)
+
+    def _excluded(self, request: RecommendRequest, draft: Draft) -> NDArray[np.int64]:
+        """Return what the request excludes, what it starts from, and what this person dismissed."""
+        excluded = [*request.exclude_items, *request.seed_items]
+        excluded += [item for item, kinds in draft.profile.seen.items() if "dismiss" in kinds]
+        return np.unique(self.items.rows(excluded)).astype(np.int64)

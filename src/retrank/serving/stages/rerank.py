@@ -1,11 +1,73 @@
-"""Rerank: order the candidates and cut the slate."""
+"""Rerank: order the candidates and cut the slate, with variety and exploration where the request asks for them."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from retrank.contract.api import DegradedReason
+from retrank.contract.slate_options import Diversity, Explore
+from retrank.policy.diversity import Caps, Mmr, Plain, Variety
+from retrank.policy.exploration import Choice, Epsilon, Greedy, Slate, Softmax, fill, plackett_luce
 from retrank.serving.draft import Draft
+from retrank.serving.item_columns import ItemColumns, numbered
 from retrank.serving.pipeline import Step
+
+_PLAIN = Diversity()
+_NO_CHANCE = Explore()
+
+
+@dataclass(frozen=True)
+class Arrange:
+    """Fill the slate place by place, by the request's diversity and exploration settings."""
+
+    item_vectors: NDArray[np.float32]
+    columns: ItemColumns
+    step: Step = "rerank"
+    on_failure: DegradedReason = "rerank_failed"
+
+    def applies(self, draft: Draft) -> bool:
+        """Only when plain order is not what was asked for."""
+        spread, chance = draft.request.diversity or _PLAIN, draft.request.explore or _NO_CHANCE
+        return len(draft.candidates) > 0 and (spread.mode != "none" or explores(chance))
+
+    def run(self, draft: Draft) -> Draft:
+        """Fill the slate and note the propensity of each place."""
+        spread, chance = draft.request.diversity or _PLAIN, draft.request.explore or _NO_CHANCE
+        if spread.mode == "cap" and any(self._unknown(draft, name) for name in spread.caps):
+            draft = draft.without("unknown_attribute")
+        assert draft.scores is not None, "scored before reranked"
+        scores = draft.scores
+        best = np.lexsort((draft.candidates.rows, -scores))  # of equal scores the smaller row stands first
+        draft = replace(draft, candidates=draft.candidates.take(best), scores=scores[best], arranged=True)
+        slate = self._filled(draft, spread, chance)
+        if explores(chance):
+            draft = replace(draft, propensities=slate.propensities)
+        return draft.cut(slate.positions)
+
+    def _filled(self, draft: Draft, spread: Diversity, chance: Explore) -> Slate:
+        assert draft.scores is not None
+        k, rng = draft.request.k, np.random.default_rng(draft.seed)
+        scores = np.asarray(draft.scores, dtype=np.float64)
+        variety = self._variety(draft, spread)
+        if spread.mode == "none" and chance.policy == "softmax":
+            return plackett_luce(scores, k, chance.strength * _spread(scores), rng)
+        return fill(variety, _choice(chance, variety), k, rng)
+
+    def _variety(self, draft: Draft, spread: Diversity) -> Variety:
+        assert draft.scores is not None
+        if spread.mode == "mmr":
+            return Mmr(draft.scores, self.item_vectors[draft.candidates.rows], spread.strength)
+        if spread.mode == "cap":
+            return Caps(draft.scores, {name: self._groups(draft, name) for name in spread.caps}, spread.caps)
+        return Plain(draft.scores)
+
+    def _groups(self, draft: Draft, name: str) -> NDArray[np.int64]:
+        """Number the values of an attribute over the candidates; 0 = no value."""
+        return numbered(draft.changes.values(self.columns.column(name), name, draft.candidates.rows))
+
+    def _unknown(self, draft: Draft, name: str) -> bool:
+        return self.columns.column(name) is None and name not in draft.changes.attributes
 
 
 @dataclass(frozen=True)
@@ -16,12 +78,28 @@ class TopK:
     on_failure: None = None
 
     def applies(self, draft: Draft) -> bool:
-        """Every slate is ordered."""
-        del draft
-        return True
+        """Every slate that was not arranged otherwise."""
+        return not draft.arranged
 
     def run(self, draft: Draft) -> Draft:
         """Sort and cut."""
         assert draft.scores is not None, "scored before reranked"
-        best = np.lexsort((draft.candidates.rows, -draft.scores))[: draft.request.k]
-        return replace(draft, candidates=draft.candidates.take(best), scores=draft.scores[best])
+        return draft.cut(np.lexsort((draft.candidates.rows, -draft.scores))[: draft.request.k])
+
+
+def explores(chance: Explore) -> bool:
+    """Tell whether anything is left to chance."""
+    return chance.policy != "none" and chance.strength > 0
+
+
+def _choice(chance: Explore, variety: Variety) -> Choice:
+    if not explores(chance):
+        return Greedy()
+    if chance.policy == "epsilon":
+        return Epsilon(chance.strength)
+    return Softmax(chance.strength * _spread(variety.adjusted()))
+
+
+def _spread(scores: NDArray[np.float64]) -> float:
+    """Return the standard deviation of the scores, the unit of temperatures; 1 when they are all equal."""
+    return float(scores.std()) or 1.0

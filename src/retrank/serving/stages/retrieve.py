@@ -51,6 +51,10 @@ class SequenceSource(_FromHistory):
         nothing = np.zeros(len(rows), dtype=np.float32)  # exact scores are made for all candidates later
         return replace(draft, query=query).propose("sequence", Proposal(rows, nothing))
 
+    def nearest(self, draft: Draft, count: int) -> NDArray[np.int64]:
+        """Return the rows nearest to the query; none while there is none."""
+        return np.empty(0, dtype=np.int64) if draft.query is None else self.index.search(draft.query, count)
+
 
 @dataclass(frozen=True)
 class SimilarSource(_FromHistory):
@@ -67,14 +71,18 @@ class SimilarSource(_FromHistory):
 
     def run(self, draft: Draft) -> Draft:
         """Add the nearest items."""
-        anchor = draft.history[-1:]
-        wanted = self._wanted(draft)
-        if len(self.item_vectors) - 1 > COMPARE_ALL_UP_TO:
-            rows = self.index.search(np.ascontiguousarray(self.item_vectors[anchor[0]]), wanted)
-        else:
-            closeness = cosines(self.item_vectors[1:], self.item_vectors[anchor])[:, 0]
-            rows = np.argsort(-closeness, kind="stable")[:wanted] + 1
+        rows = self.nearest(draft, self._wanted(draft))
         return replace(draft, candidates=draft.candidates.add(rows, "similar"))
+
+    def nearest(self, draft: Draft, count: int) -> NDArray[np.int64]:
+        """Return the rows nearest to the item; none without one."""
+        anchor = draft.history[-1:]
+        if len(anchor) == 0:
+            return anchor
+        if len(self.item_vectors) - 1 > COMPARE_ALL_UP_TO:
+            return self.index.search(np.ascontiguousarray(self.item_vectors[anchor[0]]), count)
+        closeness = cosines(self.item_vectors[1:], self.item_vectors[anchor])[:, 0]
+        return np.asarray(np.argsort(-closeness, kind="stable")[:count] + 1)
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class CovisitSource(_FromHistory):
 
 @dataclass(frozen=True)
 class PopularSource:
-    """The most popular items, when fewer than k others are left."""
+    """What trends where the slate is shown, then the most popular items, when fewer others are left than are needed."""
 
     popular_items: NDArray[np.int32]
     step: Step = "retrieve"
@@ -102,9 +110,12 @@ class PopularSource:
 
     def applies(self, draft: Draft) -> bool:
         """Only fills up."""
-        return int((~draft.hidden()).sum()) < draft.request.k
+        return int((~draft.hidden()).sum()) < draft.needed
 
     def run(self, draft: Draft) -> Draft:
-        """Add enough for k to be left whenever the catalogue holds that many."""
-        rows = self.popular_items[: draft.over_fetch(draft.request.k)]
+        """Add enough for as many as are needed to be left whenever the catalogue holds that many."""
+        count = draft.over_fetch(draft.needed)
+        rows = self.popular_items[:count]
+        if draft.trend is not None:
+            rows = np.concatenate([draft.trend.best_first()[:count], rows])
         return replace(draft, candidates=draft.candidates.add(rows, "popular"))

@@ -12,7 +12,7 @@ from retrank.serving.draft import Draft
 from retrank.serving.pipeline import Step
 
 POPULARITY_TIE_BREAK = 1e-4
-"""Weight of the popularity share beside co-visitation scores: orders items without any link, moves hardly any other."""
+"""Weight of the popularity share beside co-visitation and trend scores: orders what they leave level."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class CovisitScore:
 
 @dataclass(frozen=True)
 class PopularScore:
-    """Popularity as a share of the most popular item's, 0..1."""
+    """Popularity as a share of the most popular item's, 0..1; what trends comes before it."""
 
     popularity: NDArray[np.float32]
     step: Step = "score"
@@ -92,4 +92,8 @@ class PopularScore:
 
     def run(self, draft: Draft) -> Draft:
         """Score every candidate."""
-        return replace(draft, scores=self.popularity[draft.candidates.rows])
+        rows = draft.candidates.rows
+        popularity = self.popularity[rows]
+        if draft.trend is None:
+            return replace(draft, scores=popularity)
+        return replace(draft, scores=draft.trend.of(rows) + np.float32(POPULARITY_TIE_BREAK) * popularity)

@@ -74,8 +74,9 @@ class RankScore:
     def run(self, draft: Draft) -> Draft:
         """Score; candidates beyond the limits of all sources leave the race unless the slate would fall short."""
         assert draft.query is not None, "applies only with a query"
-        hidden = np.union1d(draft.seen, draft.excluded)
-        merged = merge(draft.proposals, hidden, self.second.spec.limits)
+        merged = merge(draft.proposals, draft.gone(), self.second.spec.limits)
+        if draft.asked is not None:
+            merged = merged.only(draft.asked)
         if len(merged.rows) < draft.request.k:
             merged = merged.extended(draft.candidates.rows, list(self.second.spec.limits.values()))
         asker = Asker(draft.history, draft.ages, draft.actions, draft.query, draft.now)

@@ -69,6 +69,10 @@ class Profile(NamedTuple):
     seen: Mapping[str, Mapping[str, int]]
 
 
+NOBODY = Profile((), {})
+"""The profile of somebody new."""
+
+
 class ItemChange(NamedTuple):
     """The newest word on one item since the bundle was sealed.
 

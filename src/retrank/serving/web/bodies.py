@@ -1,5 +1,6 @@
 """Read a JSON body: bounded while it streams in, then validated in one pass."""
 
+import re
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -9,6 +10,10 @@ from pydantic import BaseModel, ValidationError
 from retrank.contract.api import MAX_BODY_BYTES
 from retrank.serving.web.problems import ProblemError, from_validation
 
+MAX_DEPTH = 16
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _MEDIA_TYPE = "application/json"
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -17,14 +22,30 @@ async def read_model(request: Request, model: type[_Model]) -> _Model:
     """Read the body of a request as a model.
 
     Raises:
-        ProblemError: 415 not declared as JSON, 413 too large, 400 not JSON, 422 a field does not fit.
+        ProblemError: 415 not declared as JSON, 413 too large, 400 not JSON or too deep, 422 a field does not fit.
     """
     _check_media_type(request)
     body = await _read_bounded(request)
     try:
-        return model.model_validate_json(body)
+        asked = model.model_validate_json(body)
     except ValidationError as error:
-        raise from_validation(error) from error
+        problem = from_validation(error)
+        if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY and too_deep(body):
+            raise _too_deep() from error
+        raise problem from error
+    if too_deep(body):
+        raise _too_deep()
+    return asked
+
+
+def too_deep(body: bytes) -> bool:
+    """Tell whether valid JSON nests deeper than `MAX_DEPTH`."""
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    brackets = _STRINGS.sub(b"", body).translate(_ONE_KIND, _NOT_BRACKETS)
+    for _ in range(MAX_DEPTH):  # each pass takes the innermost level away
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
 
 
 def _check_media_type(request: Request) -> None:
@@ -50,6 +71,10 @@ async def _read_bounded(request: Request) -> bytes:
             raise _too_large()
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _too_deep() -> ProblemError:
+    return ProblemError(HTTPStatus.BAD_REQUEST, f"the body nests deeper than {MAX_DEPTH} levels")
 
 
 def _too_large() -> ProblemError:

@@ -11,14 +11,29 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from retrank.contract import api
+from retrank.contract import api, catalogue_changes, events, ranking
 from retrank.serving.web.problems import MEDIA_TYPE
 
 _REF = "#/components/schemas/{model}"
-_MODELS: tuple[type[BaseModel], ...] = (
+_ASKED: tuple[type[BaseModel], ...] = (
     api.RecommendRequest,
     api.SimilarRequest,
+    ranking.BatchRequest,
+    ranking.RankRequest,
+    events.EventBatch,
+    events.Event,
+    catalogue_changes.ItemUpsert,
+    catalogue_changes.ItemPatch,
+    catalogue_changes.Availability,
+    catalogue_changes.BulkItems,
+)
+_ANSWERED: tuple[type[BaseModel], ...] = (
     api.SlateResponse,
+    ranking.BatchResponse,
+    ranking.RankResponse,
+    events.EventReceipt,
+    catalogue_changes.CatalogueReceipt,
+    catalogue_changes.Erased,
     api.CatalogueItems,
     api.KnownUsers,
     api.UserHistory,
@@ -32,6 +47,8 @@ _MEANINGS = {
     415: "the body is not declared as JSON",
     422: "a field does not fit; `errors` names it",
     500: "the service failed",
+    503: "a store or a log is away: nothing was promised, try again after `Retry-After` seconds",
+    507: "more items changed than the state store keeps; seal a new bundle",
 }
 
 
@@ -41,15 +58,16 @@ def body_of(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def answers(model: type[BaseModel], *problems: int) -> dict[int | str, dict[str, Any]]:
+def answers(model: type[BaseModel], *problems: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
     """Describe the answers of a route: a model, or one of some problems (for `responses`)."""
-    described: dict[int | str, dict[str, Any]] = {
-        200: {"description": "the answer", "content": {"application/json": {"schema": _reference(model)}}}
-    }
-    for status in (*problems, 500):
-        content = {MEDIA_TYPE: {"schema": _reference(api.Problem)}}
-        described[status] = {"description": _MEANINGS[status], "content": content}
-    return described
+    content = {"application/json": {"schema": _reference(model)}}
+    return {status: {"description": "the answer", "content": content}, **_problems(*problems)}
+
+
+def lines(*problems: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the answers of a route that streams one JSON object per line."""
+    content = {"application/x-ndjson": {"schema": {"type": "string"}}}
+    return {200: {"description": "one JSON object per line", "content": content}, **_problems(*problems)}
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -57,12 +75,17 @@ def document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         _, definitions = models_json_schema(
-            [(model, "validation" if model.__name__.endswith("Request") else "serialization") for model in _MODELS],
+            [*((model, "validation") for model in _ASKED), *((model, "serialization") for model in _ANSWERED)],
             ref_template=_REF,
         )
         made.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
         app.openapi_schema = made
     return app.openapi_schema
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content = {MEDIA_TYPE: {"schema": _reference(api.Problem)}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in (*statuses, 500)}
 
 
 def _reference(model: type[BaseModel]) -> dict[str, str]:

@@ -17,10 +17,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import FieldProblem, Problem
+from retrank.serving.events.protocol import LogUnavailable
+from retrank.serving.faults import MAX_FIELDS, NotOffered, fields_of, pointer, summary
+from retrank.serving.stores.protocol import StoreFull, StoreUnavailable
 from retrank.serving.web.request_id import request_id_of
 
 MEDIA_TYPE = "application/problem+json"
-_MAX_FIELDS = 20
 _CODES = {
     HTTPStatus.BAD_REQUEST: "malformed_json",
     HTTPStatus.NOT_FOUND: "not_found",
@@ -29,6 +31,12 @@ _CODES = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_media_type",
     HTTPStatus.UNPROCESSABLE_ENTITY: "invalid_field",
     HTTPStatus.INTERNAL_SERVER_ERROR: "internal",
+}
+RETRY_AFTER_S = 1
+_STATES: dict[type[Exception], str] = {
+    StoreUnavailable: "store_unavailable",
+    LogUnavailable: "log_unavailable",
+    NotOffered: "not_offered",
 }
 _log = logging.getLogger(__name__)
 
@@ -48,6 +56,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_query)
     app.add_exception_handler(HTTPException, _on_http)
+    for state in (StoreUnavailable, LogUnavailable, NotOffered):
+        app.add_exception_handler(state, _on_unavailable)
+    app.add_exception_handler(StoreFull, _on_full)
     app.add_middleware(LastResort)
 
 
@@ -81,18 +92,11 @@ class LastResort:
 
 def from_validation(error: ValidationError) -> ProblemError:
     """Translate a refused body: 400 when it is not JSON, 422 with a pointer per field when it does not fit."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    if found[0]["type"] == "json_invalid":
-        return ProblemError(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {found[0]['msg']}")
-    fields = [FieldProblem(pointer=pointer(one["loc"]), detail=one["msg"]) for one in found[:_MAX_FIELDS]]
-    named = "; ".join(f"{field.pointer or 'the body'}: {field.detail}" for field in fields[:3])
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{named}{more}", fields)
-
-
-def pointer(location: Sequence[str | int]) -> str:
-    """Return a path into a document as a JSON pointer."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        return ProblemError(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {first['msg']}")
+    fields = fields_of(error)
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, summary(fields, error.error_count()), fields)
 
 
 def _response(
@@ -121,6 +125,17 @@ def _on_problem(request: Request, error: Exception) -> Response:
     return _response(request, error.status, error.detail, error.errors)
 
 
+def _on_unavailable(request: Request, error: Exception) -> Response:
+    """A dependency is away: nothing was promised, and trying again may work; not when it was never there."""
+    headers = None if isinstance(error, NotOffered) else {"Retry-After": str(RETRY_AFTER_S)}
+    code = next(code for kind, code in _STATES.items() if isinstance(error, kind))
+    return _response(request, HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=headers, code=code)
+
+
+def _on_full(request: Request, error: Exception) -> Response:
+    return _response(request, HTTPStatus.INSUFFICIENT_STORAGE, str(error), code="store_full")
+
+
 def _on_http(request: Request, error: Exception) -> Response:
     """Routing errors of the framework: unknown route, wrong method."""
     assert isinstance(error, HTTPException)
@@ -139,7 +154,7 @@ def _on_query(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fields = [FieldProblem(pointer=pointer(one["loc"][1:]), detail=one["msg"]) for one in error.errors()]
     detail = "; ".join(f"query parameter {field.pointer[1:]!r}: {field.detail}" for field in fields[:3])
-    return _response(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, fields[:_MAX_FIELDS])
+    return _response(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, fields[:MAX_FIELDS])
 
 
 def _plain(headers: Any) -> dict[str, str] | None:

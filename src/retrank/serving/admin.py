@@ -1,0 +1,88 @@
+"""The admin port: in a thread of `retrank serve`, or alone as `retrank admin`.
+
+It holds no state and needs no Ray: it edits documents in the control store and reads heartbeats there. So `serve run`
+and Kubernetes start `retrank admin` beside the service, and it still answers when Ray does not.
+"""
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from retrank.contract.errors import ConfigError
+from retrank.serving.bundles.opening import open_operator
+from retrank.serving.settings import Settings, parse_settings
+from retrank.serving.web.admin import create_admin_app
+
+_STOP_S = 5.0
+
+
+def run(config: dict[str, Any]) -> None:
+    """Serve the admin routes until interrupted.
+
+    Args:
+        config: `bundle` and `serving`, as for `retrank serve`.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range, the port is taken, or admin is not enabled.
+        BundleError: there is no bundle where the settings say; the library lies around it.
+    """
+    settings = parse_settings({"bundle": config["bundle"], **config["serving"]})
+    if not settings.admin.enabled:
+        raise ConfigError("serving.admin.enabled is false; there is nothing to serve")
+    stop = threading.Event()
+
+    def interrupted(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
+    with admin_port(settings) as url:
+        print(f"admin on {url}/admin/v1/status   Ctrl-C stops", flush=True)
+        stop.wait()
+    print("stopped", flush=True)
+
+
+@contextmanager
+def admin_port(settings: Settings, drain: Callable[[], None] | None = None) -> Iterator[str]:
+    """Serve the admin routes from a thread, yield their address, and stop.
+
+    Args:
+        settings: of the service.
+        drain: lets the service of this host leave; None when this process does not run it.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    app = create_admin_app(open_operator(settings), drain=drain)
+    listener = _listen(settings)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+    thread = threading.Thread(target=server.run, args=([listener],), name="admin", daemon=True)
+    with closing(listener):
+        thread.start()
+        try:
+            yield f"http://{settings.admin.host}:{settings.admin.port}"
+        finally:
+            server.should_exit = True
+            thread.join(_STOP_S)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.admin.host, settings.admin.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"admin cannot listen on {settings.admin.host}:{settings.admin.port} ({error.strerror}); choose another "
+            "serving.admin.port, or set serving.admin.enabled=false"
+        ) from error
+    listener.listen()
+    return listener

@@ -1,0 +1,42 @@
+"""Open what a service stands on, as its settings say: state store, event and decision logs, the key of its tokens."""
+
+import os
+import time
+
+from retrank.serving.decision_log import Decisions
+from retrank.serving.events.intake import open_intake
+from retrank.serving.events.settings import open_log
+from retrank.serving.guard.breaker import Breaker
+from retrank.serving.guard.profiles import DEPENDENCY, GuardedProfiles
+from retrank.serving.service import Backing
+from retrank.serving.settings import Settings
+from retrank.serving.stores.open_store import open_store
+from retrank.serving.stores.protocol import StateStore
+from retrank.serving.telemetry.facade import Telemetry
+from retrank.serving.tokens import Signer, load_key
+
+KEY_FILE = "token.key"
+
+
+def open_backing(settings: Settings, telemetry: Telemetry | None = None) -> Backing:
+    """Open everything; a state store that is away is found out by the first request, and answered around.
+
+    Raises:
+        ConfigError: a setting names something that cannot be, or the folder cannot be made.
+        LogUnavailable: a log cannot be opened for writing.
+    """
+    telemetry = telemetry or Telemetry()
+    signer = Signer(load_key(settings.folder / KEY_FILE, os.environ))
+    store, logs = open_state(settings), settings.event_logs()
+    decisions = Decisions(open_log(logs, "decisions") if settings.service.keep_decisions else None)
+    breaker = Breaker(
+        settings.guard.breaker, time.monotonic, on_change=lambda state: telemetry.circuit(DEPENDENCY, state)
+    )
+    profiles = GuardedProfiles(store, breaker, time.monotonic, telemetry)
+    return Backing(store, open_intake(logs, store), decisions, signer, profiles)
+
+
+def open_state(settings: Settings) -> StateStore:
+    """Open the state store that replicas, launcher and operators share; its folder is made when it is missing."""
+    settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return open_store(settings.state_store())

@@ -1,0 +1,91 @@
+"""What a service asks for its recommenders: whichever bundle answers at the moment.
+
+Every request picks one recommender and keeps it. What it took and whether it went well is noted for the watch, and the
+request itself is remembered for the rehearsal of the next bundle.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection
+
+from retrank.contract.api import BundleInfo, ExperimentInfo, RecommendRequest
+from retrank.serving.bundles.holder import Holder
+from retrank.serving.bundles.watch import Figures
+from retrank.serving.picking import AnAnswer, Picked
+from retrank.serving.pipeline import Clock
+from retrank.serving.recommender import Recommender
+from retrank.serving.runtime import Runtime
+
+MAX_RECENT_REQUESTS = 200
+_FAILED = "_failed"
+
+
+class Front:
+    """Picks the bundle that is active, or on trial for this key, when the request begins; follows `Watch`."""
+
+    def __init__(self, holder: Holder, clock: Clock) -> None:
+        """Stand in front of a holder.
+
+        Args:
+            holder: says what answers.
+            clock: monotonic seconds.
+        """
+        self._holder = holder
+        self._clock = clock
+        self._recent: deque[RecommendRequest] = deque(maxlen=MAX_RECENT_REQUESTS)
+        self._figures: dict[str, Figures] = {}
+
+    @property
+    def active(self) -> Recommender:
+        """The recommender that answers when there is no canary for a key."""
+        return self._holder.serving.active
+
+    @property
+    def bundle(self) -> BundleInfo:
+        """The active bundle."""
+        return self.active.bundle
+
+    @property
+    def runtime(self) -> Runtime:
+        """The open files of the active bundle; take it once per request."""
+        return self.active.runtime
+
+    def pick(self, key: str) -> Picked:
+        """Return what answers a request; `key` decides about a canary, so it names the person where possible."""
+        serving = self._holder.serving
+        recommender, variant = serving.pick(key)
+        if serving.canary is None:
+            return Picked(recommender)
+        return Picked(recommender, ExperimentInfo(id=f"canary-{serving.salt}", variant=variant))
+
+    def remember(self, request: RecommendRequest) -> None:
+        """Keep a request for the rehearsal of the next bundle; the oldest one makes room."""
+        self._recent.append(request)
+
+    def watched(self, recommender: Recommender, act: Callable[[Recommender], AnAnswer]) -> AnAnswer:
+        """Let a recommender answer, and note how it went."""
+        figures = self.figures(recommender.bundle.id)
+        started = self._clock()
+        try:
+            answer = act(recommender)
+        except Exception:
+            figures.note(self._clock() - started, failed=True, empty=False)
+            raise
+        failed = any(reason.endswith(_FAILED) for reason in answer.degraded.reasons)
+        figures.note(self._clock() - started, failed=failed, empty=not answer.items)
+        return answer
+
+    def figures(self, bundle_id: str) -> Figures:
+        """Return the figures of a bundle; empty ones for a bundle that has not answered."""
+        return self._figures.setdefault(bundle_id, Figures())
+
+    def forget(self, bundle_id: str) -> None:
+        """Drop the figures of a bundle, because it is gone or starts anew."""
+        self._figures.pop(bundle_id, None)
+
+    def keep_figures(self, bundle_ids: Collection[str]) -> None:
+        """Drop the figures of all other bundles."""
+        self._figures = {name: figures for name, figures in self._figures.items() if name in bundle_ids}
+
+    def recent_requests(self) -> list[RecommendRequest]:
+        """Return requests served lately, oldest first, to rehearse the next bundle with."""
+        return list(self._recent.copy())

@@ -1,0 +1,200 @@
+"""The loop of a replica: read what should answer, get there without a failed request, watch, and take back.
+
+A step is one look at the document. The old bundle answers until the new one is loaded and proven; then one assignment
+swaps them. What cannot be loaded is reported and taken out of the document: one replica's finding is everyone's. Only
+a replica that came up beside a fleet that serves the bundle keeps its trouble to itself, and goes on trying.
+
+At most two bundles are in memory: the one that answers, and its predecessor or the one coming. Room is made before
+loading, never after.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+from retrank.contract.api import RecommendRequest
+from retrank.contract.manifest import Manifest
+from retrank.serving.bundles.desired import Change, Desired, edit, read, refuse
+from retrank.serving.bundles.front import Front
+from retrank.serving.bundles.holder import Holder, Serving
+from retrank.serving.bundles.status import MAX_ERROR
+from retrank.serving.bundles.watch import Summary, breach
+from retrank.serving.pipeline import Clock
+from retrank.serving.recommender import Recommender
+from retrank.serving.stores.protocol import Control
+from retrank.serving.swap_settings import WatchSettings
+
+RETRY_S = 10.0
+_QUICK_S = 0.0005
+_log = logging.getLogger(__name__)
+
+
+class Loader(Protocol):
+    """Gets a bundle ready to answer."""
+
+    def __call__(self, name: str, beside: Manifest | None, requests: Sequence[RecommendRequest]) -> Recommender:
+        """Return a proven recommender; raises when the bundle is refused."""
+        ...
+
+
+class _Watch(NamedTuple):
+    bundle: str
+    before: Summary
+    until: float
+
+
+class _Failed(NamedTuple):
+    generation: int
+    again_at: float
+
+
+class Reconciler:
+    """Carries out the desired state in this process."""
+
+    def __init__(
+        self,
+        replica: str,
+        control: Control,
+        front: Front,
+        holder: Holder,
+        *,
+        loader: Loader,
+        watch: WatchSettings,
+        clock: Clock,
+        now: Clock,
+    ) -> None:
+        """Begin with what the holder serves.
+
+        Args:
+            replica: who this is, for the audit trail.
+            control: holds the document.
+            front: knows recent requests and figures.
+            holder: is told what answers.
+            loader: gets a bundle ready.
+            watch: when a new bundle is taken back.
+            clock: monotonic seconds.
+            now: seconds since 1970.
+        """
+        self._replica = replica
+        self._control = control
+        self._front = front
+        self._holder = holder
+        self._loader = loader
+        self._limits = watch
+        self._clock = clock
+        self._now = now
+        active = holder.serving.active
+        self._resident: dict[str, Recommender] = {active.bundle.id: active}
+        self._watch: _Watch | None = None
+        self._failed = _Failed(0, 0.0)
+        self.loading: str | None = None
+        self.errors: dict[str, str] = {}
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """The bundles in memory."""
+        return tuple(self._resident)
+
+    def step(self) -> None:
+        """Look once, and do what there is to do.
+
+        Raises:
+            StoreUnavailable: the control store does not answer; what serves goes on serving.
+        """
+        desired = read(self._control)
+        if desired is None:
+            return
+        if desired.generation == self._holder.serving.generation:
+            self._look(desired)
+        elif desired.generation != self._failed.generation or self._clock() >= self._failed.again_at:
+            self._approach(desired)
+
+    def _approach(self, desired: Desired) -> None:
+        for name in desired.answers():
+            try:
+                self._load(name, keep=desired.answers())
+            except Exception as error:  # noqa: BLE001  (whatever it is, the old bundle goes on)
+                _log.exception("bundle %s was refused", name)
+                self._failed = _Failed(desired.generation, self._clock() + RETRY_S)
+                self._refuse(name, desired, f"{type(error).__name__}: {error}", for_all=self._settled)
+                return
+        latest = read(self._control)
+        if latest is not None and latest.generation == desired.generation:
+            self._serve(desired)
+
+    def _load(self, name: str, *, keep: Sequence[str]) -> None:
+        if name in self._resident:
+            return
+        serving = self._holder.serving
+        in_use = {picked.recommender.bundle.id for picked in serving.variants()}
+        self._resident = {one: held for one, held in self._resident.items() if one in in_use or one in keep}
+        self.loading = name
+        try:
+            with _quick_switches():
+                self._resident[name] = self._loader(
+                    name, serving.active.runtime.manifest, self._front.recent_requests()
+                )
+        finally:
+            self.loading = None
+
+    def _serve(self, desired: Desired) -> None:
+        before, canary = self._holder.serving, desired.canary
+        was, active = before.active.bundle.id, self._resident[desired.active]
+        if was != desired.active:
+            self._front.forget(desired.active)
+            self._watch = None
+            if desired.previous is not None:
+                until = self._clock() + self._limits.watch_s
+                self._watch = _Watch(desired.active, self._front.figures(was).summary(), until)
+        if canary is not None and (before.canary is None or before.canary.bundle.id != canary.id):
+            self._front.forget(canary.id)
+        if canary is None:
+            self._holder.serve(Serving(active, generation=desired.generation))
+        else:
+            on_trial = self._resident[canary.id]
+            self._holder.serve(Serving(active, on_trial, canary.percent, canary.salt, desired.generation))
+        self.errors = {name: error for name, error in self.errors.items() if name not in desired.answers()}
+        kept = (*desired.answers(), *([desired.previous] if desired.previous and canary is None else []))
+        self._resident = {name: held for name, held in self._resident.items() if name in kept}
+        self._front.keep_figures(kept)
+
+    def _look(self, desired: Desired) -> None:
+        """Compare a new bundle, or one on trial, with the one it stands against."""
+        if desired.canary is not None:
+            against = self._front.figures(desired.active).summary()
+            found = breach(against, self._front.figures(desired.canary.id).summary(), self._limits)
+            if found:
+                self._refuse(desired.canary.id, desired, found)
+        watch = self._watch
+        if watch is None:
+            return
+        found = breach(watch.before, self._front.figures(watch.bundle).summary(), self._limits)
+        if found:
+            self._refuse(watch.bundle, desired, found)
+        if found or self._clock() >= watch.until:
+            self._watch = None
+
+    @property
+    def _settled(self) -> bool:
+        """Whether this replica ever carried out a desired state in full."""
+        return self._holder.serving.generation > 0
+
+    def _refuse(self, name: str, desired: Desired, reason: str, *, for_all: bool = True) -> None:
+        self.errors = {**self.errors, name: reason[:MAX_ERROR]}
+        if not for_all:
+            return
+        line = Change(at=self._now(), by=self._replica, action="refuse", id=name, reason=reason[:MAX_ERROR])
+        edit(self._control, refuse(name, desired.generation, line))
+
+
+@contextmanager
+def _quick_switches() -> Iterator[None]:
+    """Let the thread that answers take the interpreter back ten times sooner while another one loads."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(min(usual, _QUICK_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)

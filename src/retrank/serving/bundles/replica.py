@@ -1,0 +1,218 @@
+"""Everything about bundles that one serving process runs: what answers, and three threads that keep it current.
+
+    reconcile   every poll_s: look at the desired state, load, swap, watch
+    stage       every poll_s: fetch and check staged bundles; may take minutes, so nothing waits for it
+    beat        every beat_s: say what this replica runs
+
+The event loop is never asked to do any of it. When the control store is away, what answers goes on answering.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+from retrank.contract.api import RecommendRequest
+from retrank.contract.bundle import locate
+from retrank.contract.errors import BundleError
+from retrank.contract.manifest import Manifest
+from retrank.serving.bundles.desired import Desired, read, start
+from retrank.serving.bundles.front import Front
+from retrank.serving.bundles.holder import Holder, Serving
+from retrank.serving.bundles.library import Library
+from retrank.serving.bundles.load import Open, Pace, Rehearse, load
+from retrank.serving.bundles.reconcile import Loader, Reconciler
+from retrank.serving.bundles.sources import parse_source
+from retrank.serving.bundles.stager import Stager
+from retrank.serving.bundles.status import BundleFigures, ReplicaStatus, memory_now
+from retrank.serving.pipeline import Clock
+from retrank.serving.recommender import Recommender
+from retrank.serving.stores.protocol import Control, StoreUnavailable
+from retrank.serving.swap_settings import BundlesSettings
+from retrank.serving.telemetry.facade import Telemetry
+
+_log = logging.getLogger(__name__)
+_STOP_S = 5.0
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Time: monotonic seconds, seconds since 1970, and waiting for some."""
+
+    monotonic: Clock = time.monotonic
+    now: Clock = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Replica:
+    """What a process that answers needs to know about bundles; `front` is what its routes ask."""
+
+    def __init__(
+        self,
+        name: str,
+        control: Control,
+        library: Library,
+        serving: Serving,
+        loader: Loader,
+        *,
+        settings: BundlesSettings,
+        clocks: Clocks,
+    ) -> None:
+        """Take over what was opened; `run` starts the threads, or call the steps yourself."""
+        self._name = name
+        self._control = control
+        self._settings = settings
+        self._clocks = clocks
+        self.holder = Holder(serving)
+        self.front = Front(self.holder, clocks.monotonic)
+        self.stager = Stager(control, library, clocks.monotonic)
+        self.reconciler = Reconciler(
+            name,
+            control,
+            self.front,
+            self.holder,
+            loader=loader,
+            watch=settings.watch,
+            clock=clocks.monotonic,
+            now=clocks.now,
+        )
+        self._telemetry = Telemetry()
+        self._stop = Event()
+        self._threads: list[Thread] = []
+
+    def run(self) -> None:
+        """Start the threads; they end with the process, or with `close`."""
+        self.beat()
+        for every_s, step in (
+            (self._settings.poll_s, self.follow),
+            (self._settings.poll_s, self.stager.step),
+            (self._settings.beat_s, self.beat),
+        ):
+            thread = Thread(target=self._again, args=(every_s, step), name=f"bundles-{step.__name__}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def close(self) -> None:
+        """Stop the threads; one that is in the middle of a load is left to end with the process."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(_STOP_S)
+
+    def tell(self, telemetry: Telemetry) -> None:
+        """Tell telemetry which bundle answers, now and after every swap."""
+        self._telemetry = telemetry
+        active = self.front.bundle
+        telemetry.bundle(active.id, active.created_at)
+
+    def follow(self) -> None:
+        """Take one step towards the desired state, and say so at once when something else answers now."""
+        before, started = self.holder.serving, self._clocks.monotonic()
+        self.reconciler.step()
+        if self.holder.serving is not before:
+            self.beat()
+            self._telemetry.swap("activated", self._clocks.monotonic() - started)
+            self.tell(self._telemetry)
+
+    def beat(self) -> None:
+        """Say what this replica runs."""
+        status = self.status().model_dump(mode="json")
+        self._control.beat(self._name, status, self._settings.ttl_s, self._clocks.now())
+
+    def status(self) -> ReplicaStatus:
+        """Return what a heartbeat says."""
+        serving = self.holder.serving
+        names = [picked.recommender.bundle.id for picked in serving.variants()]
+        figures = {name: BundleFigures(**self.front.figures(name).summary()._asdict()) for name in names}
+        return ReplicaStatus(
+            active=names[0],
+            canary=names[1] if len(names) > 1 else None,
+            generation=serving.generation,
+            resident=self.reconciler.resident,
+            loading=self.reconciler.loading,
+            verified=tuple(sorted(self.stager.verified)),
+            errors={**self.stager.errors, **self.reconciler.errors},
+            figures=figures,
+            memory=memory_now(),
+        )
+
+    def _again(self, every_s: float, step: Callable[[], None]) -> None:
+        away = False
+        while not self._stop.wait(every_s):
+            try:
+                step()
+                away = False
+            except StoreUnavailable as error:
+                if not away:
+                    _log.warning("control store away, serving as before: %s", error)
+                away = True
+            except Exception:  # noqa: BLE001  (a replica that answers must not stop following)
+                _log.exception("a step of %s failed; the next one tries again", self._name)
+
+
+def open_replica(
+    name: str,
+    control: Control,
+    configured: Path,
+    *,
+    opened: Open,
+    rehearsal: Rehearse,
+    settings: BundlesSettings,
+    clocks: Clocks | None = None,
+) -> Replica:
+    """Open what the fleet should serve, or its predecessor when that cannot be opened here.
+
+    Args:
+        name: of this replica, in heartbeats and the audit trail.
+        control: holds the desired state.
+        configured: the bundle, or root, that the settings name; it says where the library is, and what to serve when
+            the service starts for the first time.
+        opened, rehearsal: see `load`.
+        settings: of swaps.
+        clocks: time.
+
+    Raises:
+        BundleError: neither can be opened.
+    """
+    clocks = clocks or Clocks()
+    directory = locate(configured)
+    library = Library.around(directory, max_bytes=settings.max_bytes)
+    pace = Pace(clocks.monotonic, clocks.sleep)
+    desired = read(control) or start(control, directory.name, clocks.now())
+
+    def loader(name: str, beside: Manifest | None, requests: Sequence[RecommendRequest]) -> Recommender:
+        return load(
+            library.path(name),
+            settings.load,
+            beside=beside,
+            requests=requests[-settings.load.max_rehearsal :],
+            opened=opened,
+            rehearsal=rehearsal,
+            pace=pace,
+        )
+
+    active, generation = _first(desired, library, loader)
+    return Replica(
+        name, control, library, Serving(active, generation=generation), loader, settings=settings, clocks=clocks
+    )
+
+
+def _first(desired: Desired, library: Library, loader: Loader) -> tuple[Recommender, int]:
+    """Open the active bundle, fetched from where it was staged if need be; generation 0 says: not there yet."""
+    try:
+        _bring(desired, desired.active, library)
+        settled = desired.generation if desired.canary is None else 0
+        return loader(desired.active, None, ()), settled
+    except BundleError as error:
+        if desired.previous is None:
+            raise
+        _log.error("%s; serving its predecessor %s meanwhile", error, desired.previous)
+        _bring(desired, desired.previous, library)
+        return loader(desired.previous, None, ()), 0
+
+
+def _bring(desired: Desired, name: str, library: Library) -> None:
+    for one in desired.staged:
+        if one.id == name and one.source is not None and name not in library:
+            library.fetch(name, parse_source(one.source))

@@ -1,0 +1,64 @@
+"""Hold staged bundles ready on this host: fetch what is missing, check every byte, say what is there."""
+
+from retrank.contract.errors import RetrankError
+from retrank.serving.bundles.desired import Staged, read
+from retrank.serving.bundles.library import Library
+from retrank.serving.bundles.sources import parse_source
+from retrank.serving.bundles.status import MAX_ERROR
+from retrank.serving.pipeline import Clock
+from retrank.serving.stores.protocol import Control
+
+RETRY_S = 10.0
+
+
+class Stager:
+    """Works through the staged list; runs in a thread of its own, as a download may take minutes."""
+
+    def __init__(self, control: Control, library: Library, clock: Clock) -> None:
+        """Start with nothing checked.
+
+        Args:
+            control: holds the list.
+            library: where bundles go.
+            clock: monotonic seconds, for retries.
+        """
+        self._control = control
+        self._library = library
+        self._clock = clock
+        self._verified: frozenset[str] = frozenset()
+        self._errors: dict[str, str] = {}
+        self._retry_at: dict[Staged, float] = {}
+
+    @property
+    def verified(self) -> frozenset[str]:
+        """Staged bundles that lie here, every byte checked."""
+        return self._verified
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Why a staged bundle is not ready, by its id."""
+        return dict(self._errors)
+
+    def step(self) -> None:
+        """Bring every staged bundle that is not ready, or was not a while ago, here."""
+        desired = read(self._control)
+        staged = desired.staged if desired else ()
+        names = {one.id for one in staged}
+        self._verified &= names
+        self._errors = {name: error for name, error in self._errors.items() if name in names}
+        for one in staged:
+            if one.id not in self._verified and self._retry_at.get(one, 0.0) <= self._clock():
+                self._bring(one)
+
+    def _bring(self, one: Staged) -> None:
+        try:
+            if one.source is None:
+                self._library.check(one.id)
+            else:
+                self._library.fetch(one.id, parse_source(one.source))
+        except (RetrankError, OSError) as error:
+            self._errors = {**self._errors, one.id: str(error)[:MAX_ERROR]}
+            self._retry_at[one] = self._clock() + RETRY_S
+        else:
+            self._errors = {name: said for name, said in self._errors.items() if name != one.id}
+            self._verified |= {one.id}

@@ -1,0 +1,232 @@
+"""`retrank ctl`: operate a running service over its admin port.
+
+    retrank ctl status
+    retrank ctl bundles
+    retrank ctl stage SOURCE             a bundle folder, a file: or http(s): URL of one, or an id in the library
+    retrank ctl activate ID [--dry-run]
+    retrank ctl canary ID PERCENT        0 ends the trial
+    retrank ctl rollback [--reason WHY]
+
+`--wait SECONDS` returns when every replica is there (stage: holds the bundle; else: serves it), or fails. `--json`
+prints what the service answered. Exit status: 0 done, 2 wrong words, 3 refused by the service, 4 it cannot be reached,
+5 not there in time.
+"""
+
+import argparse
+import getpass
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx
+
+from retrank.contract.errors import RetrankError
+
+DEFAULT_URL = "http://127.0.0.1:8001"
+_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+_POLL_S = 0.1
+_CHANGES_SHOWN = 5
+Answer = dict[str, Any]
+
+
+class CtlError(RetrankError):
+    """The service refused, was not reached, or did not get there in time."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def main(
+    arguments: Sequence[str],
+    *,
+    say: Callable[[str], None] = print,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Carry out one command.
+
+    Args:
+        arguments: words after `retrank ctl`.
+        say: prints a line.
+        clock, sleep: monotonic seconds, and waiting for some.
+
+    Raises:
+        CtlError: see the exit statuses.
+    """
+    asked = _parser().parse_args(arguments)
+    headers = {"authorization": f"Bearer {_key(asked.key_file)}"} if asked.key_file else {}
+    with httpx.Client(base_url=asked.url, timeout=_TIMEOUT, headers=headers) as client:
+        fleet = _Fleet(client, clock, sleep)
+        answer = _act(fleet, asked)
+        if asked.wait:
+            fleet.wait(asked.command, answer, asked.wait)
+            answer = answer if asked.command in ("stage", "activate", "canary", "rollback") else _act(fleet, asked)
+    say(json.dumps(answer, indent=2) if asked.json else "\n".join(_table(asked, answer)))
+
+
+class _Fleet:
+    """The admin routes."""
+
+    def __init__(self, client: httpx.Client, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._client, self._clock, self._sleep = client, clock, sleep
+
+    def get(self, path: str) -> Answer:
+        return self._ask("GET", path)
+
+    def order(self, action: str, **body: Any) -> Answer:
+        return self._ask("POST", f"/admin/v1/bundles:{action}", json={"by": getpass.getuser(), **body})
+
+    def wait(self, command: str, outcome: Answer, limit_s: float) -> None:
+        """Return when every replica is where the desired state wants it."""
+        until = self._clock() + limit_s
+        staged = outcome["desired"]["staged"][-1]["id"] if command == "stage" else None
+        while True:
+            status = self.get("/admin/v1/status")
+            if self._there(status, staged):
+                return
+            if self._clock() >= until:
+                raise CtlError(f"not on every replica after {limit_s:g} s; {_lagging(status)}", exit_code=5)
+            self._sleep(_POLL_S)
+
+    @staticmethod
+    def _there(status: Answer, staged: str | None) -> bool:
+        replicas = status["replicas"].values()
+        if staged is None:
+            return bool(status["converged"])
+        return bool(replicas) and all(staged in (*one["verified"], *one["resident"]) for one in replicas)
+
+    def _ask(self, method: str, path: str, **request: Any) -> Answer:
+        try:
+            answer = self._client.request(method, path, **request)
+        except httpx.HTTPError as error:
+            raise CtlError(
+                f"{self._client.base_url} does not answer ({error}); is the service running, with its admin port "
+                "there? Name it with --url",
+                exit_code=4,
+            ) from error
+        try:
+            body = answer.json()
+        except ValueError as error:
+            raise CtlError(f"{answer.url} answered {answer.status_code}, and not in JSON", exit_code=4) from error
+        if answer.status_code != httpx.codes.OK:
+            raise CtlError(str(body.get("detail", body)), exit_code=3)
+        found: Answer = body
+        return found
+
+
+def _act(fleet: _Fleet, asked: argparse.Namespace) -> Answer:
+    dry_run = getattr(asked, "dry_run", False)
+    match asked.command:
+        case "status":
+            return fleet.get("/admin/v1/status")
+        case "bundles":
+            return fleet.get("/admin/v1/bundles")
+        case "stage":
+            folder = Path(asked.source)
+            source = str(folder.resolve()) if folder.is_dir() else asked.source
+            return fleet.order("stage", source=source, dry_run=dry_run)
+        case "activate":
+            return fleet.order("activate", id=asked.id, dry_run=dry_run)
+        case "canary":
+            return fleet.order("canary", id=asked.id, percent=asked.percent, dry_run=dry_run)
+        case _:
+            return fleet.order("rollback", reason=asked.reason, dry_run=dry_run)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CtlError(f"{message}; {self.format_usage().strip()}", exit_code=2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _Parser(add_help=False)
+    common.add_argument("--url", default=DEFAULT_URL, help=f"address of the admin port, {DEFAULT_URL} by default")
+    common.add_argument("--key-file", type=Path, help="file that holds an API key with the scope admin")
+    common.add_argument("--json", action="store_true", help="print the answer as JSON")
+    common.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="until every replica is there")
+    edits = _Parser(add_help=False, parents=[common])
+    edits.add_argument("--dry-run", action="store_true", help="check, and change nothing")
+    parser = _Parser(prog="retrank ctl", description="Operate a running service over its admin port.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("status", parents=[common], help="what should serve, and what each replica runs")
+    commands.add_parser("bundles", parents=[common], help="bundles, and what each is to the fleet")
+    stage = commands.add_parser("stage", parents=[edits], help="fetch and check a bundle on every replica")
+    stage.add_argument("source", help="folder, file: or http(s): URL of a bundle, or an id in the library")
+    activate = commands.add_parser("activate", parents=[edits], help="swap to a bundle")
+    activate.add_argument("id")
+    canary = commands.add_parser("canary", parents=[edits], help="try a bundle on a share of the traffic")
+    canary.add_argument("id")
+    canary.add_argument("percent", type=float, help="0..100; 0 ends the trial")
+    rollback = commands.add_parser("rollback", parents=[edits], help="end the canary, or go back one bundle")
+    rollback.add_argument("--reason", default="", help="for the audit trail")
+    return parser
+
+
+def _key(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise CtlError(f"--key-file {path}: {error.strerror}", exit_code=2) from error
+
+
+def _table(asked: argparse.Namespace, answer: Answer) -> list[str]:
+    if asked.command == "status":
+        return _status(answer)
+    if asked.command == "bundles":
+        rows = [f"{'bundle':<16}  {'state':<12} {'ready on':>8}  {'created':<16}  model"]
+        return rows + [
+            f"{one['id']:<16}  {one['state']:<12} {one['ready_on']:>8}  {(one['created_at'] or '')[:16]:<16}  "
+            f"{one['model'] or ''}"
+            for one in answer["bundles"]
+        ]
+    desired = answer["desired"]
+    canary = desired["canary"]
+    shown = f", canary {canary['id']} {canary['percent']:g} %" if canary else ""
+    staged = f"staged {desired['staged'][-1]['id']}; " if asked.command == "stage" else ""
+    said = "would be" if answer["dry_run"] else "is"
+    return [f"{staged}active {said} {desired['active']}{shown}, for {answer['replicas']} replicas"]
+
+
+def _status(answer: Answer) -> list[str]:
+    desired = answer["desired"]
+    if desired is None:
+        return ["no replica has started yet"]
+    canary = desired["canary"]
+    rows = [
+        f"active {desired['active']}   previous {desired['previous'] or '-'}   "
+        f"canary {canary['id'] + ' ' + format(canary['percent'], 'g') + ' %' if canary else '-'}   "
+        f"{'converged' if answer['converged'] else 'NOT CONVERGED'}",
+        "",
+        f"{'replica':<28} {'serves':<16} {'generation':>10} {'answers':>8} {'p95 ms':>7} {'private MB':>10}  now",
+    ]
+    rows += [_replica(name, one) for name, one in sorted(answer["replicas"].items())]
+    rows += ["", "latest changes"]
+    for change in reversed(desired["audit"][-_CHANGES_SHOWN:]):
+        at = datetime.fromtimestamp(change["at"], UTC)
+        rows.append(
+            f"  {at:%Y-%m-%d %H:%M:%S}  {change['action']:<8} {change['id']}  {change['by']}  {change['reason']}"
+        )
+    return rows
+
+
+def _replica(name: str, one: Answer) -> str:
+    figures = one["figures"].get(one["active"], {"answers": 0, "p95_ms": 0.0})
+    now = f"loading {one['loading']}" if one["loading"] else "; ".join(one["errors"].values()) or "ok"
+    return (
+        f"{name:<28} {one['active']:<16} {one['generation']:>10} {figures['answers']:>8} {figures['p95_ms']:>7.1f} "
+        f"{one['memory']['private'] / 1e6:>10.0f}  {now}"
+    )
+
+
+def _lagging(status: Answer) -> str:
+    said = {error for one in status["replicas"].values() for error in one["errors"].values()}
+    return "; ".join(sorted(said)) or "`retrank ctl status` shows who is behind"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,31 @@
+"""Why a request was not answered, in terms that no protocol owns; REST and gRPC translate."""
+
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from retrank.contract.api import FieldProblem
+from retrank.contract.errors import RetrankError
+
+MAX_FIELDS = 20
+
+
+class NotOffered(RetrankError):  # noqa: N818  (a state, not a mistake)
+    """This service was started without what the request needs."""
+
+
+def fields_of(error: ValidationError) -> list[FieldProblem]:
+    """Name each offending field of a refused document by a JSON pointer (RFC 6901), the first twenty."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [FieldProblem(pointer=pointer(one["loc"]), detail=one["msg"]) for one in found[:MAX_FIELDS]]
+
+
+def summary(fields: Sequence[FieldProblem], total: int) -> str:
+    """Return offending fields in one sentence."""
+    named = "; ".join(f"{field.pointer or 'the body'}: {field.detail}" for field in fields[:3])
+    return f"{named} and {total - 3} more" if total > 3 else named
+
+
+def pointer(location: Sequence[str | int]) -> str:
+    """Return a path into a document as a JSON pointer."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)

@@ -1,0 +1,101 @@
+"""Which stages answer which request, in order; a fallback is the next stage that applies."""
+
+from collections.abc import Mapping
+
+from retrank.contract.api import Source
+from retrank.serving.item_columns import ItemColumns
+from retrank.serving.pipeline import Clock, Stage
+from retrank.serving.runtime import Runtime
+from retrank.serving.settings import PipelineSettings
+from retrank.serving.stages.asked import OnlyAsked
+from retrank.serving.stages.explain import Explain
+from retrank.serving.stages.filter import Sift
+from retrank.serving.stages.hydrate import Hydrate
+from retrank.serving.stages.record import Record, Tally
+from retrank.serving.stages.rerank import Arrange, TopK
+from retrank.serving.stages.retrieve import CovisitSource, PopularSource, SequenceSource, SimilarSource
+from retrank.serving.stages.score import CosineScore, CovisitScore, PopularScore, QueryScore
+from retrank.serving.stages.second import NeighbourSource, RankScore, TrendSource
+
+_US = 1_000_000
+
+
+class Ladders:
+    """The stages over one open bundle."""
+
+    def __init__(self, runtime: Runtime, settings: PipelineSettings, now: Clock) -> None:
+        """Prepare what the lists share.
+
+        Args:
+            runtime: the open bundle.
+            settings: how to answer.
+            now: seconds since the Unix epoch.
+        """
+        self._runtime, self._settings, self._now = runtime, settings, now
+        self._columns = ItemColumns(runtime.attributes.table)
+        second = runtime.second
+        self._limits: Mapping[Source, int] = second.spec.limits if second else {}
+        count = settings.num_candidates
+        self._sequence = SequenceSource(runtime.encoder, runtime.index, self._limits.get("sequence", count))
+
+    def recommend(self, tally: Tally) -> list[Stage]:
+        """Return the stages that make a slate from a history."""
+        runtime = self._runtime
+        sift = Sift(self._columns, self._sequence, "sequence", runtime.popular_items)
+        arrange = Arrange(runtime.item_vectors, self._columns)
+        popular = PopularSource(runtime.popular_items)
+        return [self._hydrate(), *self._sources(), popular, sift, *self._scores(), arrange, TopK(), *self._last(tally)]
+
+    def rank(self) -> list[Stage]:
+        """Return the stages that score the caller's own candidates."""
+        return [self._hydrate(), *self._sources(), OnlyAsked(), *self._scores(), TopK()]
+
+    def similar(self, tally: Tally) -> list[Stage]:
+        """Return the stages that make a slate of items like one."""
+        runtime, settings = self._runtime, self._settings
+        nearest = SimilarSource(runtime.item_vectors, runtime.index, settings.num_candidates)
+        return [
+            nearest,
+            CovisitSource(runtime.successors, settings.covisit_window, settings.num_candidates),
+            PopularSource(runtime.popular_items),
+            Sift(self._columns, nearest, "similar", runtime.popular_items),
+            CosineScore(runtime.item_vectors),
+            PopularScore(runtime.popularity),
+            TopK(),
+            *self._last(tally),
+        ]
+
+    def _hydrate(self) -> Stage:
+        runtime = self._runtime
+        sealed_us = int(runtime.manifest.created_at.timestamp() * _US)
+        return Hydrate(runtime.users, runtime.items, runtime.histories, sealed_us, self._now, runtime.action_row)
+
+    def _sources(self) -> list[Stage]:
+        runtime, second, count = self._runtime, self._runtime.second, self._settings.num_candidates
+        window = second.spec.covisit_window if second else self._settings.covisit_window
+        sources: list[Stage] = [
+            self._sequence,
+            CovisitSource(runtime.successors, window, self._limits.get("covisit", count)),
+        ]
+        return [*sources, NeighbourSource(second), TrendSource(second)] if second else [*sources]
+
+    def _scores(self) -> list[Stage]:
+        runtime = self._runtime
+        scores: list[Stage] = [
+            QueryScore(runtime.item_vectors),
+            CovisitScore(runtime.successors, runtime.popularity, self._settings.covisit_window),
+            PopularScore(runtime.popularity),
+        ]
+        return [RankScore(runtime.second, runtime.item_vectors), *scores] if runtime.second else [*scores]
+
+    def _last(self, tally: Tally) -> list[Stage]:
+        runtime, settings = self._runtime, self._settings
+        explain = Explain(
+            runtime.items,
+            runtime.item_vectors,
+            runtime.successors,
+            runtime.popularity,
+            window=settings.explain_window,
+            min_similarity=settings.min_similarity,
+        )
+        return [explain, Record(tally)]

@@ -1,0 +1,58 @@
+"""Which recommender answers a request, and who is told how it went."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+from retrank.contract.api import Degraded, ExperimentInfo, RecommendRequest
+from retrank.serving.recommender import Recommender
+
+
+class Picked(NamedTuple):
+    """What answers one request: a recommender, and the experiment that chose it."""
+
+    recommender: Recommender
+    experiment: ExperimentInfo | None = None
+
+
+Pick = Callable[[str], Picked]
+"""Key of a person, or of a request by nobody -> what answers it; the same key gets the same answer."""
+
+
+class Answer(Protocol):
+    """What a watch reads of an answer."""
+
+    @property
+    def items(self) -> Sequence[object]:
+        """What was found."""
+        ...
+
+    @property
+    def degraded(self) -> Degraded:
+        """What it had to do without."""
+        ...
+
+
+AnAnswer = TypeVar("AnAnswer", bound=Answer)
+
+
+class Watch(Protocol):
+    """Notes how recommenders do."""
+
+    def watched(self, recommender: Recommender, act: Callable[[Recommender], AnAnswer]) -> AnAnswer:
+        """Let a recommender answer, and note how it went."""
+        ...
+
+    def remember(self, request: RecommendRequest) -> None:
+        """Keep a request to rehearse the next recommender with."""
+        ...
+
+
+class NoWatch:
+    """Notes nothing: for a recommender that is never replaced."""
+
+    def watched(self, recommender: Recommender, act: Callable[[Recommender], AnAnswer]) -> AnAnswer:
+        """Let a recommender answer."""
+        return act(recommender)
+
+    def remember(self, request: RecommendRequest) -> None:
+        """Forget it."""

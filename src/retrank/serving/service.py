@@ -1,0 +1,290 @@
+"""The handler behind every protocol: one method per route, messages of the contract in and out.
+
+It knows nothing of HTTP, gRPC or Ray. A request picks one recommender when it begins and keeps it; what the stores know
+is read once, before the recommender is asked; nothing that fails around a recommender fails a slate.
+"""
+
+import asyncio
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from pydantic import JsonValue, ValidationError
+
+from retrank.contract.api import (
+    PopularRequest,
+    Problem,
+    RecommendRequest,
+    SimilarRequest,
+    SlateResponse,
+)
+from retrank.contract.catalogue_changes import BulkItem, CatalogueReceipt, Erased
+from retrank.contract.events import EventBatch, EventReceipt, person_key
+from retrank.contract.ranking import BatchItem, BatchRequest, BatchResponse, RankRequest, RankResponse
+from retrank.serving.catalogue_desk import CatalogueDesk
+from retrank.serving.decision_log import Decisions
+from retrank.serving.events.intake import Intake
+from retrank.serving.faults import NotOffered, fields_of, summary
+from retrank.serving.gather import Gather, Place, Stores, Unguarded, Who
+from retrank.serving.guard.profiles import GuardedProfiles
+from retrank.serving.handout import Handout, Question
+from retrank.serving.overlay import Overlay
+from retrank.serving.picking import NoWatch, Pick, Picked, Watch
+from retrank.serving.pipeline import Clock
+from retrank.serving.recommender import Recommender
+from retrank.serving.settings import ServiceSettings
+from retrank.serving.stages.rerank import explores
+from retrank.serving.stores.protocol import DEFAULT_TENANT, Profiles, StateStore, StoreUnavailable
+from retrank.serving.tokens import Signer
+from retrank.serving.trends import ACTS, Act, Trends
+
+_SEED_BITS = 63
+
+
+@dataclass(frozen=True)
+class Backing:
+    """What a service stands on besides recommenders; each part may be missing, and is then not offered.
+
+    Attributes:
+        store: profiles, seen memory, changes of the catalogue.
+        intake: takes events.
+        decisions: keeps answers.
+        signer: makes tokens.
+        profiles: how profiles are read and forgotten when the store may be away; None goes to the store itself.
+    """
+
+    store: StateStore | None
+    intake: Intake | None
+    decisions: Decisions
+    signer: Signer
+    profiles: GuardedProfiles | None = None
+
+    @classmethod
+    def none(cls) -> "Backing":
+        """Return nothing but a key of this process: for answers from a bundle alone."""
+        return cls(None, None, Decisions(None), Signer(secrets.token_bytes(32)))
+
+
+class Service:
+    """Answers requests; safe to share between threads."""
+
+    def __init__(
+        self,
+        pick: Pick,
+        backing: Backing,
+        settings: ServiceSettings | None = None,
+        *,
+        clock: Clock = time.perf_counter,
+        now: Clock = time.time,
+        new_seed: Callable[[], int] = lambda: secrets.randbits(_SEED_BITS),
+        watch: Watch | None = None,
+    ) -> None:
+        """Stand in front of recommenders.
+
+        Args:
+            pick: chooses the recommender of a request.
+            backing: stores, logs and the key.
+            settings: deadlines and the like; defaults when None.
+            clock: monotonic seconds.
+            now: seconds since the Unix epoch.
+            new_seed: seeds of requests that explore and bring none.
+            watch: is told how recommenders do.
+        """
+        chosen = settings or ServiceSettings()
+        store = backing.store
+        self._pick, self.backing, self._now, self._new_seed = pick, backing, now, new_seed
+        self._watch = watch or NoWatch()
+        overlay = None if store is None else Overlay(store, clock, chosen.catalogue_refresh_s)
+        self._desk = None if store is None or overlay is None else CatalogueDesk(store, overlay)
+        self._trends = None if store is None else Trends(store, now)
+        profiles = backing.profiles or (None if store is None else Unguarded(store))
+        stores = Stores(profiles, overlay, self._trends)
+        self._gather = Gather(stores, deadline_ms=chosen.deadline_ms, clock=clock, now=now)
+        self._handout = Handout(backing.signer, backing.decisions, now)
+
+    @classmethod
+    def over(cls, recommender: Recommender, backing: Backing | None = None) -> "Service":
+        """Return a service over one recommender for good."""
+        picked = Picked(recommender)
+        return cls(lambda _: picked, backing or Backing.none())
+
+    @property
+    def recommender(self) -> Recommender:
+        """What answers somebody in no experiment."""
+        return self._pick("").recommender
+
+    def recommend(self, request: RecommendRequest, tenant: str = DEFAULT_TENANT) -> SlateResponse:
+        """Answer for a known user, an anonymous visitor, or nobody in particular."""
+        person = person_key(request.user_id, request.anonymous_id, request.session.id)
+        who = Who(tenant, person, request.session.id)
+        recommender, experiment = self._pick(person or request.request_id or "")
+        explore = request.explore
+        if explore is not None and not explores(explore):
+            explore = None
+        if explore is not None and explore.seed is None:
+            explore = explore.model_copy(update={"seed": self._new_seed()})
+        seed = 0 if explore is None else explore.seed or 0
+        place = None if request.placement is None else Place(request.placement, "7d", asked=False)
+        gathered = self._gather.around(who, request.deadline_ms, seed, place)
+        self._watch.remember(request)
+        slate = self._watch.watched(recommender, lambda picked: picked.recommend(request, gathered.around))
+        question = Question(
+            "recommend", who, request.placement, None, request.context, explore, request.diversity, experiment
+        )
+        return self._handout.finish(slate, question, gathered)
+
+    def batch(
+        self, request: BatchRequest, tenant: str = DEFAULT_TENANT, request_id: str | None = None
+    ) -> BatchResponse:
+        """Answer several requests one after the other; a bad one gets a problem in its place."""
+        answers = [self._one(fields, tenant) for fields in request.requests]
+        return BatchResponse(request_id=request_id or uuid.uuid4().hex, answers=answers)
+
+    def similar(self, request: SimilarRequest, tenant: str = DEFAULT_TENANT) -> SlateResponse:
+        """Return items like one item."""
+        recommender, experiment = self._pick(request.request_id or "")
+        gathered = self._gather.around(Who(tenant), request.deadline_ms)
+        slate = self._watch.watched(recommender, lambda picked: picked.similar(request, gathered.around))
+        question = Question("similar", Who(tenant), request.placement, request.item_id, experiment=experiment)
+        return self._handout.finish(slate, question, gathered)
+
+    def popular(self, request: PopularRequest, tenant: str = DEFAULT_TENANT) -> SlateResponse:
+        """Return what is popular, or what trends.
+
+        Raises:
+            NotOffered: a window is asked for and this service keeps no state to count in.
+        """
+        if request.window != "all" and self._trends is None:
+            raise _no_state()
+        recommender, experiment = self._pick(request.request_id or "")
+        place = None if request.window == "all" else Place(request.placement, request.window, asked=True)
+        gathered = self._gather.around(Who(tenant), place=place)
+        slate = self._watch.watched(
+            recommender, lambda picked: picked.popular(request.k, request.request_id, gathered.around)
+        )
+        question = Question("popular", Who(tenant), request.placement, experiment=experiment)
+        return self._handout.finish(slate, question, gathered)
+
+    def rank(self, request: RankRequest, tenant: str = DEFAULT_TENANT) -> RankResponse:
+        """Score the caller's own candidates; no slate is shown by it, so no token and no decision."""
+        person = person_key(request.user_id, request.anonymous_id, request.session.id)
+        gathered = self._gather.around(Who(tenant, person, request.session.id), request.deadline_ms)
+        recommender = self._pick(person or request.request_id or "").recommender
+        return self._watch.watched(recommender, lambda picked: picked.rank(request, gathered.around))
+
+    async def events(self, batch: EventBatch, tenant: str = DEFAULT_TENANT) -> EventReceipt:
+        """Take events; what the receipt counts as accepted is durable and part of the next answer.
+
+        Raises:
+            LogUnavailable: nothing was promised, send them again.
+            NotOffered: this service takes no events.
+        """
+        receipt = await self._intake().take(batch, tenant)
+        if self._trends is not None:
+            self._trends.count(tenant, _acts(batch, receipt))
+            if self._trends.due:
+                await asyncio.to_thread(self._trends.merge)
+        return receipt
+
+    def change_items(self, changes: Sequence[BulkItem], tenant: str = DEFAULT_TENANT) -> CatalogueReceipt:
+        """Change items; every replica shows it within a second.
+
+        Raises:
+            StoreUnavailable: the changes may or may not have been kept, send them again.
+            StoreFull: too many items changed since the bundle was sealed.
+            NotOffered: this service keeps no state.
+        """
+        if self._desk is None:
+            raise _no_state()
+        return self._desk.apply(tenant, changes, self.recommender.runtime.items)
+
+    def forget_user(self, user_id: str, tenant: str = DEFAULT_TENANT) -> Erased:
+        """Forget the live profile of a user: the next answer starts from the bundle. The event log keeps its events.
+
+        Raises:
+            StoreUnavailable: it may or may not have been forgotten, ask again.
+            NotOffered: this service keeps no state.
+        """
+        return Erased(entries=self._profiles().erase(tenant, person_key(user_id, None, None)))
+
+    def export_user(self, user_id: str, tenant: str = DEFAULT_TENANT) -> Iterator[Mapping[str, JsonValue]]:
+        """Yield everything the state store keeps of a user.
+
+        Raises:
+            StoreUnavailable: ask again.
+            NotOffered: this service keeps no state.
+        """
+        return self._profiles().export(tenant, person_key(user_id, None, None))
+
+    async def erase_user(self, user_id: str, tenant: str = DEFAULT_TENANT) -> Erased:
+        """Erase a user for good: the live profile now, the event log with its next compaction, training after that.
+
+        Raises:
+            LogUnavailable: nothing was promised, ask again.
+            NotOffered: this service keeps no log.
+        """
+        intake, person = self._intake(), person_key(user_id, None, None)
+        try:
+            entries = self._profiles().erase(tenant, person)
+        except StoreUnavailable:
+            entries = 0  # the order below reaches the store when it is back
+        await asyncio.wrap_future(intake.erase(tenant, person))
+        return Erased(entries=entries)
+
+    def warm_up(self) -> None:
+        """Open what the first request would otherwise open; a store that is away is no reason not to start."""
+        self._gather.around(Who(DEFAULT_TENANT, person_key("nobody in particular", None, None)))
+
+    def close(self) -> None:
+        """Make everything queued durable and let go of stores and logs."""
+        if self.backing.intake is not None:
+            self.backing.intake.close()
+        if self._trends is not None:
+            self._trends.merge()
+        self.backing.decisions.close()
+        if self.backing.store is not None:
+            self.backing.store.close()
+
+    def _one(self, fields: Mapping[str, object], tenant: str) -> BatchItem:
+        try:
+            request = RecommendRequest.model_validate(fields)
+        except ValidationError as error:
+            found = fields_of(error)
+            problem = Problem(
+                type="/problems/invalid_field",
+                title=HTTPStatus.UNPROCESSABLE_ENTITY.phrase,
+                status=HTTPStatus.UNPROCESSABLE_ENTITY,
+                detail=summary(found, error.error_count()),
+                instance=str(fields.get("request_id", ""))[:256],
+                code="invalid_field",
+                errors=found,
+            )
+            return BatchItem(status=HTTPStatus.UNPROCESSABLE_ENTITY, problem=problem)
+        return BatchItem(status=HTTPStatus.OK, slate=self.recommend(request, tenant))
+
+    def _intake(self) -> Intake:
+        if self.backing.intake is None:
+            raise NotOffered("this service was started without an event log; set serving.events")
+        return self.backing.intake
+
+    def _profiles(self) -> Profiles:
+        profiles = self.backing.profiles or self.backing.store
+        if profiles is None:
+            raise _no_state()
+        return profiles
+
+
+def _acts(batch: EventBatch, receipt: EventReceipt) -> list[Act]:
+    """Return the acts of a batch; none of a batch that was sent before, whole or in part: it was counted then."""
+    if receipt.duplicates:
+        return []
+    rejected = {one.index for one in receipt.rejected}
+    taken = (event for index, event in enumerate(batch.events) if index not in rejected)
+    return [Act(event["item_id"], event.get("placement")) for event in taken if event["type"] in ACTS]
+
+
+def _no_state() -> NotOffered:
+    return NotOffered("this service was started without a state store; set serving.state")

@@ -1,0 +1,54 @@
+"""Compile a filter expression to one test over item rows: array operations, nothing evaluated as code.
+
+The readable twin is `contract.filters.satisfies`, one item at a time.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrank.contract.filters import Filter
+from retrank.serving.item_columns import ItemColumns, Mask, Rows
+from retrank.serving.overlay import RowChanges
+
+
+def sieve(wanted: Filter, columns: ItemColumns, changes: RowChanges) -> Mask:
+    """Return the test of an expression.
+
+    Args:
+        wanted: the expression.
+        columns: attributes as sealed in the bundle.
+        changes: what changed since.
+    """
+    if wanted.not_ is not None:
+        inner = sieve(wanted.not_, columns, changes)
+        return lambda rows: ~inner(rows)
+    if wanted.term is not None:
+        return changes.test(columns.column(wanted.term.attribute), wanted.term)
+    parts = [sieve(part, columns, changes) for part in wanted.parts]
+    return _all(parts) if wanted.all is not None else _any(parts)
+
+
+def unknown_attributes(wanted: Filter, columns: ItemColumns, changes: RowChanges) -> bool:
+    """Tell whether an expression names an attribute that no item has."""
+    names = {term.attribute for term in wanted.terms()}
+    return any(columns.column(name) is None and name not in changes.attributes for name in names)
+
+
+def _all(parts: list[Mask]) -> Mask:
+    def test(rows: Rows) -> NDArray[np.bool_]:
+        passed = parts[0](rows)
+        for part in parts[1:]:
+            passed = passed & part(rows)
+        return passed
+
+    return test
+
+
+def _any(parts: list[Mask]) -> Mask:
+    def test(rows: Rows) -> NDArray[np.bool_]:
+        passed = parts[0](rows)
+        for part in parts[1:]:
+            passed = passed | part(rows)
+        return passed
+
+    return test

@@ -1,0 +1,182 @@
+"""What people turn to lately, per placement: counts that fade, shared by all replicas through control documents.
+
+An act (click, cart, purchase, rating) counts 1 when it arrives and fades exponentially, with the window as its mean
+lifetime: after one window it counts 0.37. Each replica adds up what it took in and merges that into the shared document
+every few seconds; faded sums can be merged in any order. Of every list the strongest items are kept. A replica that is
+killed loses what it had not merged yet: these are statistics, the event log is the truth.
+"""
+
+import math
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from retrank.contract.api import Window
+from retrank.contract.vocab import Vocab
+from retrank.serving.stores.protocol import Control, StoreFull, StoreUnavailable
+
+ACTS = frozenset({"click", "cart", "purchase", "rating"})
+LIFETIMES_S: Mapping[Window, float] = {"24h": 86_400.0, "7d": 7 * 86_400.0}
+MAX_ITEMS = 500
+MAX_LISTS = 64
+"""Lists that one replica counts at a time; acts on further placements count for the whole service only."""
+EVERYWHERE = "*"
+_PLACEMENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ATTEMPTS = 3
+
+
+class Act(NamedTuple):
+    """Somebody turned to an item, somewhere."""
+
+    item_id: str
+    placement: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Trend:
+    """Faded counts of items, > 0; compared by identity."""
+
+    counts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def acts(self) -> float:
+        """What all of them add up to."""
+        return sum(self.counts.values())
+
+    def rows(self, items: Vocab) -> "RowTrend":
+        """Return the trend in the rows of one bundle."""
+        known = {row: count for item, count in self.counts.items() if (row := items.row(item))}
+        rows = np.array(sorted(known), dtype=np.int64)
+        counts = np.array([known[row] for row in rows.tolist()], dtype=np.float32)
+        return RowTrend(rows, counts / counts.max(initial=1e-30))
+
+
+class RowTrend(NamedTuple):
+    """T trending items of a bundle.
+
+    Attributes:
+        rows: `[T]` int64 increasing item rows.
+        shares: `[T]` float32 share of the strongest item's count, 0..1.
+    """
+
+    rows: NDArray[np.int64]
+    shares: NDArray[np.float32]
+
+    def best_first(self) -> NDArray[np.int64]:
+        """Return the rows, strongest first, ties by row."""
+        return self.rows[np.lexsort((self.rows, -self.shares))]
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the shares of `[C]` item rows, 0 for those that do not trend."""
+        if len(self.rows) == 0:
+            return np.zeros(len(rows), dtype=np.float32)
+        places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.where(self.rows[places] == rows, self.shares[places], np.float32(0))
+
+
+class _Counts(BaseModel):
+    """The shared document: counts by window, as of a moment in seconds since the Unix epoch."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    at: float = 0.0
+    windows: dict[Window, dict[str, float]] = {}
+
+    def later(self, now: float, new: Mapping[str, float]) -> "_Counts":
+        """Return the counts of a later moment with new acts."""
+        windows: dict[Window, dict[str, float]] = {}
+        for window, lifetime_s in LIFETIMES_S.items():
+            fade = math.exp(-max(now - self.at, 0.0) / lifetime_s)
+            counts = Counter({item: count * fade for item, count in self.windows.get(window, {}).items()})
+            counts.update(new)
+            windows[window] = dict(counts.most_common(MAX_ITEMS))
+        return _Counts(at=max(now, self.at), windows=windows)
+
+
+class Trends:
+    """Counts acts, and tells what trends."""
+
+    def __init__(self, control: Control, now: Callable[[], float], *, refresh_s: float = 2.0) -> None:
+        """Share counts through `control`, and look at them again after `refresh_s` seconds of `now`."""
+        self._control, self._now, self._refresh_s = control, now, refresh_s
+        self._new: dict[tuple[str, str], Counter[str]] = {}
+        self._merged_at = now()
+        self._known: dict[tuple[str, str, Window], tuple[float, Trend]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def due(self) -> bool:
+        """Whether new acts have waited long enough to be shared."""
+        return bool(self._new) and self._now() - self._merged_at >= self._refresh_s
+
+    def count(self, tenant: str, acts: Iterable[Act]) -> None:
+        """Add acts to what will be shared; quick, asks no store."""
+        with self._lock:
+            for act in acts:
+                self._list(tenant, EVERYWHERE)[act.item_id] += 1
+                if act.placement is not None and _PLACEMENT.fullmatch(act.placement):
+                    self._list(tenant, act.placement)[act.item_id] += 1
+
+    def merge(self) -> None:
+        """Share what was counted; what cannot be shared now waits, the strongest items of it."""
+        with self._lock:
+            waiting, self._new, self._merged_at = self._new, {}, self._now()
+        for (tenant, placement), counts in waiting.items():
+            try:
+                merged = self._merge_one(_name(tenant, placement), counts)
+            except (StoreUnavailable, StoreFull):
+                merged = False
+            if not merged:
+                with self._lock:
+                    self._list(tenant, placement).update(dict(counts.most_common(MAX_ITEMS)))
+
+    def trend(self, tenant: str, placement: str | None, window: Window) -> Trend:
+        """Return what trends; what was known before while the store is away."""
+        key, now = (tenant, placement or EVERYWHERE, window), self._now()
+        looked_at, known = self._known.get(key, (-math.inf, Trend()))
+        if now - looked_at < self._refresh_s:
+            return known
+        if self._new:
+            self.merge()
+        try:
+            counts = _read(self._control.document(_name(*key[:2])).value).later(now, {})
+            known = Trend(counts.windows[window])
+        except StoreUnavailable:
+            pass
+        if len(self._known) >= MAX_LISTS and key not in self._known:
+            self._known.pop(next(iter(self._known)), None)
+        self._known[key] = (now, known)
+        return known
+
+    def _list(self, tenant: str, placement: str) -> Counter[str]:
+        """Return the list of a placement; a thrown-away one when there are too many."""
+        if (tenant, placement) not in self._new and len(self._new) >= MAX_LISTS:
+            return Counter()
+        return self._new.setdefault((tenant, placement), Counter())
+
+    def _merge_one(self, name: str, counts: Mapping[str, int]) -> bool:
+        for _ in range(_ATTEMPTS):
+            document = self._control.document(name)
+            later = _read(document.value).later(self._now(), counts)
+            if self._control.write(name, later.model_dump(), document.version):
+                return True
+        return False
+
+
+def _name(tenant: str, placement: str) -> str:
+    return f"trends/{tenant}/{placement}"
+
+
+def _read(value: object) -> _Counts:
+    """Return a document; an empty one when there is none, or another version wrote it."""
+    try:
+        return _Counts.model_validate(value or {})
+    except ValidationError:
+        return _Counts()

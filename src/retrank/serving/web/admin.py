@@ -1,0 +1,171 @@
+"""The admin routes, an application of its own on a port of its own: it edits desired state and reads heartbeats.
+
+Whoever reaches it decides what the service answers, so it listens on the loopback address unless told otherwise, and
+`protect` puts a check of the scope `admin` in front when keys are configured.
+"""
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from retrank import __version__
+from retrank.contract.errors import RetrankError
+from retrank.serving.bundles.desired import SwapRefused
+from retrank.serving.bundles.operator import BundleListed, FleetStatus, Operator, Outcome
+from retrank.serving.bundles.sources import MAX_SOURCE_LENGTH
+from retrank.serving.stores.protocol import StoreUnavailable
+from retrank.serving.web import problems
+from retrank.serving.web.bodies import read_model
+from retrank.serving.web.problems import ProblemError
+from retrank.serving.web.request_id import RequestIds
+
+_Answer = TypeVar("_Answer")
+Protect = Callable[[FastAPI], None]
+_NOT_STORED = {"Cache-Control": "private, no-store"}
+_audit = logging.getLogger("retrank.audit")
+_Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+_By = Annotated[str, Field(max_length=100)]
+
+
+class _Order(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dry_run: bool = False
+    by: _By = "admin"
+
+
+class StageOrder(_Order):
+    """Hold a bundle ready everywhere: a folder, a file: or http(s): URL of one, or an id in the library."""
+
+    source: str = Field(min_length=1, max_length=MAX_SOURCE_LENGTH)
+
+
+class ActivateOrder(_Order):
+    """Let a bundle answer everything."""
+
+    id: _Id
+
+
+class CanaryOrder(_Order):
+    """Let a bundle answer a share of the keys; 0 ends the trial."""
+
+    id: _Id
+    percent: float = Field(ge=0, le=100)
+
+
+class RollbackOrder(_Order):
+    """Take the last change back."""
+
+    reason: str = Field(default="", max_length=500)
+
+
+class BundleList(BaseModel):
+    """Answer of `GET /admin/v1/bundles`."""
+
+    bundles: list[BundleListed]
+
+
+def create_admin_app(
+    operator: Operator, *, drain: Callable[[], None] | None = None, protect: Protect | None = None
+) -> FastAPI:
+    """Return the admin application.
+
+    Args:
+        operator: acts on the fleet.
+        drain: lets the service of this host leave; None answers 501.
+        protect: puts authentication in front; None lets in whoever reaches the port.
+    """
+    app = FastAPI(title="retrank admin", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    problems.install(app)
+    if protect is not None:
+        protect(app)
+    app.add_middleware(RequestIds, echo=True)
+    _add_reading(app, operator)
+    _add_orders(app, operator)
+    _add_drain(app, drain)
+    return app
+
+
+def _add_reading(app: FastAPI, operator: Operator) -> None:
+    @app.get("/admin/v1/bundles", response_model=BundleList)
+    def bundles() -> Response:
+        """List bundles and what each is to the fleet."""
+        return _json(BundleList(bundles=_explained(operator.bundles)))
+
+    @app.get("/admin/v1/status", response_model=FleetStatus)
+    def status() -> Response:
+        """Show the desired state, every live replica, and whether they agree."""
+        return _json(_explained(operator.status))
+
+    @app.get("/livez")
+    async def livez() -> Response:
+        """Tell that the process answers."""
+        return Response('{"status":"ok"}', headers=_NOT_STORED, media_type="application/json")
+
+
+def _add_orders(app: FastAPI, operator: Operator) -> None:
+    @app.post("/admin/v1/bundles:stage", response_model=Outcome)
+    async def stage(request: Request) -> Response:
+        """Fetch and check a bundle on every replica."""
+        order = await read_model(request, StageOrder)
+        return await _done("stage", order, lambda: operator.stage(order.source, order.by, dry_run=order.dry_run))
+
+    @app.post("/admin/v1/bundles:activate", response_model=Outcome)
+    async def activate(request: Request) -> Response:
+        """Swap to a bundle that every replica holds ready."""
+        order = await read_model(request, ActivateOrder)
+        return await _done("activate", order, lambda: operator.activate(order.id, order.by, dry_run=order.dry_run))
+
+    @app.post("/admin/v1/bundles:canary", response_model=Outcome)
+    async def canary(request: Request) -> Response:
+        """Try a bundle on a share of the traffic."""
+        order = await read_model(request, CanaryOrder)
+        return await _done(
+            "canary", order, lambda: operator.canary(order.id, order.percent, order.by, dry_run=order.dry_run)
+        )
+
+    @app.post("/admin/v1/bundles:rollback", response_model=Outcome)
+    async def rollback(request: Request) -> Response:
+        """End the canary, or go back to the bundle before."""
+        order = await read_model(request, RollbackOrder)
+        return await _done("rollback", order, lambda: operator.rollback(order.by, order.reason, dry_run=order.dry_run))
+
+
+def _add_drain(app: FastAPI, drain: Callable[[], None] | None) -> None:
+    @app.post("/admin/v1/:drain")
+    async def leave(request: Request) -> Response:
+        """Let the service of this host say that it is leaving, and finish what it has."""
+        await read_model(request, _Order)
+        if drain is None:
+            raise ProblemError(HTTPStatus.NOT_IMPLEMENTED, "this process cannot drain the service; send it SIGTERM")
+        _audit.warning("drain")
+        drain()
+        return Response('{"status":"draining"}', HTTPStatus.ACCEPTED, _NOT_STORED, "application/json")
+
+
+async def _done(action: str, order: _Order, act: Callable[[], Outcome]) -> Response:
+    """Carry out an order in the thread pool, as a source may be slow, and leave a line in the audit log."""
+    outcome = await run_in_threadpool(_explained, act)
+    _audit.warning("%s %s -> generation %d", action, order.model_dump(), outcome.desired.generation)
+    return _json(outcome)
+
+
+def _explained(act: Callable[[], _Answer]) -> _Answer:
+    """Turn a refusal into a problem: 409 for the state of the fleet, 503 for the store, 422 for what was named."""
+    try:
+        return act()
+    except SwapRefused as error:
+        raise ProblemError(HTTPStatus.CONFLICT, str(error)) from error
+    except StoreUnavailable as error:
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
+    except RetrankError as error:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+
+
+def _json(model: BaseModel) -> Response:
+    return Response(model.model_dump_json(), headers=_NOT_STORED, media_type="application/json")

@@ -1,0 +1,65 @@
+"""What the routes have in common: the tenant, the request's name, the deadline header, the answer as JSON."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from pydantic import BaseModel
+
+from retrank.contract.api import MAX_DEADLINE_MS, MAX_ID_LENGTH, FieldProblem
+from retrank.serving.guard.caller import caller_of
+from retrank.serving.web.problems import ProblemError
+from retrank.serving.web.request_id import request_id_of, set_request_id
+
+DEADLINE_HEADER = "X-Deadline-Ms"
+NOT_STORED = {"Cache-Control": "private, no-store"}
+_Asked = TypeVar("_Asked", bound=BaseModel)
+
+
+def answer(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Write a message as the body of an answer."""
+    return Response(model.model_dump_json(), status, NOT_STORED, "application/json")
+
+
+def tenant_of(scope: Mapping[str, Any]) -> str:
+    """Return whose namespace a request works in: that of its caller, where callers are known."""
+    return caller_of(scope).tenant
+
+
+def named(request: Request, asked: _Asked) -> _Asked:
+    """Let the id in the body win over the header, and give the message the header's when it has none."""
+    given = getattr(asked, "request_id", None)
+    if given is None:
+        return asked.model_copy(update={"request_id": request_id_of(request.scope)})
+    set_request_id(request.scope, given)
+    return asked
+
+
+def timed(request: Request, asked: _Asked) -> _Asked:
+    """Give the message the deadline of the header; the body wins.
+
+    Raises:
+        ProblemError: 422 the header is not a number of milliseconds.
+    """
+    text = request.headers.get(DEADLINE_HEADER)
+    if text is None or getattr(asked, "deadline_ms", None) is not None:
+        return asked
+    if not (text.isdecimal() and len(text) <= len(str(MAX_DEADLINE_MS)) and 1 <= int(text) <= MAX_DEADLINE_MS):
+        detail = f"{DEADLINE_HEADER} is {text[:20]!r}, expected whole milliseconds from 1 to {MAX_DEADLINE_MS}"
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY, detail, [FieldProblem(pointer="/deadline_ms", detail=detail)]
+        )
+    return asked.model_copy(update={"deadline_ms": int(text)})
+
+
+def checked_id(raw_id: str) -> str:
+    """Return an id that stood in a path.
+
+    Raises:
+        ProblemError: 422 it is longer than ids are.
+    """
+    if not 0 < len(raw_id) <= MAX_ID_LENGTH:
+        detail = f"the id in the path has {len(raw_id)} characters, expected 1 to {MAX_ID_LENGTH}"
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+    return raw_id

@@ -1,0 +1,38 @@
+"""A service with everything it can stand on: SQLite state, segment logs, a token key; all in one folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from retrank.contract.events import EventBatch
+from retrank.serving.backing import open_backing
+from retrank.serving.picking import Picked
+from retrank.serving.recommender import Recommender
+from retrank.serving.service import Service
+from retrank.serving.settings import ServiceSettings, Settings
+from retrank.serving.stores.protocol import DEFAULT_TENANT
+
+GENEROUS = ServiceSettings(deadline_ms=60_000, catalogue_refresh_s=0.01)
+"""Deadlines that a shared machine never misses, so that answers are the same every time."""
+
+
+@contextmanager
+def living_service(recommender: Recommender, folder: Path, **options: Any) -> Iterator[Service]:
+    """Open a service over one recommender, and close it."""
+    settings = Settings(bundle=folder / "bundles", service=GENEROUS.model_copy(update={"folder": folder / "state"}))
+    service = Service(lambda _: Picked(recommender), open_backing(settings), settings.service, **options)
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+def posted(service: Service, *events: dict[str, Any], tenant: str = DEFAULT_TENANT) -> None:
+    """Post events and see them accepted."""
+    batch = EventBatch(events=[{"event_id": f"e{place}", **event} for place, event in enumerate(events)])
+    intake = service.backing.intake
+    assert intake is not None
+    receipt = intake.begin(batch, tenant).result(30)
+    assert receipt.rejected == []
+    assert receipt.accepted == len(events)

@@ -1,0 +1,90 @@
+"""Exploration: propensities are the frequencies that are seen, seeds repeat, and degenerate settings are harmless."""
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrank.policy.diversity import Caps, Mmr, Plain
+from retrank.policy.exploration import Choice, Epsilon, Greedy, Slate, Softmax, fill, plackett_luce
+
+SCORES = np.array([1.0, 0.4, 0.1, -0.3])
+VECTORS = np.array([[1, 0], [1, 0.2], [0, 1], [-1, 1]], dtype=np.float32)
+DRAWS = 5_000
+Draw = Callable[[np.random.Generator], Slate]
+POLICIES: dict[str, Draw] = {
+    "softmax, step by step": lambda rng: fill(Plain(SCORES), Softmax(0.5), 3, rng),
+    "softmax, all at once": lambda rng: plackett_luce(SCORES, 3, 0.5, rng),
+    "epsilon": lambda rng: fill(Plain(SCORES), Epsilon(0.3), 3, rng),
+    "epsilon with caps": lambda rng: fill(Caps(SCORES, {"b": np.array([1, 1, 2, 2])}, {"b": 1}), Epsilon(0.3), 3, rng),
+    "softmax with mmr": lambda rng: fill(Mmr(SCORES, VECTORS, 0.5), Softmax(0.3), 3, rng),
+}
+
+
+@pytest.mark.parametrize("draw", POLICIES.values(), ids=POLICIES.keys())
+def test_slates_are_drawn_as_often_as_their_propensities_say(draw: Draw) -> None:
+    rng = np.random.default_rng(3)
+    seen: Counter[tuple[int, ...]] = Counter()
+    stated: dict[tuple[int, ...], float] = {}
+    for _ in range(DRAWS):
+        slate = draw(rng)
+        order = tuple(slate.positions.tolist())
+        seen[order] += 1
+        stated.setdefault(order, float(slate.propensities.prod()))
+        assert stated[order] == pytest.approx(float(slate.propensities.prod()))
+    for order, chance in stated.items():
+        deviation = (chance * (1 - chance) * (DRAWS)) ** 0.5
+        assert abs(seen[order] - chance * (DRAWS)) < 5 * deviation + 1, order
+    assert sum(stated.values()) <= 1 + 1e-9
+
+
+def test_both_ways_to_draw_a_softmax_state_the_same_propensities() -> None:
+    """Every order of three out of four items, by the textbook formula."""
+    weights = np.exp(SCORES / 0.5)
+    by_hand = {}
+    for order in permutations(range(4), 3):
+        left, chances = weights.sum(), []
+        for one in order:
+            chances.append(weights[one] / left)
+            left -= weights[one]
+        by_hand[order] = chances
+    rng = np.random.default_rng(0)
+    for draw in ("softmax, step by step", "softmax, all at once"):
+        for _ in range(200):
+            slate = POLICIES[draw](rng)
+            assert slate.propensities == pytest.approx(by_hand[tuple(slate.positions.tolist())])
+
+
+@pytest.mark.parametrize("draw", POLICIES.values(), ids=POLICIES.keys())
+def test_a_seed_repeats_a_slate(draw: Draw) -> None:
+    first, second = (draw(np.random.default_rng(11)) for _ in range(2))
+    assert first.positions.tolist() == second.positions.tolist()
+    assert first.propensities.tolist() == second.propensities.tolist()
+
+
+@given(
+    scores=st.lists(st.floats(-1e6, 1e6), max_size=20),
+    k=st.integers(0, 25),
+    temperature=st.floats(1e-6, 1e6),
+    seed=st.integers(0, 1_000),
+)
+def test_every_slate_holds_distinct_items_with_possible_chances(
+    scores: list[float], k: int, temperature: float, seed: int
+) -> None:
+    values = np.array(scores)
+    choices: list[Choice] = [Greedy(), Epsilon(0.5), Softmax(temperature)]
+    slates = [fill(Plain(values), choice, k, np.random.default_rng(seed)) for choice in choices]
+    for slate in [*slates, plackett_luce(values, k, temperature, np.random.default_rng(seed))]:
+        assert len(set(slate.positions.tolist())) == len(slate.positions) == min(k, len(values))
+        assert ((slate.propensities > 0) & (slate.propensities <= 1)).all()
+
+
+def test_without_chance_the_order_is_plain_and_certain() -> None:
+    for choice in (Greedy(), Epsilon(0.0), Softmax(1e-9)):
+        slate = fill(Plain(SCORES), choice, 4, np.random.default_rng(0))
+        assert slate.positions.tolist() == [0, 1, 2, 3]
+        assert slate.propensities.tolist() == [1.0] * 4

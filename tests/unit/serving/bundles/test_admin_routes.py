@@ -1,0 +1,209 @@
+"""Operators act through the admin routes and `retrank ctl`; replicas in other processes follow."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request, Response
+from swap_world import names_of
+
+from retrank.serving.admin import admin_port
+from retrank.serving.bundles.opening import begin, open_operator, open_service_replica
+from retrank.serving.bundles.replica import Replica
+from retrank.serving.ctl import CtlError, main
+from retrank.serving.ingress import free_port
+from retrank.serving.settings import Settings, parse_settings
+from retrank.serving.web.admin import create_admin_app
+
+
+@pytest.fixture
+def settings(three_bundles: Path, tmp_path: Path) -> Settings:
+    return parse_settings(
+        {
+            "bundle": three_bundles / names_of(three_bundles)[0],
+            "state": {"url": f"sqlite:{tmp_path / 'state.sqlite'}"},
+            "bundles": {"poll_s": 0.02, "beat_s": 0.05},
+            "admin": {"port": free_port()},
+        }
+    )
+
+
+@pytest.fixture
+def names(three_bundles: Path) -> list[str]:
+    return names_of(three_bundles)
+
+
+@pytest.fixture
+def replica(settings: Settings) -> Iterator[Replica]:
+    begin(settings)
+    opened = open_service_replica(settings, "one")
+    opened.run()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def url(settings: Settings, replica: Replica) -> Iterator[str]:
+    with admin_port(settings) as listening:
+        yield listening
+
+
+def _ctl(url: str, *words: str) -> str:
+    lines: list[str] = []
+    main([*words, "--url", url], say=lines.append)
+    return "\n".join(lines)
+
+
+def _post(app: FastAPI, path: str) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://admin") as client:
+            return await client.post(path, json={})
+
+    return asyncio.run(ask())
+
+
+def test_a_bundle_is_staged_activated_and_rolled_back_from_the_command_line(
+    url: str, replica: Replica, names: list[str]
+) -> None:
+    a, b, _ = names
+    with pytest.raises(CtlError, match=r"not ready on 1 of 1 replicas; stage it"):
+        _ctl(url, "activate", b)
+    assert f"staged {b}" in _ctl(url, "stage", b, "--wait", "20")
+    assert f"active would be {b}" in _ctl(url, "activate", b, "--dry-run")
+    assert replica.front.bundle.id == a
+    assert f"active is {b}" in _ctl(url, "activate", b, "--wait", "20")
+    assert replica.front.bundle.id == b
+    shown = _ctl(url, "bundles")
+    assert [line.split()[:2] for line in shown.splitlines()[1:] if line.split()[0] in (a, b)] == [
+        [name, {a: "previous", b: "active"}[name]]
+        for name in (line.split()[0] for line in shown.splitlines()[1:])
+        if name in (a, b)
+    ]
+    _ctl(url, "rollback", "--reason", "a hunch", "--wait", "20")
+    assert replica.front.bundle.id == a
+    status = _ctl(url, "status")
+    assert "converged" in status
+    assert "a hunch" in status
+
+
+def test_a_canary_grows_and_ends(url: str, replica: Replica, names: list[str]) -> None:
+    _, b, _ = names
+    _ctl(url, "stage", b, "--wait", "20")
+    first = json.loads(_ctl(url, "canary", b, "5", "--wait", "20", "--json"))["desired"]["canary"]
+    assert replica.holder.serving.percent == 5
+    grown = json.loads(_ctl(url, "canary", b, "50", "--wait", "20", "--json"))["desired"]["canary"]
+    assert grown["salt"] == first["salt"]
+    _ctl(url, "canary", b, "0", "--wait", "20")
+    assert replica.holder.serving.canary is None
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        ("bundles:activate", {"id": "0" * 16}, 409, "not ready on 1 of 1"),
+        ("bundles:activate", {"id": "../../etc"}, 422, "/id"),
+        ("bundles:activate", {"id": "0" * 16, "surprise": 1}, 422, "/surprise"),
+        ("bundles:rollback", {}, 409, "no predecessor"),
+        ("bundles:canary", {"id": "0" * 16, "percent": 101}, 422, "/percent"),
+        ("bundles:canary", {"id": "0" * 16, "percent": 0}, 409, "no canary"),
+        ("bundles:stage", {"source": "relative/folder"}, 422, "neither an absolute folder"),
+        ("bundles:stage", {"source": "/nowhere"}, 422, "no such directory"),
+        (":drain", {}, 501, "SIGTERM"),
+    ],
+)
+def test_what_cannot_be_done_is_a_problem_that_says_why(
+    url: str, path: str, body: dict[str, Any], status: int, said: str
+) -> None:
+    answer = httpx.post(f"{url}/admin/v1/{path}", json=body)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert said in answer.json()["detail"]
+
+
+def test_a_drain_is_handed_on(settings: Settings, replica: Replica) -> None:
+    told = []
+    app = create_admin_app(open_operator(settings), drain=lambda: told.append(1))
+    assert _post(app, "/admin/v1/:drain").status_code == 202
+    assert told == [1]
+
+
+def test_protection_stands_in_front_of_every_admin_route(settings: Settings, replica: Replica) -> None:
+    def protect(app: FastAPI) -> None:
+        @app.middleware("http")
+        async def refuse(request: Request, _: Any) -> Response:
+            return Response(status_code=401)
+
+    app = create_admin_app(open_operator(settings), protect=protect)
+    paths = [route.path for route in app.routes]  # type: ignore[attr-defined]
+    assert "/admin/v1/bundles:activate" in paths
+    assert {path: _post(app, path).status_code for path in paths} == dict.fromkeys(paths, 401)
+
+
+def test_ctl_says_when_nobody_answers_and_when_words_are_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CtlError, match="does not answer") as unreached:
+        main(["status", "--url", "http://127.0.0.1:9"])
+    assert unreached.value.exit_code == 4
+    with pytest.raises(CtlError, match="usage: retrank ctl") as wrong:
+        main(["activate"])
+    assert wrong.value.exit_code == 2
+
+
+REPLICA = """
+import json, sys, time
+from retrank.serving.admin import admin_port
+from retrank.serving.bundles.opening import open_service_replica
+from retrank.serving.ingress import free_port
+from retrank.serving.settings import parse_settings
+replica = open_service_replica(parse_settings(json.loads(sys.argv[1])), sys.argv[2])
+replica.run()
+print("ready", flush=True)
+while replica.front.bundle.id != sys.argv[3]:
+    time.sleep(0.02)
+answer = replica.front.pick('').recommender.popular(1)
+print(answer.items[0].item_id[0], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_processes_converge_through_one_sqlite_file(settings: Settings, names: list[str]) -> None:
+    _, b, _ = names
+    begin(settings)
+    values = settings.model_dump(mode="json") | {"state": {"url": settings.state.url.get_secret_value()}}
+    arguments = [sys.executable, "-c", REPLICA, json.dumps(values)]
+    started = [
+        subprocess.Popen([*arguments, who, b], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for who in ("first", "second")
+    ]
+    try:
+        assert [process.stdout.readline() for process in started if process.stdout] == ["ready\n"] * 2
+        operator = open_operator(settings)
+        assert set(operator.status().replicas) == {"first", "second"}
+        operator.stage(b, by="test")
+        _until(lambda: all(b in one.verified for one in operator.status().replicas.values()))
+        operator.activate(b, by="test")
+        assert [process.stdout.readline() for process in started if process.stdout] == ["b\n"] * 2
+        _until(lambda: operator.status().converged)
+    finally:
+        for process in started:
+            process.communicate(timeout=20)
+
+
+def test_a_restart_with_new_settings_serves_them(settings: Settings, names: list[str]) -> None:
+    assert begin(settings).active == names[0]
+    moved = settings.model_copy(update={"bundle": settings.bundle.parent / names[2]})
+    assert (begin(moved).active, begin(moved).previous) == (names[2], names[0])
+
+
+def _until(true: Any) -> None:
+    for _ in range(2_000):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not become true")

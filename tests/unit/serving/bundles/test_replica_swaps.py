@@ -1,0 +1,364 @@
+"""A replica follows the desired state; what is bad never answers, or not for long."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reference_store import ReferenceStore
+from swap_world import QUICK, names_of
+
+from retrank.contract.api import RecommendRequest
+from retrank.contract.bundle import FILES, ITEM_VECTORS, MANIFEST, seal, seal_files, verify
+from retrank.contract.errors import BundleError, RetrankError
+from retrank.contract.files import staging
+from retrank.serving.bundles import desired as state
+from retrank.serving.bundles.desired import Canary, Change, Staged
+from retrank.serving.bundles.front import Front
+from retrank.serving.bundles.replica import Clocks, Replica, open_replica
+from retrank.serving.bundles.status import ReplicaStatus
+from retrank.serving.bundles.watch import Summary, breach
+from retrank.serving.recommender import Recommender
+from retrank.serving.service import Backing, Service
+from retrank.serving.settings import PipelineSettings
+from retrank.serving.stores.settings import StateSettings
+from retrank.serving.swap_settings import WatchSettings
+
+
+@dataclass
+class World:
+    """A library that may be spoiled, a control store and a clock that only tests move."""
+
+    root: Path
+    control: ReferenceStore = field(default_factory=lambda: ReferenceStore(StateSettings()))
+    time: float = 1_000.0
+    opened: list[str] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        return names_of(self.root)
+
+    def replica(self, name: str = "one", configured: int = 0) -> Replica:
+        clock = lambda: self.time  # noqa: E731
+        return open_replica(
+            name,
+            self.control,
+            self.root / self.names[configured],
+            opened=self._open,
+            rehearsal=lambda ready: Recommender(ready.runtime, PipelineSettings()),
+            settings=QUICK,
+            clocks=Clocks(clock, clock, self.slept.append),
+        )
+
+    def _open(self, path: Path) -> Recommender:
+        self.opened.append(path.name)
+        return Recommender.open(path)
+
+    def activate(self, number: int) -> str:
+        name = self.names[number]
+        state.edit(self.control, state.activate(name, self.line(name)))
+        return name
+
+    def line(self, name: str) -> Change:
+        return Change(at=self.time, by="test", action="activate", id=name)
+
+    def desired(self) -> state.Desired:
+        found = state.read(self.control)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def world(three_bundles: Path, tmp_path: Path) -> World:
+    return World(Path(shutil.copytree(three_bundles, tmp_path / "bundles")))
+
+
+def _letters(replica: Replica, user: str = "u1") -> set[str]:
+    answer = _service(replica.front).recommend(RecommendRequest(user_id=user))
+    return {item.item_id[0] for item in answer.items}
+
+
+def test_a_replica_starts_with_what_the_settings_name_and_then_follows(world: World) -> None:
+    replica = world.replica()
+    assert _letters(replica) == {"a"}
+    for number, letter in ((1, "b"), (2, "c"), (0, "a")):
+        world.activate(number)
+        replica.reconciler.step()
+        assert _letters(replica) == {letter}
+        assert replica.status().generation == world.desired().generation
+        assert replica.status().errors == {}
+
+
+def test_at_most_two_bundles_are_resident_and_a_rollback_loads_nothing(world: World) -> None:
+    replica = world.replica()
+    for number in (1, 2):
+        world.activate(number)
+        replica.reconciler.step()
+        assert len(replica.status().resident) == 2
+    loaded = list(world.opened)
+    state.edit(world.control, state.rollback(world.line("")))
+    replica.reconciler.step()
+    assert _letters(replica) == {"b"}
+    assert world.opened == loaded
+
+
+@pytest.mark.parametrize("file", [*FILES, MANIFEST])
+def test_any_byte_of_any_file_flipped_refuses_the_activation_and_the_old_bundle_goes_on(
+    world: World, file: str
+) -> None:
+    replica = world.replica()
+    path = world.root / world.names[1] / file
+    raw = bytearray(path.read_bytes())
+    raw[int(np.random.default_rng(len(file)).integers(len(raw)))] ^= 0x10
+    path.write_bytes(raw)
+    bad = world.activate(1)
+    replica.reconciler.step()
+    assert _letters(replica) == {"a"}
+    assert (world.desired().active, world.desired().audit[-1].action) == (world.names[0], "refuse")
+    assert "ChecksumError" in world.desired().audit[-1].reason
+    replica.reconciler.step()
+    assert bad in replica.status().errors
+    assert replica.status().generation == world.desired().generation
+
+
+def _reseal(world: World, change: Callable[[Path], None], **update: object) -> str:
+    """Seal bundle b again after a change to its files, as somebody who knows the format could; return its name."""
+    origin = verify(world.root / world.names[1])
+    with staging(world.root) as staged:
+        for name in FILES:
+            shutil.copyfile(origin.path(name), staged / name)
+        change(staged)
+        manifest = origin.manifest.model_copy(update={"files": seal_files(staged), **update})
+        return seal(staged, manifest, world.root).bundle_id
+
+
+def _shuffle_vectors(staged: Path) -> None:
+    vectors = np.load(staged / ITEM_VECTORS)
+    vectors[1:] = vectors[:0:-1].copy()
+    np.save(staged / ITEM_VECTORS, vectors)
+
+
+def _nothing(_: Path) -> None:
+    pass
+
+
+def _boasting(world: World) -> str:
+    facts = verify(world.root / world.names[1]).manifest.index
+    return _reseal(world, _nothing, index=facts.model_copy(update={"measured_recall": 1.2}))
+
+
+def _of_another_shop(world: World) -> str:
+    facts = verify(world.root / world.names[1]).manifest.data
+    return _reseal(world, _nothing, data=facts.model_copy(update={"name": "another shop"}))
+
+
+def _with_shuffled_vectors(world: World) -> str:
+    return _reseal(world, _shuffle_vectors)
+
+
+@pytest.mark.parametrize(
+    ("sealed", "said"),
+    [
+        (_with_shuffled_vectors, "golden request 1"),
+        (_boasting, "the index finds 1.0000 of the exact top"),
+        (_of_another_shop, "was trained on 'another shop'"),
+    ],
+)
+def test_a_sealed_bundle_that_is_wrong_is_refused_with_the_reason(
+    world: World, sealed: Callable[[World], str], said: str
+) -> None:
+    replica = world.replica()
+    bad = sealed(world)
+    state.edit(world.control, state.activate(bad, world.line(bad)))
+    replica.reconciler.step()
+    assert _letters(replica) == {"a"}
+    assert said in world.desired().audit[-1].reason
+
+
+def test_a_bundle_that_fails_on_recent_requests_is_refused_before_any_user_sees_it(world: World) -> None:
+    replica = world.replica()
+    assert _letters(replica, "u7") == {"a"}
+
+    class Fails(Recommender):
+        def recommend(self, request: RecommendRequest) -> None:  # type: ignore[override]
+            raise RuntimeError(request.user_id)
+
+    replica = open_replica(
+        "strict",
+        world.control,
+        world.root / world.names[0],
+        opened=Recommender.open,
+        rehearsal=lambda ready: Fails(ready.runtime, PipelineSettings()),
+        settings=QUICK,
+    )
+    _service(replica.front).recommend(RecommendRequest(user_id="u7"))
+    world.activate(1)
+    replica.reconciler.step()
+    assert _letters(replica) == {"a"}
+    assert "rehearsal of recent request 1 of 1 raised RuntimeError" in world.desired().audit[-1].reason
+
+
+def test_a_rehearsal_is_not_counted_and_rests_after_every_request(world: World) -> None:
+    replica = world.replica()
+    for number in range(20):
+        _letters(replica, f"u{number}")
+    world.activate(1)
+    replica.reconciler.step()
+    assert len(world.slept) == 20
+    assert replica.front.active.tally.slates == 0
+    assert replica.front.figures(world.names[1]).summary().answers == 0
+
+
+def test_a_bundle_that_answers_with_nothing_is_rolled_back_with_the_reason(world: World) -> None:
+    replica = world.replica()
+    for _ in range(60):
+        _letters(replica)
+    bad = world.activate(1)
+    replica.reconciler.step()
+    for _ in range(60):
+        everything = [f"b{row}" for row in range(1, 51)]
+        _service(replica.front).recommend(RecommendRequest(exclude_items=everything))
+    replica.reconciler.step()
+    replica.reconciler.step()
+    assert _letters(replica) == {"a"}
+    assert world.desired().audit[-1].model_dump(exclude={"at"}) == {
+        "by": "one",
+        "action": "refuse",
+        "id": bad,
+        "reason": "100.0% of 60 answers empty, 0.0% before; at most 5.0% is allowed",
+    }
+
+
+def test_the_watch_ends_after_its_time(world: World) -> None:
+    replica = world.replica()
+    world.activate(1)
+    replica.reconciler.step()
+    world.time += QUICK.watch.watch_s
+    replica.reconciler.step()
+    for _ in range(60):
+        _service(replica.front).recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
+    replica.reconciler.step()
+    assert world.desired().active == world.names[1]
+
+
+def test_a_bad_canary_ends_and_the_active_bundle_stays(world: World) -> None:
+    replica = world.replica()
+    trial = Canary(id=world.names[1], percent=100, salt="s")
+    state.edit(world.control, state.canary(trial, world.line(trial.id)))
+    replica.reconciler.step()
+    assert _letters(replica) == {"b"}
+    for _ in range(60):
+        _service(replica.front).recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
+    replica.reconciler.step()
+    replica.reconciler.step()
+    assert (world.desired().canary, world.desired().active) == (None, world.names[0])
+    assert _letters(replica) == {"a"}
+
+
+def test_two_replicas_agree_on_one_rollback(world: World) -> None:
+    first, second = world.replica("first"), world.replica("second")
+    world.activate(1)
+    for replica in (first, second):
+        replica.reconciler.step()
+    for _ in range(60):
+        _service(first.front).recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
+    first.reconciler.step()
+    for replica in (first, second):
+        replica.reconciler.step()
+        assert _letters(replica) == {"a"}
+    assert [change.action for change in world.desired().audit].count("refuse") == 1
+
+
+def test_a_replica_that_cannot_open_the_active_bundle_serves_its_predecessor_and_tells_only_itself(
+    world: World,
+) -> None:
+    world.replica("healthy")
+    bad = world.activate(1)
+    (world.root / bad / ITEM_VECTORS).write_bytes(b"spoiled on this disk")
+    late = world.replica("late")
+    assert _letters(late) == {"a"}
+    late.reconciler.step()
+    assert world.desired().active == bad
+    assert late.status().generation < world.desired().generation
+    assert bad in late.status().errors
+
+
+def test_a_replica_without_any_bundle_to_open_does_not_start(world: World) -> None:
+    (world.root / world.names[0] / ITEM_VECTORS).write_bytes(b"spoiled")
+    with pytest.raises(BundleError, match=ITEM_VECTORS):
+        world.replica()
+
+
+def test_staged_bundles_are_brought_here_and_a_bad_source_is_reported(world: World, tmp_path: Path) -> None:
+    name = world.names[2]
+    elsewhere = shutil.move(world.root / name, tmp_path / "elsewhere" / name)
+    replica = world.replica()
+    staged = Staged(id=name, source=str(elsewhere))
+    state.edit(world.control, state.stage(staged, world.line(name)))
+    state.edit(world.control, state.stage(Staged(id="f" * 16, source=str(tmp_path / "no")), world.line("f" * 16)))
+    replica.stager.step()
+    assert replica.status().verified == (name,)
+    assert "no such directory" in replica.status().errors["f" * 16]
+    world.activate(2)
+    replica.reconciler.step()
+    assert _letters(replica) == {"c"}
+
+
+def test_a_heartbeat_says_what_a_replica_runs(world: World) -> None:
+    replica = world.replica()
+    replica.beat()
+    (said,) = world.control.beats(world.time).values()
+    status = ReplicaStatus.model_validate(said)
+    assert (status.active, status.generation) == (world.names[0], 1)
+    assert status.memory.resident > status.memory.private > 0
+    assert world.control.beats(world.time + QUICK.ttl_s + 1) == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (Summary(100, 0, 0, 5), Summary(49, 1, 1, 900), None),  # too few to conclude anything
+        (Summary(100, 0, 0, 5), Summary(100, 0.02, 0.05, 24), None),
+        (Summary(100, 0, 0, 5), Summary(100, 0.03, 0, 5), "3.0% of 100 answers failed"),
+        (Summary(100, 0.5, 0, 5), Summary(100, 0.51, 0, 5), None),  # no worse than before
+        (Summary(0, 0, 0, 0), Summary(100, 0, 0.5, 5), "50.0% of 100 answers empty"),
+        (Summary(0, 0, 0, 0), Summary(100, 0, 0, 900), None),  # nothing to compare latency with
+        (Summary(100, 0, 0, 5), Summary(100, 0, 0, 26), "p95 of an answer 26.0 ms, 5.0 before"),
+        (Summary(100, 0, 0, 50), Summary(100, 0, 0, 99), None),
+    ],
+)
+def test_the_guard_compares_with_the_bundle_before(before: Summary, after: Summary, said: str | None) -> None:
+    found = breach(before, after, WatchSettings())
+    assert found is None if said is None else found is not None and found.startswith(said)
+
+
+def test_the_threads_follow_by_themselves_and_survive_a_store_that_is_away(world: World) -> None:
+    replica = world.replica()
+    replica.run()
+    try:
+        world.activate(1)
+        _until(lambda: _letters(replica) == {"b"})
+        _until(lambda: ReplicaStatus.model_validate(world.control.beats(world.time)["one"]).active == world.names[1])
+    finally:
+        replica.close()
+
+
+def _until(true: Callable[[], bool], limit: int = 2_000) -> None:
+    import time  # noqa: PLC0415
+
+    for _ in range(limit):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not become true")
+
+
+def test_errors_of_swaps_are_deliberate_ones() -> None:
+    assert issubclass(state.SwapRefused, RetrankError)
+
+
+def _service(front: Front) -> Service:
+    return Service(front.pick, Backing.none(), watch=front)

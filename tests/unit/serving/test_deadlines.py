@@ -1,0 +1,106 @@
+"""Deadlines: what does not fit is skipped and named, what must run runs, and a slow stage gets another chance."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrank.contract.api import DegradedReason, RecommendRequest
+from retrank.serving.draft import Draft
+from retrank.serving.pipeline import Pipeline, Step
+from retrank.serving.stage_times import StageTime
+
+
+class Clock:
+    """Moves only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(frozen=True)
+class Work:
+    """Takes its time and leaves its row in the history; as a score rung it applies while nothing scored."""
+
+    row: int
+    seconds: float
+    clock: Clock
+    step: Step = "retrieve"
+    on_failure: DegradedReason | None = None
+
+    def applies(self, draft: Draft) -> bool:
+        return self.step != "score" or draft.scores is None
+
+    def run(self, draft: Draft) -> Draft:
+        self.clock.now += self.seconds
+        draft = replace(draft, history=np.append(draft.history, self.row))
+        return replace(draft, scores=np.zeros(1, np.float32)) if self.step == "score" else draft
+
+
+def _ladder(clock: Clock) -> Pipeline:
+    """Sequence 30 ms; ranker 50 ms, else query score 10 ms, else popularity 1 ms; explain 5 ms; record 2 ms."""
+    return Pipeline(
+        [
+            Work(1, 0.030, clock, on_failure="sequence_failed"),
+            Work(2, 0.050, clock, step="score", on_failure="ranker_failed"),
+            Work(3, 0.010, clock, step="score", on_failure="query_score_failed"),
+            Work(4, 0.001, clock, step="score"),
+            Work(5, 0.005, clock, step="explain", on_failure="explain_failed"),
+            Work(6, 0.002, clock, step="record", on_failure="record_failed"),
+        ],
+        clock,
+    )
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "ran", "skipped"),
+    [
+        (1.000, [1, 2, 5, 6], ()),
+        (0.088, [1, 2, 5, 6], ()),
+        (0.083, [1, 2, 6], ("explain",)),
+        (0.060, [1, 3, 5, 6], ("ranker",)),
+        (0.034, [1, 4, 6], ("ranker", "query_score", "explain")),
+        (0.020, [3, 5, 6], ("sequence", "ranker")),
+        (0.000, [4, 6], ("sequence", "ranker", "query_score", "explain")),
+    ],
+)
+def test_what_does_not_fit_is_left_to_the_next_rung(budget_s: float, ran: list[int], skipped: tuple[str, ...]) -> None:
+    clock = Clock()
+    pipeline = _ladder(clock)
+    for budget in (9.0, 0.040, 0.0):  # so that every rung has been timed once
+        pipeline.run(Draft(RecommendRequest()), budget)
+    done, _ = pipeline.run(Draft(RecommendRequest()), budget_s)
+    assert done.history.tolist() == ran
+    assert done.skipped == skipped
+    assert done.degraded == (("deadline",) if skipped else ())
+
+
+def test_a_stage_that_was_never_timed_is_tried() -> None:
+    clock = Clock()
+    done, _ = _ladder(clock).run(Draft(RecommendRequest()), 0.001)
+    assert done.history.tolist()[:1] == [1]
+
+
+def test_a_stage_that_was_slow_once_is_tried_again() -> None:
+    clock = Clock()
+    pipeline = Pipeline([Work(1, 0.2, clock, on_failure="sequence_failed")], clock)
+    pipeline.run(Draft(RecommendRequest()))
+    runs = [bool(pipeline.run(Draft(RecommendRequest()), 0.1)[0].history.tolist()) for _ in range(60)]
+    assert not runs[0]
+    assert any(runs)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 1_000), scale=st.floats(1e-5, 10.0))
+def test_the_running_percentile_settles_near_the_95th(seed: int, scale: float) -> None:
+    random = np.random.default_rng(seed)
+    time = StageTime()
+    for seconds in random.gamma(4.0, scale, 3_000):
+        time.took(float(seconds))
+    true = float(np.quantile(random.gamma(4.0, scale, 20_000), 0.95))
+    assert 0.75 * true < time.usual_s < 1.4 * true

@@ -1,0 +1,153 @@
+"""Compiled filters against the readable definition, over columns, changes of items, and whole slates."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrank.contract.api import RecommendRequest, Session
+from retrank.contract.filters import Filter, satisfies
+from retrank.contract.vocab import Vocab
+from retrank.serving.item_columns import ItemColumns
+from retrank.serving.overlay import UNCHANGED, Changes, RowChanges
+from retrank.serving.recommender import Recommender
+from retrank.serving.sieve import sieve, unknown_attributes
+from retrank.serving.stores.protocol import ItemChange
+from retrank.serving.surroundings import Surroundings
+
+TABLE = pa.table(
+    {
+        "item_id": [f"i{row}" for row in range(1, 9)],
+        "brand": ["acme", "zenith", None, "acme", "", "zenith", "ACME", None],
+        "price": pa.array([1, 2, 3, None, 5, 6, 2, 1], type=pa.int64()),
+        "weight": [0.5, float("nan"), 1.0, 2.0, None, float("inf"), 1.0, 3.0],
+        "sale": [True, False, None, True, False, True, None, False],
+    }
+)
+IDS = Vocab(TABLE.column("item_id").to_pylist())
+SEALED = [
+    {
+        name: value
+        for name, value in record.items()
+        if value is not None and not (isinstance(value, float) and not math.isfinite(value))
+    }
+    for record in TABLE.to_pylist()
+]
+VALUES = st.sampled_from(["acme", "zenith", "", "red", 1, 2, 2.0, 0.5, 3, True, False])
+NAMES = st.sampled_from(["brand", "price", "weight", "sale", "colour", "nothing"])
+NUMBERS = st.none() | st.sampled_from([0, 1, 1.5, 2, 3])
+
+
+def _range(name: str, bounds: tuple[Any, Any, Any, Any]) -> dict[str, Any]:
+    given_bounds = {
+        key: value for key, value in zip(("gt", "gte", "lt", "lte"), bounds, strict=True) if value is not None
+    }
+    return {"range": {"attribute": name, **(given_bounds or {"gte": 1})}}
+
+
+TERMS = st.one_of(
+    st.builds(lambda name, value: {"eq": {"attribute": name, "value": value}}, NAMES, VALUES),
+    st.builds(
+        lambda name, values: {"in": {"attribute": name, "values": values}},
+        NAMES,
+        st.lists(VALUES, min_size=1, max_size=4),
+    ),
+    st.builds(_range, NAMES, st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS)),
+    st.builds(lambda name: {"exists": {"attribute": name}}, NAMES),
+)
+EXPRESSIONS = st.recursive(
+    TERMS,
+    lambda inner: (
+        st.builds(lambda parts: {"all": parts}, st.lists(inner, min_size=1, max_size=3))
+        | st.builds(lambda parts: {"any": parts}, st.lists(inner, min_size=1, max_size=3))
+        | st.builds(lambda part: {"not": part}, inner)
+    ),
+    max_leaves=6,
+).filter(lambda expression: _depth(expression) <= 5)
+ATTRIBUTES = st.dictionaries(st.sampled_from(["brand", "price", "sale", "colour"]), st.none() | VALUES, max_size=3)
+CHANGES = st.dictionaries(st.sampled_from([*IDS.ids, "stranger"]), ATTRIBUTES, max_size=4)
+
+
+def _depth(expression: Mapping[str, Any]) -> int:
+    (inner,) = expression.values()
+    parts = inner if isinstance(inner, list) else [inner] if "not" in expression else []
+    return 1 + max((_depth(part) for part in parts), default=0)
+
+
+def _changes(changed: Mapping[str, Mapping[str, Any]]) -> RowChanges:
+    items = [ItemChange(item, 1, False, True, attributes) for item, attributes in changed.items()]
+    return RowChanges.of(Changes().with_more(items), IDS)
+
+
+@settings(max_examples=300)
+@given(expression=EXPRESSIONS, changed=CHANGES)
+def test_a_compiled_filter_agrees_with_its_definition_item_by_item(
+    expression: dict[str, Any], changed: dict[str, dict[str, Any]]
+) -> None:
+    wanted = Filter.model_validate(expression)
+    rows = np.array([8, 1, 3, 2, 5, 4, 7, 6, 1])
+    passed = sieve(wanted, ItemColumns(TABLE), _changes(changed))(rows)
+    now = [{**SEALED[row - 1], **changed.get(IDS.id(int(row)), {})} for row in rows]
+    assert passed.tolist() == [satisfies(item, wanted) for item in now]
+
+
+def test_an_attribute_that_no_item_has_is_noticed_unless_a_change_brings_it() -> None:
+    wanted = Filter.model_validate({"exists": {"attribute": "colour"}})
+    columns = ItemColumns(TABLE)
+    assert unknown_attributes(wanted, columns, UNCHANGED)
+    assert not unknown_attributes(wanted, columns, _changes({"i2": {"colour": "red"}}))
+
+
+@pytest.fixture(scope="module")
+def recommender(tiny_bundle: Path) -> Recommender:
+    return Recommender.open(tiny_bundle)
+
+
+def _price(item_id: str) -> float:
+    return round(1.5 + int(item_id[1:]) / 4, 2)
+
+
+@settings(max_examples=60)
+@given(
+    lowest=st.floats(0, 15),
+    recent=st.lists(st.sampled_from([f"i{row}" for row in range(1, 51)]), max_size=4),
+    hidden=st.sets(st.integers(1, 50), max_size=45),
+    k=st.integers(1, 60),
+)
+def test_a_slate_holds_whatever_the_catalogue_has_of_what_is_wanted_and_nothing_else(
+    recommender: Recommender, lowest: float, recent: list[str], hidden: set[int], k: int
+) -> None:
+    gone = [ItemChange(f"i{row}", 1, row % 2 == 0, row % 2 == 0, None) for row in hidden]
+    wanted = Filter.model_validate({"range": {"attribute": "price", "gte": lowest}})
+    slate = recommender.recommend(
+        RecommendRequest(session=Session(recent=recent), k=k, filter=wanted),
+        Surroundings(changes=Changes().with_more(gone)),
+    )
+    allowed = {f"i{row}" for row in range(1, 51) if row not in hidden and _price(f"i{row}") >= lowest} - set(recent)
+    ids = [item.item_id for item in slate.items]
+    assert len(ids) == len(set(ids)) == min(k, len(allowed))
+    assert set(ids) <= allowed
+    assert ("catalogue_exhausted" in slate.degraded.reasons) == (len(allowed) < k)
+
+
+def test_a_change_shows_on_the_slate_and_only_the_fields_asked_for_come_back(recommender: Recommender) -> None:
+    priced = ItemChange("i7", 1, False, True, {"price": 99.0, "title": None, "colour": "red"})
+    wanted = Filter.model_validate({"eq": {"attribute": "price", "value": 99}})
+    around = Surroundings(changes=Changes().with_more([priced]))
+    (item,) = recommender.recommend(RecommendRequest(filter=wanted), around).items
+    assert (item.item_id, item.attributes) == ("i7", {"price": 99.0, "colour": "red"})
+    few = RecommendRequest(filter=wanted, fields=["colour", "size"])
+    assert recommender.recommend(few, around).items[0].attributes == {"colour": "red"}
+
+
+def test_a_filter_on_an_unknown_attribute_says_so(recommender: Recommender) -> None:
+    wanted = Filter.model_validate({"exists": {"attribute": "colour"}})
+    slate = recommender.recommend(RecommendRequest(filter=wanted))
+    assert slate.items == []
+    assert slate.degraded.reasons == ["unknown_attribute", "catalogue_exhausted"]

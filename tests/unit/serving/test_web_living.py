@@ -1,0 +1,150 @@
+"""The routes that change something, and the bounds of every request, over HTTP without a server."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from living_service import living_service
+from web_client import Client
+
+from retrank.contract.api import Problem, SlateResponse
+from retrank.serving.recommender import Recommender
+from retrank.serving.web.bodies import MAX_DEPTH, too_deep
+from retrank.serving.web.routes import create_app
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def client(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with living_service(Recommender.open(tiny_bundle), tmp_path_factory.mktemp("living")) as service:
+        yield Client(create_app(service))
+
+
+@pytest.fixture(scope="module")
+def bare(tiny_bundle: Path) -> FastAPI:
+    return create_app(Recommender.open(tiny_bundle))
+
+
+def _problem(answer: httpx.Response) -> Problem:
+    assert answer.headers["content-type"] == "application/problem+json"
+    return Problem.model_validate_json(answer.content)
+
+
+def test_events_are_accepted_counted_and_rejected_one_by_one(client: Client) -> None:
+    click = {"event_id": "1", "type": "click", "item_id": "i3", "user_id": "eve"}
+    answer = client.post("/v1/events", json={"events": [click, click, {**click, "event_id": "2", "type": "stare"}]})
+    assert answer.status_code == 202
+    receipt = answer.json()
+    assert (receipt["accepted"], receipt["duplicates"]) == (1, 1)
+    assert [(one["index"], one["event_id"]) for one in receipt["rejected"]] == [(2, "2")]
+    slate = client.post("/v1/recommend", json={"user_id": "eve", "k": 50}).json()
+    assert "i3" not in [item["item_id"] for item in slate["items"]]
+    assert slate["degraded"]["reasons"] == ["catalogue_exhausted"]
+
+
+def test_an_item_with_a_slash_in_its_id_can_be_changed(client: Client) -> None:
+    assert client.request("PUT", "/v1/items/a%2Fb/availability", json={"available": False}).json()["unknown"] == ["a/b"]
+    assert client.request("PATCH", "/v1/items/i8", json={"attributes": {"colour": "red"}}).status_code == 200
+    wanted = {"eq": {"attribute": "colour", "value": "red"}}
+    found = client.post("/v1/recommend", json={"filter": wanted}).json()["items"]
+    assert [item["item_id"] for item in found] == ["i8"]
+    assert client.request("DELETE", "/v1/items/i8").json()["changed"] == 1
+    assert client.post("/v1/recommend", json={"filter": wanted}).json()["items"] == []
+    assert client.request("PUT", "/v1/items/i8", json={}).json()["unknown"] == []
+
+
+def test_what_is_kept_of_a_user_is_exported_line_by_line_and_erased(client: Client) -> None:
+    click = {"event_id": "9", "type": "click", "item_id": "i3", "user_id": "a:b/c"}
+    client.post("/v1/events", json={"events": [click]})
+    exported = client.post("/v1/users/a:b%2Fc:export")
+    assert exported.headers["content-type"] == "application/x-ndjson"
+    assert any(json.loads(line).get("event_id") == "9" for line in exported.text.splitlines())
+    assert client.post("/v1/users/a:b%2Fc:erase").json()["entries"] > 0
+    assert client.post("/v1/users/a:b%2Fc:export").text == ""
+    assert client.request("DELETE", "/v1/users/a:b%2Fc").json() == {"entries": 0}
+
+
+def test_batches_and_rankings_over_http(client: Client) -> None:
+    batch = client.post("/v1/recommend:batch", json={"requests": [{"k": 2}, {"k": 0}]})
+    assert [one["status"] for one in batch.json()["answers"]] == [200, 422]
+    ranked = client.post("/v1/rank", json={"user_id": "u1", "items": ["i1", "i2"]}).json()
+    assert {item["item_id"] for item in ranked["items"]} == {"i1", "i2"}
+
+
+def test_the_deadline_header_counts_unless_the_body_has_one(client: Client) -> None:
+    late = client.post("/v1/recommend", json={"user_id": "u1"}, headers={"x-deadline-ms": "1"})
+    assert late.status_code == 200
+    assert len(SlateResponse.model_validate_json(late.content).items) == 10
+    for wrong in ("0", "soon", "60001", "9" * 400, "-1", "1.5"):
+        refused = client.post("/v1/recommend", json={}, headers={"x-deadline-ms": wrong})
+        assert (_problem(refused).status, _problem(refused).errors[0].pointer) == (422, "/deadline_ms")
+        assert (
+            client.post("/v1/recommend", json={"deadline_ms": 900}, headers={"x-deadline-ms": wrong}).status_code == 200
+        )
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "pointer"),
+    [
+        ("/v1/recommend:batch", {"requests": []}, "/requests"),
+        ("/v1/recommend:batch", {"requests": [{}] * 257}, "/requests"),
+        ("/v1/rank", {"items": []}, "/items"),
+        ("/v1/rank", {"items": ["a"] * 1_001}, "/items"),
+        ("/v1/events", {"events": []}, "/events"),
+        ("/v1/events", {"events": [{}] * 1_001}, "/events"),
+        ("/v1/items:bulk", {"items": [{"item_id": "a", "action": "delete", "available": True}]}, "/items/0"),
+        ("/v1/items:bulk", {"items": [{"item_id": "a", "action": "stare"}]}, "/items/0/action"),
+        ("/v1/recommend", {"context": {"a": [1]}}, "/context/a"),
+        ("/v1/recommend", {"context": {str(key): 1 for key in range(33)}}, "/context"),
+        ("/v1/recommend", {"placement": "a b"}, "/placement"),
+        ("/v1/recommend", {"explore": {"policy": "softmax", "strength": 2}}, "/explore/strength"),
+        ("/v1/recommend", {"diversity": {"mode": "cap"}}, "/diversity"),
+        ("/v1/recommend", {"seen": {"types": ["dismiss"]}}, "/seen/types/0"),
+        ("/v1/recommend", {"filter": {"all": [{"eq": {"attribute": "a"}}]}}, "/filter/all/0/eq/value"),
+        ("/v1/similar", {"item_id": "i1", "user_id": "x"}, "/user_id"),
+    ],
+)
+def test_every_bound_is_named_by_a_pointer(client: Client, path: str, body: dict[str, Any], pointer: str) -> None:
+    problem = _problem(client.post(path, json=body))
+    assert (problem.status, problem.errors[0].pointer) == (422, pointer)
+
+
+def test_ids_in_paths_are_bounded_too(client: Client) -> None:
+    assert _problem(client.request("DELETE", f"/v1/items/{'x' * 257}")).status == 422
+    assert _problem(client.post(f"/v1/users/{'x' * 257}:erase")).status == 422
+
+
+@pytest.mark.parametrize("inner", [b'{"a":%s}', b"[%s]", b'[{"]":"[[[[[[[[[[[[[[[[[[[","b":%s}]'])
+def test_json_nests_sixteen_levels_at_most(client: Client, inner: bytes) -> None:
+    opening = inner.split(b"%s")[0].count(b"[{") + 1
+    body = b"1"
+    for _ in range(MAX_DEPTH // opening):
+        body = inner.replace(b"%s", body)
+    json.loads(body)
+    assert not too_deep(body)
+    assert too_deep(inner.replace(b"%s", body))
+    refused = client.post("/v1/recommend", content=b'{"context":%s}' % body, headers=JSON)
+    assert (_problem(refused).status, "deeper" in _problem(refused).detail) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/events", {"events": [{}]}),
+        ("PUT", "/v1/items/i1", {}),
+        ("DELETE", "/v1/users/u1", None),
+        ("POST", "/v1/users/u1:erase", None),
+        ("POST", "/v1/users/u1:export", None),
+    ],
+)
+def test_what_a_service_was_started_without_is_a_503_that_says_so(
+    bare: FastAPI, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    answer = Client(bare).request(method, path, json=body)
+    assert (answer.status_code, _problem(answer).code) == (503, "not_offered")
+    assert "retry-after" not in answer.headers
