@@ -33,7 +33,7 @@ class ServiceSettings(BaseModel):
 
     deadline_ms: int = Field(default=100, ge=1, le=60_000, description="time for one answer when the caller sets none")
     catalogue_refresh_s: float = Field(
-        default=0.5, ge=0.01, le=60, description="how long a replica goes without looking for changes of items"
+        default=0.5, ge=0.01, le=60, description="how often a replica looks at what others changed and counted"
     )
     folder: Path | None = Field(
         default=None,
@@ -77,7 +77,7 @@ class Settings(BaseModel):
 
     def state_store(self) -> StateSettings:
         """Return where state is kept: in the folder, unless the settings name a store."""
-        if "url" in self.state.model_fields_set:
+        if self.state.url is not None:
             return self.state
         return self.state.model_copy(update={"url": SecretStr(f"sqlite:{self.folder / 'state.sqlite'}")})
 

@@ -22,6 +22,7 @@ from retrank.config import compose, resolve
 from retrank.serving.guard.settings import DrainSettings
 from retrank.serving.ingress import free_port
 from retrank.serving.settings import Settings, parse_settings, refuse_to_open
+from retrank.serving.stores.settings import url_of
 
 FOLDER = ROOT / "serving"
 COMPOSE: Tree = yaml.safe_load((FOLDER / "compose.yaml").read_text())
@@ -153,7 +154,7 @@ def _settings(words: list[str]) -> Settings:
 
 def test_the_service_starts_with_its_words() -> None:
     settings = _settings(SERVICES["service"]["command"])
-    assert settings.state_store().url.get_secret_value() == "file:/run/secrets/state_url"
+    assert url_of(settings.state_store()) == "file:/run/secrets/state_url"
     assert settings.event_logs().directory == Path("/var/lib/retrank/logs")
     assert f"127.0.0.1:8000:{settings.port}" in SERVICES["service"]["ports"]
     assert f"127.0.0.1:8001:{settings.admin.port}" in SERVICES["service"]["ports"]
@@ -167,4 +168,4 @@ def test_the_admin_pod_starts_with_its_words_and_writes_where_it_may() -> None:
     assert str(settings.bundle) in mounted
     assert any(settings.folder.is_relative_to(path) for path in mounted)
     assert settings.admin.port == container["ports"][0]["containerPort"]
-    assert settings.state_store().url.get_secret_value() == serve_config()["applications"][0]["args"]["state"]["url"]
+    assert url_of(settings.state_store()) == serve_config()["applications"][0]["args"]["state"]["url"]

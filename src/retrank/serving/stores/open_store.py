@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from retrank.contract.errors import ConfigError
 from retrank.serving.stores.protocol import StateStore
-from retrank.serving.stores.settings import StateSettings
+from retrank.serving.stores.settings import StateSettings, url_of
 from retrank.serving.stores.sqlite_store import SqliteStore
 
 _REDIS = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
@@ -23,7 +23,7 @@ def open_store(settings: StateSettings) -> StateStore:
         ConfigError: the URL names no store that is known, or a file that cannot be read; the message does not repeat
             the URL.
     """
-    url = settings.url.get_secret_value()
+    url = url_of(settings)
     scheme, _, rest = url.partition(":")
     if scheme == "file":
         return _open_named(settings, Path(rest))
