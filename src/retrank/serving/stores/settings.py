@@ -16,7 +16,8 @@ class StateSettings(BaseModel):
     url: SecretStr | None = Field(
         default=None,
         description="None is state.sqlite in the folder of the service; else sqlite:PATH, "
-        "redis://[user:password@]host:port/db, rediss:// (TLS), redis+cluster://host:port, rediss+cluster://",
+        "redis://[user:password@]host:port/db, rediss:// (TLS), redis+cluster://host:port, rediss+cluster://, "
+        "or file:PATH of a file that holds one of these",
     )
     timeout_s: float = Field(default=0.25, gt=0, le=30, description="longest wait for the store, per round trip")
     key_prefix: str = Field(
