@@ -1,0 +1,127 @@
+"""The cases of the serving benchmark; each measures in rounds, contestants taking turns, and returns figures."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from retrank.contract.api import RecommendRequest
+from retrank.serving.recommender import Recommender
+from serve_bench import family
+from serve_bench.load import Seen, Target, closed_loop, open_loop
+from serve_bench.services import Service
+
+PATH = "/v1/recommend"
+CONNECTIONS = 32
+_WARM_S = 5.0
+
+
+@dataclass
+class Measured:
+    """What one contestant showed, over all rounds.
+
+    Attributes:
+        rates: good answers per second, one per round.
+        seen: everything that was answered.
+        replica_cpu_s, proxy_cpu_s: processor seconds spent meanwhile.
+    """
+
+    rates: list[float] = field(default_factory=list)
+    seen: Seen = field(default_factory=Seen)
+    replica_cpu_s: float = 0.0
+    proxy_cpu_s: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Median of the rounds."""
+        return statistics.median(self.rates)
+
+    @property
+    def cpu_ms(self) -> float:
+        """Processor milliseconds of the replicas per good answer."""
+        return 1e3 * self.replica_cpu_s / max(1, self.seen.statuses[200])
+
+    @property
+    def proxy_ms(self) -> float:
+        """Processor milliseconds of the proxies per good answer."""
+        return 1e3 * self.proxy_cpu_s / max(1, self.seen.statuses[200])
+
+
+def peak(
+    services: Sequence[Service], bodies: Mapping[str, Sequence[bytes]], *, rounds: int, seconds: float
+) -> dict[str, Measured]:
+    """Closed loop, `CONNECTIONS` in flight; `bodies` by the name of the service."""
+    found = {service.name: Measured() for service in services}
+    for service in services:
+        closed_loop(Target.posting(service.port, PATH, bodies[service.name]), connections=8, seconds=_WARM_S)
+    for number in range(rounds):
+        for service in services:
+            target = Target.posting(service.port, PATH, bodies[service.name])
+            _measure(
+                service,
+                found[service.name],
+                lambda target=target: closed_loop(target, connections=CONNECTIONS, seconds=seconds),  # type: ignore[misc]  # mypy loses the default
+            )
+            print(f"round {number + 1}: {service.name}: {found[service.name].rates[-1]:.0f} requests/s", flush=True)
+    return found
+
+
+def latency(service: Service, bodies: Sequence[bytes], *, rate: float, rounds: int, seconds: float) -> Measured:
+    """Open loop at a given rate."""
+    found = Measured()
+    target = Target.posting(service.port, PATH, bodies)
+    for number in range(rounds):
+        _measure(
+            service,
+            found,
+            lambda number=number: open_loop(target, rate=rate, seconds=seconds, connections=64, seed=number),  # type: ignore[misc]  # mypy loses the default
+        )
+    return found
+
+
+def in_process_cpu_ms(bundle: Path, bodies: Sequence[bytes], *, count: int) -> float:
+    """Return processor milliseconds per request of the pipeline called directly, JSON read and written included."""
+    recommender = Recommender.open(bundle)
+    requests = [bodies[turn % len(bodies)] for turn in range(count)]
+    for body in requests[: count // 10]:
+        recommender.recommend(RecommendRequest.model_validate_json(body)).model_dump_json()
+    started = time.process_time()
+    for body in requests:
+        recommender.recommend(RecommendRequest.model_validate_json(body)).model_dump_json()
+    return 1e3 * (time.process_time() - started) / count
+
+
+@dataclass
+class Overload:
+    """What twice the peak did.
+
+    Attributes:
+        during, after: what was seen at twice the peak, and at 60 % of it right afterwards.
+        growth_bytes: how much more memory the replicas held at the end than before.
+    """
+
+    during: Seen
+    after: Seen
+    growth_bytes: int
+
+
+def overload(service: Service, bodies: Sequence[bytes], *, peak_rate: float, seconds: float) -> Overload:
+    """Open loop at twice the peak, then five seconds of calm, then 60 % of the peak."""
+    target = Target.posting(service.port, PATH, bodies)
+    pids = family.replicas(service.root_pid)
+    before = sum(map(family.resident_bytes, pids))
+    during = open_loop(target, rate=2 * peak_rate, seconds=seconds, connections=256, seed=1)
+    time.sleep(5.0)
+    after = open_loop(target, rate=0.6 * peak_rate, seconds=10.0, connections=64, seed=2)
+    return Overload(during, after, sum(map(family.resident_bytes, pids)) - before)
+
+
+def _measure(service: Service, into: Measured, run: Callable[[], Seen]) -> None:
+    before = service.cpu_s()
+    seen = run()
+    after = service.cpu_s()
+    into.replica_cpu_s += after[0] - before[0]
+    into.proxy_cpu_s += after[1] - before[1]
+    into.rates.append(seen.rate)
+    into.seen.add(seen)

@@ -1,0 +1,144 @@
+"""The report of the serving benchmark: goals first, then every figure, then the machine."""
+
+import argparse
+import json
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from retrank.contract.files import current
+from serve_bench.cases import CONNECTIONS, Measured, Overload
+from serve_bench.load import Seen
+from serve_bench.requests import K
+
+_DEFAULTS, _FLAGS = "three deployments, defaults", "three deployments, HAProxy and flags"
+_ONE = "retrank, 1 replica"
+_MIB = 1 << 20
+
+
+@dataclass
+class Figures:
+    """Everything that was measured."""
+
+    in_process_ms: float
+    peak: dict[str, Measured] = field(default_factory=dict)
+    scale: dict[str, Measured] = field(default_factory=dict)
+    latency: Measured = field(default_factory=Measured)
+    latency_rate: float = 0.0
+    overload: Overload = field(default_factory=lambda: Overload(Seen(), Seen(), 0))
+    overload_peak: float = 0.0
+
+
+def write(arguments: argparse.Namespace, figures: Figures) -> str:
+    """Return the report as Markdown."""
+    return "\n".join(
+        [
+            "# Serving: throughput, latency and overload",
+            "",
+            f"`python scripts/bench_serving.py --bundle {arguments.bundle} --rounds {arguments.rounds} "
+            f"--seconds {arguments.seconds:g} --overload-seconds {arguments.overload_seconds:g}`",
+            "",
+            *_machine(arguments.bundle),
+            "",
+            "## Goals",
+            "",
+            "| case | goal | measured | reached |",
+            "|---|---|---|---|",
+            *_goals(figures),
+            "",
+            "## Peak, contestants taking turns",
+            "",
+            f"Closed loop, {CONNECTIONS} connections. retrank is asked for everything (session, placement, context, "
+            "reasons, diversity, exploration; live profile, event and decision log on); the peers for a plain slate.",
+            "",
+            *_table(figures.peak),
+            "",
+            "## One replica and two",
+            "",
+            "Both services stand on the machine at the same time; the one that is not asked is idle. CPU-normalised: "
+            "twice the answers per processor second of two replicas over those of one.",
+            "",
+            *_table(figures.scale),
+            "",
+            "## Latency and overload",
+            "",
+            *_under_load(figures),
+            "",
+        ]
+    )
+
+
+def _goals(figures: Figures) -> list[str]:
+    ours = figures.peak[_ONE]
+    one, two = figures.scale.values()
+    during, after = figures.overload.during, figures.overload.after
+    share = during.rate / figures.overload_peak
+    refused_p99 = (
+        sorted(during.refused_s)[int(0.99 * len(during.refused_s))] * 1e3 if during.refused_s else float("nan")
+    )
+    rows = [
+        ("against three deployments on default settings", ">= 5x", ours.rate / figures.peak[_DEFAULTS].rate, 5.0, "x"),
+        ("against the same with HAProxy and flags", ">= 1.8x", ours.rate / figures.peak[_FLAGS].rate, 1.8, "x"),
+        ("1 -> 2 replicas, CPU-normalised", ">= 1.7x", 2 * one.cpu_ms / two.cpu_ms, 1.7, "x"),
+        ("goodput at twice the peak", ">= 90 % of peak", 100 * share, 90.0, " %"),
+    ]
+    lines = [_row(name, goal, f"{value:.2f}{unit}", value >= floor) for name, goal, value, floor, unit in rows]
+    most = [
+        ("CPU per request against an in-process call", "<= 1.35x", ours.cpu_ms / figures.in_process_ms, 1.35, "x"),
+        ("p50 at 60 % of peak, open loop", "<= 4 ms", figures.latency.seen.quantile_ms(0.5), 4.0, " ms"),
+        ("p99 at 60 % of peak, open loop", "<= 15 ms", figures.latency.seen.quantile_ms(0.99), 15.0, " ms"),
+        ("p99 of a rejection", "<= 5 ms", refused_p99, 5.0, " ms"),
+        ("p99 five seconds after the overload", "<= 15 ms", after.quantile_ms(0.99), 15.0, " ms"),
+    ]
+    return lines + [_row(name, goal, f"{value:.2f}{unit}", value <= top) for name, goal, value, top, unit in most]
+
+
+def _row(name: str, goal: str, measured: str, reached: bool) -> str:
+    return f"| {name} | {goal} | {measured} | {'yes' if reached else '**no**'} |"
+
+
+def _table(measured: dict[str, Measured]) -> list[str]:
+    lines = [
+        "| contestant | requests/s (rounds) | p50 ms | p99 ms | CPU ms/request: replicas | proxy | other than 200 |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, one in measured.items():
+        rounds = ", ".join(f"{rate:.0f}" for rate in one.rates)
+        others = sum(count for status, count in one.seen.statuses.items() if status != 200)
+        lines.append(
+            f"| {name} | {one.rate:.0f} ({rounds}) | {one.seen.quantile_ms(0.5):.1f} "
+            f"| {one.seen.quantile_ms(0.99):.1f} | {one.cpu_ms:.2f} | {one.proxy_ms:.2f} | {others} |"
+        )
+    return lines
+
+
+def _under_load(figures: Figures) -> list[str]:
+    latency, during, after = figures.latency.seen, figures.overload.during, figures.overload.after
+    statuses = ", ".join(f"{count:,} x {status or 'broken'}" for status, count in sorted(during.statuses.items()))
+    return [
+        f"- {figures.latency_rate:.0f} requests/s (60 % of {figures.overload_peak:.0f}): p50 "
+        f"{latency.quantile_ms(0.5):.1f} ms, p95 {latency.quantile_ms(0.95):.1f} ms, "
+        f"p99 {latency.quantile_ms(0.99):.1f} ms from the moment a request was due; {latency.degraded:,} of "
+        f"{latency.statuses[200]:,} answers degraded.",
+        f"- Twice the peak for {during.seconds:.0f} s: {statuses}; {during.rate:.0f} good answers/s, "
+        f"p99 {during.quantile_ms(0.99):.0f} ms, {during.degraded:,} degraded.",
+        f"- Five seconds later, at 60 %: p50 {after.quantile_ms(0.5):.1f} ms, p99 {after.quantile_ms(0.99):.1f} ms.",
+        f"- Memory of the replica after it all: {figures.overload.growth_bytes / _MIB:+.0f} MiB.",
+        f"- In process, on one thread, JSON in and out: {figures.in_process_ms:.2f} ms of processor time per request.",
+    ]
+
+
+def _machine(bundle: Path) -> list[str]:
+    folder = current(bundle)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    data, encoder = manifest["data"], manifest["encoder"]
+    versions = ", ".join(f"{name} {version(name)}" for name in ("ray", "onnxruntime", "faiss-cpu"))
+    return [
+        f"- {os.cpu_count()} cores ({platform.machine()}), shared by the generator, HAProxy, Ray and the replicas; "
+        f"load average at the end {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, {versions}",
+        f"- bundle {folder.name}: {data['num_items']:,} items, {data['num_users']:,} users, width {encoder['width']}, "
+        f"up to {encoder['max_length']} events, index {manifest['index']['factory']}, k = {K}, "
+        f"{'with' if manifest.get('ranker') else 'without'} a ranker",
+    ]
