@@ -128,20 +128,21 @@ class Trends:
         """Share what was counted; what cannot be shared now waits, the strongest items of it."""
         with self._lock:
             waiting, self._new, self._merged_at = self._new, {}, self._now()
+        away = False
         for (tenant, placement), counts in waiting.items():
             try:
-                merged = self._merge_one(_name(tenant, placement), counts)
-            except (StoreUnavailable, StoreFull):
-                merged = False
+                merged = not away and self._merge_one(_name(tenant, placement), counts)
+            except (StoreUnavailable, StoreFull) as error:
+                merged, away = False, isinstance(error, StoreUnavailable)  # waiting once is enough
             if not merged:
                 with self._lock:
                     self._list(tenant, placement).update(dict(counts.most_common(MAX_ITEMS)))
 
-    def trend(self, tenant: str, placement: str | None, window: Window) -> Trend:
-        """Return what trends; what was known before while the store is away."""
+    def trend(self, tenant: str, placement: str | None, window: Window, *, ask: bool = True) -> Trend:
+        """Return what trends; what was known before while the store is away, or without `ask`."""
         key, now = (tenant, placement or EVERYWHERE, window), self._now()
         looked_at, known = self._known.get(key, (-math.inf, Trend()))
-        if now - looked_at < self._refresh_s:
+        if not ask or now - looked_at < self._refresh_s:
             return known
         if self._new:
             self.merge()
