@@ -231,8 +231,8 @@ def report(outages: list[Outage], asked: argparse.Namespace, skipped: list[str])
                 f"{one.after.slates[200]} of {sum(one.after.slates.values())}" if one.after.slates else "stays away",
             )
         )
-    head = ("what is away", "answered 200", "degraded", "p99 / slowest ms", "beyond 100 ms", "events", "503 without Retry-After",
-            "events taken and lost", "200 afterwards")  # fmt: skip
+    head = ("what is away", "answered 200", "degraded", "p99 / slowest ms", "beyond 100 ms", "events",
+            "503 without Retry-After", "events taken and lost", "200 afterwards")  # fmt: skip
     reasons = [
         f"- {one.name}: {', '.join(f'{n} x {r}' for r, n in one.during.reasons.most_common())}" for one in outages
     ]

@@ -3,6 +3,7 @@
     python scripts/make_big_bundle.py --items 200000 --out bundles/big
     python scripts/make_big_bundle.py --items 1000000 --users 200000 --out bundles/million
     python scripts/make_big_bundle.py --items 200000 --out bundles/big --prefix b --seed 1   # a disjoint catalogue
+    python scripts/make_big_bundle.py --items 1000000 --out bundles/big --transformer --ranker   # at full cost
 
 It is sealed by the export's own code and passes its gates, so serving treats it like any other. Items lie around
 centres on the unit sphere and users stay near a few of them, so index and cache see realistic neighbourhoods; what the
@@ -19,13 +20,22 @@ import torch
 from numpy.typing import NDArray
 
 from retrank.contract.bundle import VerifiedBundle
+from retrank.contract.heads import Head
 from retrank.contract.manifest import DataFacts, MetricFacts
+from retrank.contract.ranker_spec import HeadSpec, RankerSpec
 from retrank.contract.sequences import Sequences
 from retrank.export.assemble import assemble
 from retrank.export.gates import Gates
 from retrank.export.index import Design, Family, Flat, IndexPlan
+from retrank.export.ranker import TrainedRanker
+from retrank.export.run_folder import count_fallbacks
 from retrank.export.sources import Catalogue, Circumstances, Fallbacks, TrainedModel
+from retrank.models.baselines.markov import Markov
+from retrank.models.baselines.popularity import Popularity
 from retrank.models.pooling import PooledHistory
+from retrank.models.ranker import Ranker
+from retrank.models.sasrec import SASRec
+from retrank.training.ranking.sources import SourceSettings
 
 _ITEMS_PER_CENTRE = 100
 _CENTRES_PER_USER = 3
@@ -44,6 +54,13 @@ class Sizes(NamedTuple):
     width: int = 64
     history: int = 50
     successors: int = 20
+
+
+class Kind(NamedTuple):
+    """What answers: a transformer or a mean of the history, with a ranker behind it or not."""
+
+    transformer: bool = False
+    ranker: bool = False
 
 
 class _Codes(NamedTuple):
@@ -115,28 +132,62 @@ def fallbacks(world: World, sizes: Sizes, seed: int) -> Fallbacks:
     return Fallbacks(popularity, followers, np.ascontiguousarray(weights))
 
 
+def untrained_ranker(width: int, seed: int) -> TrainedRanker:
+    """Return a ranker of the usual size with random weights: it costs what a trained one costs.
+
+    Of every request about 200 candidates reach it, as many as its sources may propose together.
+    """
+    sources = SourceSettings(
+        limits={"sequence": 120, "covisit": 40, "popular": 20, "fresh": 20},
+        covisit_window=10,
+        list_length=20,
+        half_life_days=7.0,
+        fresh_days=30.0,
+        numbers=("price",),
+    )
+    heads = (Head("purchase", "binary"), Head("value", "value", given="purchase"))
+    spec = RankerSpec(
+        limits=dict(sources.limits),  # type: ignore[arg-type]  # names are sources
+        covisit_window=sources.covisit_window,
+        fresh_days=sources.fresh_days,
+        history_length=50,
+        numbers=sources.numbers,
+        heads=tuple(HeadSpec(**vars(head), weight=1.0) for head in heads),
+    )
+    model = Ranker(len(spec.features), width, heads)
+    rng = np.random.default_rng(seed + 3)
+    model.fit_numerics(rng.normal(0, 3, (1_000, len(spec.features))).astype(np.float32))
+    rotation = np.linalg.qr(rng.normal(size=(width, width)))[0].astype(np.float32)
+    return TrainedRanker(model.eval(), spec, rotation, sources, run_id="made-up/ranker", values={"ndcg@10": 0.0})
+
+
 def make_bundle(
-    root: Path, sizes: Sizes, *, prefix: str, seed: int, recall_target: float, family: Family | None
+    root: Path, sizes: Sizes, kind: Kind, *, prefix: str, seed: int, recall_target: float, family: Family | None
 ) -> VerifiedBundle:
     """Seal a bundle below `root` and make it the current one there."""
     world = make_world(sizes, seed)
+    shop = catalogue(world, sizes, prefix, seed)
     torch.manual_seed(seed)
-    encoder = PooledHistory(sizes.items, max_length=sizes.history, width=sizes.width)
+    model = SASRec if kind.transformer else PooledHistory
+    encoder = model(sizes.items, max_length=sizes.history, width=sizes.width)
     encoder.start_from(torch.from_numpy(world.vectors))
     return assemble(
         TrainedModel(
             encoder=encoder.eval(),
             similarity="cosine",
-            name="pooled history, never trained",
+            name=f"{type(encoder).__name__}, never trained",
             run_id=f"made-up/{prefix}{seed}",
             metrics=MetricFacts(protocol="none: nothing was trained", values={"ndcg@10": 0.0}),
         ),
-        catalogue(world, sizes, prefix, seed),
-        fallbacks(world, sizes, seed),
+        shop,
+        count_fallbacks(Popularity(), Markov(), sizes.successors, shop)
+        if kind.ranker
+        else fallbacks(world, sizes, seed),
         root,
         plan=IndexPlan(recall_target, family=family),
         gates=Gates(parity_rows=500),
         circumstances=Circumstances(seed=seed, say=lambda line: print(line, flush=True)),
+        ranker=untrained_ranker(sizes.width, seed) if kind.ranker else None,
     )
 
 
@@ -152,6 +203,8 @@ def main() -> None:
     parser.add_argument(
         "--flat", action="store_true", help="exact index whatever the size: quick to build, slow to ask"
     )
+    parser.add_argument("--transformer", action="store_true", help="two attention blocks instead of a mean")
+    parser.add_argument("--ranker", action="store_true", help="a second stage with random weights")
     parser.add_argument("--out", type=Path, required=True, help="root of the bundles")
     asked = parser.parse_args()
     sizes = Sizes(asked.items, asked.users, asked.width, asked.history)
@@ -160,6 +213,7 @@ def main() -> None:
     made = make_bundle(
         asked.out,
         sizes,
+        Kind(asked.transformer, asked.ranker),
         prefix=asked.prefix,
         seed=asked.seed,
         recall_target=asked.recall_target,

@@ -8,7 +8,8 @@ A test compares the file with what the routes say, so a change of the API is a c
 import json
 from pathlib import Path
 
-from retrank.serving.service import Backing, Picked, Service
+from retrank.serving.picking import Picked
+from retrank.serving.service import Backing, Service
 from retrank.serving.web import openapi
 from retrank.serving.web.routes import create_app
 

@@ -1,14 +1,16 @@
 """A service with everything it can stand on: SQLite state, segment logs, a token key; all in one folder."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from retrank.contract.events import EventBatch
 from retrank.serving.backing import open_backing
+from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
-from retrank.serving.service import Picked, Service
+from retrank.serving.service import Service
 from retrank.serving.settings import ServiceSettings, Settings
 from retrank.serving.stores.protocol import DEFAULT_TENANT
 
@@ -25,6 +27,14 @@ def living_service(recommender: Recommender, folder: Path, **options: Any) -> It
         yield service
     finally:
         service.close()
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 30.0) -> None:
+    """Wait until something holds; what a poll brings comes a moment later."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def posted(service: Service, *events: dict[str, Any], tenant: str = DEFAULT_TENANT) -> None:

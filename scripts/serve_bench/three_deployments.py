@@ -89,7 +89,7 @@ def _application(bundle: Path) -> Any:
             self._runtime = open_runtime(verify(bundle))
 
         async def retrieve(self, history: Rows, ages: Rows) -> tuple[NDArray[np.float32], Rows]:
-            query = self._runtime.encoder.encode(history, ages)
+            query = self._runtime.encoder.encode(history, ages, np.zeros_like(ages))
             return query, self._runtime.index.search(query, NUM_CANDIDATES + len(history))
 
     class Ranker:
@@ -107,7 +107,7 @@ def _application(bundle: Path) -> Any:
                 return kept, vectors[kept] @ query
             proposals: dict[Source, Proposal] = {"sequence": Proposal(rows, np.zeros(len(rows), dtype=np.float32))}
             merged = merge(proposals, np.unique(history), second.spec.limits)
-            return merged.rows, second.score(merged, Asker(history, ages, query, now), vectors)
+            return merged.rows, second.score(merged, Asker(history, ages, np.zeros_like(ages), query, now), vectors)
 
     app = FastAPI()
 

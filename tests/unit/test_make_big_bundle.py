@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from make_big_bundle import Sizes, make_bundle, make_world
+from make_big_bundle import Kind, Sizes, make_bundle, make_world
 
 from retrank.contract.api import RecommendRequest
 from retrank.serving.recommender import Recommender
@@ -10,7 +10,7 @@ from retrank.serving.recommender import Recommender
 
 def test_a_made_up_bundle_opens_and_answers_with_its_own_items(tmp_path: Path) -> None:
     sizes = Sizes(items=300, users=40, width=16, history=20)
-    make_bundle(tmp_path, sizes, prefix="z", seed=3, recall_target=0.9, family=None)
+    make_bundle(tmp_path, sizes, Kind(), prefix="z", seed=3, recall_target=0.9, family=None)
     answer = Recommender.open(tmp_path).recommend(RecommendRequest(user_id="u0000001", k=5))
     assert len(answer.items) == 5
     assert {item.item_id[0] for item in answer.items} == {"z"}

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from retrank.contract.filters import Attribute, Filter
+from retrank.contract.scalars import WHOLE
 from retrank.contract.slate_options import Context, Diversity, Explore, Placement, Priority, SeenPolicy
 
 MAX_K = 200
@@ -19,6 +20,8 @@ MAX_FIELDS = 64
 MAX_DEADLINE_MS = 60_000
 
 RawId = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+SlateSize = Annotated[int, Field(ge=1, le=MAX_K), WHOLE]
+DeadlineMs = Annotated[int, Field(ge=1, le=MAX_DEADLINE_MS), WHOLE]
 Window = Literal["24h", "7d", "all"]
 ReasonCode = Literal["similar_to", "follows", "popular"]
 Source = Literal["sequence", "covisit", "neighbours", "popular", "fresh", "similar"]
@@ -82,7 +85,7 @@ class RecommendRequest(_Message):
     session: Session = Session()
     placement: Placement | None = None
     context: Context = {}
-    k: int = Field(default=10, ge=1, le=MAX_K)
+    k: SlateSize = 10
     seed_items: Annotated[list[RawId], Field(max_length=MAX_SEEDS)] = []
     exclude_items: Annotated[list[RawId], Field(max_length=MAX_EXCLUDED)] = []
     exclude_seen: bool = True
@@ -92,7 +95,7 @@ class RecommendRequest(_Message):
     explore: Explore | None = None
     explain: bool = True
     fields: Annotated[list[Attribute], Field(max_length=MAX_FIELDS)] | None = None
-    deadline_ms: int | None = Field(default=None, ge=1, le=MAX_DEADLINE_MS)
+    deadline_ms: DeadlineMs | None = None
     priority: Priority = "interactive"
 
 
@@ -101,12 +104,12 @@ class SimilarRequest(_Message):
 
     request_id: RawId | None = None
     item_id: RawId
-    k: int = Field(default=10, ge=1, le=MAX_K)
+    k: SlateSize = 10
     placement: Placement | None = None
     exclude_items: Annotated[list[RawId], Field(max_length=MAX_EXCLUDED)] = []
     filter: Filter | None = None
     fields: Annotated[list[Attribute], Field(max_length=MAX_FIELDS)] | None = None
-    deadline_ms: int | None = Field(default=None, ge=1, le=MAX_DEADLINE_MS)
+    deadline_ms: DeadlineMs | None = None
 
 
 class PopularRequest(_Message):
@@ -119,7 +122,7 @@ class PopularRequest(_Message):
     """
 
     request_id: RawId | None = None
-    k: int = Field(default=10, ge=1, le=MAX_K)
+    k: SlateSize = 10
     placement: Placement | None = None
     window: Window = "all"
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from retrank.contract.api import RawId
 from retrank.contract.filters import Attribute
+from retrank.contract.rules import none_given, some_given, where
 from retrank.contract.scalars import LongScalar
 
 MAX_BULK = 1_000
@@ -32,6 +33,8 @@ class ItemUpsert(_Message):
 class ItemPatch(_Message):
     """Body of `PATCH /v1/items/{id}`: changes what it names and leaves earlier changes standing."""
 
+    model_config = ConfigDict(json_schema_extra=some_given("attributes", "available"))
+
     attributes: Attributes | None = None
     available: bool | None = None
 
@@ -50,6 +53,16 @@ class Availability(_Message):
 
 class BulkItem(_Message):
     """One change of a bulk: `upsert` as in PUT, `patch` as in PATCH, `delete` as in DELETE."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                where("action", "upsert", {}),
+                where("action", "patch", some_given("attributes", "available")),
+                where("action", "delete", none_given("attributes", "available")),
+            ]
+        }
+    )
 
     item_id: RawId
     action: Literal["upsert", "patch", "delete"]

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from retrank.contract.rules import one_given, some_given
 from retrank.contract.scalars import MAX_TEXT, Scalar
 
 MAX_DEPTH = 5
@@ -49,6 +50,8 @@ class OneOf(_Message):
 class Range(_Message):
     """The attribute is a number within the bounds that are given; at least one."""
 
+    model_config = ConfigDict(json_schema_extra=some_given("gt", "gte", "lt", "lte"))
+
     attribute: Attribute
     gt: Number | None = None
     gte: Number | None = None
@@ -73,6 +76,8 @@ Term = Equals | OneOf | Range | Exists
 
 class Filter(_Message):
     """One node of an expression; exactly one field is set. Depth counts nodes from the root, terms count leaves."""
+
+    model_config = ConfigDict(json_schema_extra=one_given("all", "any", "not", "eq", "in", "range", "exists"))
 
     all: Annotated[list["Filter"], Field(min_length=1, max_length=MAX_TERMS)] | None = None
     any: Annotated[list["Filter"], Field(min_length=1, max_length=MAX_TERMS)] | None = None

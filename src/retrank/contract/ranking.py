@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from retrank.contract.api import (
     BundleInfo,
+    DeadlineMs,
     Degraded,
     Problem,
     RawId,
@@ -32,7 +33,7 @@ class RankRequest(_Message):
     placement: Placement | None = None
     context: Context = {}
     items: Annotated[list[RawId], Field(min_length=1, max_length=MAX_RANKED)]
-    deadline_ms: int | None = Field(default=None, ge=1, le=60_000)
+    deadline_ms: DeadlineMs | None = None
 
 
 class RankedItem(_Message):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
 MAX_TEXT = 256
 MAX_LONG_TEXT = 4_096
@@ -34,3 +34,13 @@ def _schema(max_text: int) -> WithJsonSchema:
 
 Scalar = Annotated[bool | int | float | str, PlainValidator(_checked(MAX_TEXT)), _schema(MAX_TEXT)]
 LongScalar = Annotated[bool | int | float | str, PlainValidator(_checked(MAX_LONG_TEXT)), _schema(MAX_LONG_TEXT)]
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Marks a whole number of which 5.0 is one, as in JSON Schema and for callers whose language has only floats. Bounds
+stand before it (`Annotated[int, Field(ge=1), WHOLE]`), or the description of the API does not have them.
+"""

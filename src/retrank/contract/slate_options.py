@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from retrank.contract.filters import Attribute
-from retrank.contract.scalars import Scalar
+from retrank.contract.rules import where
+from retrank.contract.scalars import WHOLE, Scalar
 
 MAX_CONTEXT = 32
 MAX_CAPS = 4
@@ -35,7 +36,7 @@ class SeenPolicy(_Message):
     """
 
     types: Annotated[list[SeenType], Field(min_length=1, max_length=6)] = list(HISTORY_TYPES)
-    days: int | None = Field(default=None, ge=1, le=MAX_SEEN_DAYS)
+    days: Annotated[int, Field(ge=1, le=MAX_SEEN_DAYS), WHOLE] | None = None
 
 
 class Diversity(_Message):
@@ -48,9 +49,18 @@ class Diversity(_Message):
             free. Capped items return when the slate would fall short.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                where("mode", "cap", {"required": ["caps"], "properties": {"caps": {"minProperties": 1}}}),
+                {"properties": {"mode": {"enum": ["none", "mmr"]}, "caps": {"maxProperties": 0}}},
+            ]
+        }
+    )
+
     mode: Literal["none", "mmr", "cap"] = "none"
     strength: float = Field(default=0.3, ge=0.0, le=1.0, allow_inf_nan=False)
-    caps: Annotated[dict[Attribute, Annotated[int, Field(ge=1, le=200)]], Field(max_length=MAX_CAPS)] = {}
+    caps: Annotated[dict[Attribute, Annotated[int, Field(ge=1, le=200), WHOLE]], Field(max_length=MAX_CAPS)] = {}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -71,4 +81,4 @@ class Explore(_Message):
 
     policy: Literal["none", "epsilon", "softmax"] = "none"
     strength: float = Field(default=0.1, ge=0.0, le=1.0, allow_inf_nan=False)
-    seed: int | None = Field(default=None, ge=0, lt=1 << 63)
+    seed: Annotated[int, Field(ge=0, lt=1 << 63), WHOLE] | None = None

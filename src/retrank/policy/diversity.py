@@ -13,8 +13,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.policy.explain import cosines
-
 Scores = NDArray[np.float64]
 
 
@@ -57,7 +55,9 @@ class Mmr:
             strength: weight of variety, 0..1.
         """
         self._relevance = (1.0 - strength) * scaled(scores)
-        self._vectors, self._strength = vectors, strength
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        self._unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+        self._strength = strength
         self._likeness = np.full(len(self._relevance), -np.inf)
 
     def adjusted(self) -> Scores:
@@ -67,8 +67,7 @@ class Mmr:
 
     def choose(self, position: int) -> None:
         """Compare everything with the new item."""
-        likeness = cosines(self._vectors, self._vectors[position : position + 1])[:, 0]
-        self._likeness = np.maximum(self._likeness, likeness)
+        self._likeness = np.maximum(self._likeness, self._unit @ self._unit[position])
 
 
 class Caps:

@@ -1,6 +1,7 @@
 """A slate in the making: what the stages hand to one another. Never changed in place."""
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,9 @@ class Candidates:
         return Candidates(self.rows[positions], self.sources[positions])
 
 
+@cache
 def source_names(mask: int) -> list[Source]:
-    """Return the sources of a bit mask, in the order of `SOURCES`."""
+    """Return the sources of a bit mask, in the order of `SOURCES`; one list per mask, not to be changed."""
     return [source for source, bit in _BITS.items() if mask & bit]
 
 

@@ -93,7 +93,7 @@ class Gather:
         changes, fresh = (NO_CHANGES, True) if self._overlay is None else self._overlay.look(who.tenant)
         if not fresh:
             lacking.append("catalogue_stale")
-        trend = None if place is None or self._trends is None else self._trend(self._trends, who, place, ask=fresh)
+        trend = None if place is None or self._trends is None else self._trend(self._trends, who, place)
         if place is not None and place.asked and trend is None:
             lacking.append("nothing_trends")
         profile = NOBODY
@@ -110,12 +110,9 @@ class Gather:
         left_s = max(budget_s - took_s, 0.0)
         return Gathered(Surroundings(profile, changes, trend, left_s, seed, tuple(lacking), tuple(skipped)), took_s)
 
-    def _trend(self, trends: Trends, who: Who, place: Place, *, ask: bool) -> Trend | None:
-        """Return what trends; None when that is nothing, or too little to go by when nobody asked for it.
-
-        A store that was found away a moment ago is not asked: waiting for it twice would use up the deadline.
-        """
-        trend = trends.trend(who.tenant, place.placement, place.window, ask=ask)
+    def _trend(self, trends: Trends, who: Who, place: Place) -> Trend | None:
+        """Return what trends; None when that is nothing, or too little to go by when nobody asked for it."""
+        trend = trends.trend(who.tenant, place.placement, place.window)
         return trend if trend.acts >= (0.0 if place.asked else MIN_ACTS) and trend.counts else None
 
     def _profile(self, profiles: ProfileReader, who: Who) -> tuple[Profile, bool]:

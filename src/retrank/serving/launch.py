@@ -44,7 +44,7 @@ def run(config: dict[str, Any]) -> None:
     refuse_to_open(settings)
     if settings.guard.auth.key_file is not None:
         read_key_file(settings.guard.auth.key_file)
-    _refuse_taken_port(settings)
+    _refuse_taken_ports(settings)
     print(f"opening {settings.bundle}", flush=True)
     bundle = _proven(settings)
     _begin(settings)
@@ -54,6 +54,8 @@ def run(config: dict[str, Any]) -> None:
             signal.signal(signal.SIGTERM, _interrupt)  # Ray installs a handler of its own while it starts
             url = running.url
             print(f"serving {bundle.model} from bundle {bundle.id} with {settings.replicas} replica(s)")
+            if settings.rpc.enabled:
+                print(f"gRPC on {settings.rpc.host}:{settings.rpc.port}")
             print(f"ready on {url}/   routes: {url}/openapi.json   Ctrl-C stops", flush=True)
             _pause_until_told(running, settings.guard.drain)
     except KeyboardInterrupt:
@@ -156,15 +158,22 @@ def _admin(settings: Settings) -> AbstractContextManager[str | None]:
     return admin_port(settings) if settings.admin.enabled else nullcontext()
 
 
-def _refuse_taken_port(settings: Settings) -> None:
-    with closing(socket.socket()) as probe:
+def _refuse_taken_ports(settings: Settings) -> None:
+    _refuse_taken("serving", settings.host, settings.port)
+    if settings.rpc.enabled:  # replicas share the port with each other, and would with a stranger
+        _refuse_taken("serving.rpc", settings.rpc.host, settings.rpc.port)
+
+
+def _refuse_taken(where: str, host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.socket(family)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.host, settings.port))
+            probe.bind((host, port))
         except OSError as error:
             raise ConfigError(
-                f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); stop what is running there or "
-                "choose another serving.port, and name an interface of this machine as serving.host"
+                f"cannot listen on {host}:{port} ({error.strerror}); stop what is running there or "
+                f"choose another {where}.port, and name an interface of this machine as {where}.host"
             ) from error
 
 

@@ -1,15 +1,12 @@
 """The catalogue as it is now: changes since the bundle was sealed, read from the shared store.
 
-`Overlay` looks at the store again when its knowledge is older than `refresh_s`, in the request that notices: a look
-costs one round trip and there is no thread to watch. What it returns never changes afterwards, so a request sees one
-state of the catalogue from its beginning to its end. `RowChanges` is that state in the rows of one bundle.
+`Overlay` is kept fresh by a thread that polls it. What it returns never changes afterwards, so a request sees one state
+of the catalogue from its beginning to its end. `RowChanges` is that state in the rows of one bundle.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +15,8 @@ from pydantic import JsonValue
 from retrank.contract.filters import Term, meets
 from retrank.contract.vocab import Vocab
 from retrank.serving.item_columns import Column, Mask, Rows, nothing_passes
-from retrank.serving.stores.protocol import CatalogueOverlay, ItemChange, StoreUnavailable
+from retrank.serving.kept_fresh import KeptFresh
+from retrank.serving.stores.protocol import CatalogueOverlay, ItemChange
 
 _MAX_TENANTS = 1_000
 
@@ -42,40 +40,26 @@ class Changes:
 NO_CHANGES = Changes()
 
 
-class _Known(NamedTuple):
-    """What is known of a tenant, when that was found out, and whether the store answered then."""
-
-    at: float
-    changes: Changes
-    fresh: bool
-
-
-_UNKNOWN = _Known(-math.inf, NO_CHANGES, fresh=True)
-
-
 class Overlay:
     """The newest known changes of each tenant's catalogue."""
 
-    def __init__(self, store: CatalogueOverlay, clock: Callable[[], float], refresh_s: float) -> None:
+    def __init__(self, store: CatalogueOverlay, clock: Callable[[], float], every_s: float) -> None:
         """Start without knowledge.
 
         Args:
             store: where changes are kept.
             clock: monotonic seconds.
-            refresh_s: age at which knowledge is refreshed, >= 0; also how long a store that failed is left alone.
+            every_s: how often `poll` is called.
         """
-        self._store, self._clock, self._refresh_s = store, clock, refresh_s
-        self._known: dict[str, _Known] = {}
+
+        def newer(tenant: str, known: Changes) -> Changes:
+            return known.with_more(store.item_changes(tenant, known.version))
+
+        self._known = KeptFresh(newer, NO_CHANGES, clock, every_s=every_s, max_keys=_MAX_TENANTS)
 
     def look(self, tenant: str) -> tuple[Changes, bool]:
         """Return the changes and whether they are fresh; False while the store does not answer."""
-        known = self._known.get(tenant, _UNKNOWN)
-        if self._clock() - known.at >= self._refresh_s:
-            try:
-                return self.read(tenant), True
-            except StoreUnavailable:
-                known = self._known[tenant] = known._replace(at=self._clock(), fresh=False)
-        return known.changes, known.fresh
+        return self._known.look(tenant)
 
     def read(self, tenant: str) -> Changes:
         """Ask the store now.
@@ -83,12 +67,11 @@ class Overlay:
         Raises:
             StoreUnavailable: it does not answer.
         """
-        before = self._known.get(tenant, _UNKNOWN).changes
-        changes = before.with_more(self._store.item_changes(tenant, before.version))
-        if len(self._known) >= _MAX_TENANTS and tenant not in self._known:
-            self._known.pop(next(iter(self._known)))
-        self._known[tenant] = _Known(self._clock(), changes, fresh=True)
-        return changes
+        return self._known.refresh(tenant)
+
+    def poll(self) -> None:
+        """Look for changes of every tenant that was asked about lately."""
+        self._known.poll()
 
 
 @dataclass(frozen=True, slots=True)

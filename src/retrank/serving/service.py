@@ -31,6 +31,7 @@ from retrank.serving.faults import NotOffered, fields_of, summary
 from retrank.serving.gather import Gather, Place, Stores, Unguarded, Who
 from retrank.serving.guard.profiles import GuardedProfiles
 from retrank.serving.handout import Handout, Question
+from retrank.serving.kept_fresh import Poller
 from retrank.serving.overlay import Overlay
 from retrank.serving.picking import NoWatch, Pick, Picked, Watch
 from retrank.serving.pipeline import Clock
@@ -42,6 +43,8 @@ from retrank.serving.tokens import Signer
 from retrank.serving.trends import ACTS, Act, Trends
 
 _SEED_BITS = 63
+_SHARE_EVERY = 4
+"""Counts are shared every so many looks at the catalogue: they may be older, and sharing writes."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,12 @@ class Service:
         quick = backing.quick or store
         overlay = None if quick is None else Overlay(quick, clock, chosen.catalogue_refresh_s)
         self._desk = None if store is None or overlay is None else CatalogueDesk(store, overlay)
-        self._trends = None if quick is None else Trends(quick, now)
+        every_s = chosen.catalogue_refresh_s
+        share_s = _SHARE_EVERY * every_s
+        self._trends = None if quick is None else Trends(quick, now, clock=clock, every_s=share_s)
+        self._pollers = [] if overlay is None else [Poller(overlay.poll, every_s, "poll-catalogue")]
+        if self._trends is not None:
+            self._pollers.append(Poller(self._trends.poll, share_s, "poll-trends"))
         profiles = backing.profiles or (None if store is None else Unguarded(store))
         stores = Stores(profiles, overlay, self._trends)
         self._gather = Gather(stores, deadline_ms=chosen.deadline_ms, clock=clock, now=now)
@@ -188,8 +196,6 @@ class Service:
         receipt = await self._intake().take(batch, tenant)
         if self._trends is not None:
             self._trends.count(tenant, _acts(batch, receipt))
-            if self._trends.due:
-                await asyncio.to_thread(self._trends.merge)
         return receipt
 
     def change_items(self, changes: Sequence[BulkItem], tenant: str = DEFAULT_TENANT) -> CatalogueReceipt:
@@ -245,6 +251,8 @@ class Service:
         """Make everything queued durable and let go of stores and logs."""
         if self.backing.intake is not None:
             self.backing.intake.close()
+        for poller in self._pollers:
+            poller.close()
         if self._trends is not None:
             self._trends.merge()
         self.backing.decisions.close()

@@ -10,6 +10,7 @@ from retrank.contract.errors import ConfigError
 from retrank.contract.files import POINTER
 from retrank.serving.events.settings import EventSettings
 from retrank.serving.guard.settings import GuardSettings
+from retrank.serving.rpc_settings import RpcSettings
 from retrank.serving.stores.settings import StateSettings
 from retrank.serving.swap_settings import AdminSettings, BundlesSettings
 from retrank.serving.telemetry.settings import TelemetrySettings
@@ -33,7 +34,7 @@ class ServiceSettings(BaseModel):
 
     deadline_ms: int = Field(default=100, ge=1, le=60_000, description="time for one answer when the caller sets none")
     catalogue_refresh_s: float = Field(
-        default=0.5, ge=0.01, le=60, description="how long a replica goes without looking for changes of items"
+        default=0.5, ge=0.01, le=60, description="how often a replica looks at what others changed and counted"
     )
     folder: Path | None = Field(
         default=None,
@@ -66,6 +67,7 @@ class Settings(BaseModel):
     events: EventSettings | None = Field(default=None, description="event and decision logs; None is the folder")
     bundles: BundlesSettings = BundlesSettings()
     admin: AdminSettings = AdminSettings()
+    rpc: RpcSettings = RpcSettings()
 
     @property
     def folder(self) -> Path:
@@ -77,7 +79,7 @@ class Settings(BaseModel):
 
     def state_store(self) -> StateSettings:
         """Return where state is kept: in the folder, unless the settings name a store."""
-        if "url" in self.state.model_fields_set:
+        if self.state.url is not None:
             return self.state
         return self.state.model_copy(update={"url": SecretStr(f"sqlite:{self.folder / 'state.sqlite'}")})
 
@@ -114,10 +116,12 @@ def refuse_to_open(settings: Settings) -> None:
         ConfigError: no key file is named, and no setting says that this is meant.
     """
     auth = settings.guard.auth
-    if is_local(settings.host) or auth.key_file is not None or auth.allow_open:
+    hosts = {"serving.host": settings.host} | ({"serving.rpc.host": settings.rpc.host} if settings.rpc.enabled else {})
+    opened = [f"{name}={host}" for name, host in hosts.items() if not is_local(host)]
+    if not opened or auth.key_file is not None or auth.allow_open:
         return
     raise ConfigError(
-        f"serving.host={settings.host} opens the service to the network and nobody would be asked for a key; make "
+        f"{opened[0]} opens the service to the network and nobody would be asked for a key; make "
         "keys with `retrank keys create` and name serving.guard.auth.key_file, or put a gateway that checks callers "
         "in front and say serving.guard.auth.allow_open=true"
     )

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from retrank.contract.api import Window
 from retrank.contract.vocab import Vocab
+from retrank.serving.kept_fresh import KeptFresh
 from retrank.serving.stores.protocol import Control, StoreFull, StoreUnavailable
 
 ACTS = frozenset({"click", "cart", "purchase", "rating"})
@@ -103,18 +104,21 @@ class _Counts(BaseModel):
 class Trends:
     """Counts acts, and tells what trends."""
 
-    def __init__(self, control: Control, now: Callable[[], float], *, refresh_s: float = 2.0) -> None:
-        """Share counts through `control`, and look at them again after `refresh_s` seconds of `now`."""
-        self._control, self._now, self._refresh_s = control, now, refresh_s
-        self._new: dict[tuple[str, str], Counter[str]] = {}
-        self._merged_at = now()
-        self._known: dict[tuple[str, str, Window], tuple[float, Trend]] = {}
-        self._lock = threading.Lock()
+    def __init__(
+        self, control: Control, now: Callable[[], float], *, clock: Callable[[], float], every_s: float
+    ) -> None:
+        """Start without knowledge.
 
-    @property
-    def due(self) -> bool:
-        """Whether new acts have waited long enough to be shared."""
-        return bool(self._new) and self._now() - self._merged_at >= self._refresh_s
+        Args:
+            control: shares the counts.
+            now: seconds since the Unix epoch.
+            clock: monotonic seconds.
+            every_s: how often `poll` is called.
+        """
+        self._control, self._now = control, now
+        self._new: dict[tuple[str, str], Counter[str]] = {}
+        self._lock = threading.Lock()
+        self._known = KeptFresh(self._read, Trend(), clock, every_s=every_s, max_keys=4 * MAX_LISTS)
 
     def count(self, tenant: str, acts: Iterable[Act]) -> None:
         """Add acts to what will be shared; quick, asks no store."""
@@ -125,36 +129,35 @@ class Trends:
                     self._list(tenant, act.placement)[act.item_id] += 1
 
     def merge(self) -> None:
-        """Share what was counted; what cannot be shared now waits, the strongest items of it."""
+        """Share what was counted; while the store is away it waits, the strongest items of each list."""
         with self._lock:
-            waiting, self._new, self._merged_at = self._new, {}, self._now()
+            waiting, self._new = self._new, {}
         away = False
         for (tenant, placement), counts in waiting.items():
             try:
                 merged = not away and self._merge_one(_name(tenant, placement), counts)
-            except (StoreUnavailable, StoreFull) as error:
-                merged, away = False, isinstance(error, StoreUnavailable)  # waiting once is enough
+            except StoreUnavailable:
+                merged, away = False, True
+            except StoreFull:  # the document would be too long: these acts are not counted
+                merged = True
             if not merged:
                 with self._lock:
                     self._list(tenant, placement).update(dict(counts.most_common(MAX_ITEMS)))
 
-    def trend(self, tenant: str, placement: str | None, window: Window, *, ask: bool = True) -> Trend:
-        """Return what trends; what was known before while the store is away, or without `ask`."""
-        key, now = (tenant, placement or EVERYWHERE, window), self._now()
-        looked_at, known = self._known.get(key, (-math.inf, Trend()))
-        if not ask or now - looked_at < self._refresh_s:
-            return known
-        if self._new:
-            self.merge()
-        try:
-            counts = _read(self._control.document(_name(*key[:2])).value).later(now, {})
-            known = Trend(counts.windows[window])
-        except StoreUnavailable:
-            pass
-        if len(self._known) >= MAX_LISTS and key not in self._known:
-            self._known.pop(next(iter(self._known)), None)
-        self._known[key] = (now, known)
-        return known
+    def trend(self, tenant: str, placement: str | None, window: Window) -> Trend:
+        """Return what trends; what was known before while the store is away."""
+        return self._known.look((tenant, placement or EVERYWHERE, window))[0]
+
+    def poll(self) -> None:
+        """Share what was counted, and look at what others counted."""
+        self.merge()
+        self._known.poll()
+
+    def _read(self, key: tuple[str, str, Window], before: Trend) -> Trend:
+        tenant, placement, window = key
+        counts = _counts(self._control.document(_name(tenant, placement)).value).later(self._now(), {})
+        found = counts.windows[window]
+        return Trend(found) if found or before.counts else before
 
     def _list(self, tenant: str, placement: str) -> Counter[str]:
         """Return the list of a placement; a thrown-away one when there are too many."""
@@ -165,7 +168,7 @@ class Trends:
     def _merge_one(self, name: str, counts: Mapping[str, int]) -> bool:
         for _ in range(_ATTEMPTS):
             document = self._control.document(name)
-            later = _read(document.value).later(self._now(), counts)
+            later = _counts(document.value).later(self._now(), counts)
             if self._control.write(name, later.model_dump(), document.version):
                 return True
         return False
@@ -175,7 +178,7 @@ def _name(tenant: str, placement: str) -> str:
     return f"trends/{tenant}/{placement}"
 
 
-def _read(value: object) -> _Counts:
+def _counts(value: object) -> _Counts:
     """Return a document; an empty one when there is none, or another version wrote it."""
     try:
         return _Counts.model_validate(value or {})

@@ -92,9 +92,10 @@ def warm_start(facts: Facts, known: Known) -> Choice:
 
 
 def width(facts: Facts, known: Known) -> Choice:
-    """Choose the size of vectors, a power of two below the number of users and items."""
+    """Choose the size of vectors, below the number of users and items where they start from co-occurrence."""
     if known["warm_start"] is None and facts.num_events < 20 * FEW_EVENTS:
-        return Choice(64, f"vectors are learned from {facts.num_events:,} events alone")
+        value = 64 if facts.num_events < FEW_EVENTS else 96
+        return Choice(value, f"vectors are learned from {facts.num_events:,} events alone")
     widest = min(facts.num_users, facts.num_items) - 1
     value = 128 if widest >= 128 else 1 << (widest.bit_length() - 1)
     why = "vectors start from co-occurrence" if known["warm_start"] else f"{facts.num_events:,} events carry it"
@@ -103,13 +104,13 @@ def width(facts: Facts, known: Known) -> Choice:
 
 def num_blocks(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
     """Choose the depth."""
-    value = 1 if facts.num_events < FEW_EVENTS else 2
-    return Choice(value, f"{facts.num_events:,} events, a second block from {FEW_EVENTS:,}")
+    value = 1 if facts.num_events < FEW_EVENTS else 4
+    return Choice(value, f"{facts.num_events:,} events, four blocks from {FEW_EVENTS:,}")
 
 
 def dropout(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
     """Choose the share of states that training hides."""
-    value = 0.3 if facts.num_events < FEW_EVENTS else 0.2
+    value = 0.3 if facts.num_events < FEW_EVENTS else 0.25
     return Choice(value, f"{facts.num_events:,} events, less from {FEW_EVENTS:,}")
 
 

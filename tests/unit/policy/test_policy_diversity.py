@@ -12,7 +12,8 @@ RNG = np.random.default_rng(0)
 
 
 def _order(variety: Variety, k: int) -> list[int]:
-    return fill(variety, Greedy(), k, RNG).positions.tolist()
+    positions: list[int] = fill(variety, Greedy(), k, RNG).positions.tolist()
+    return positions
 
 
 def test_mmr_puts_a_less_relevant_but_different_item_before_a_twin() -> None:
@@ -22,7 +23,7 @@ def test_mmr_puts_a_less_relevant_but_different_item_before_a_twin() -> None:
     assert _order(Mmr(scores, vectors, 0.5), 3) == [0, 2, 1]
 
 
-def _mmr_by_hand(scores: np.ndarray, vectors: np.ndarray, strength: float, k: int) -> list[int]:  # type: ignore[type-arg]
+def _mmr_by_hand(scores: np.ndarray, vectors: np.ndarray, strength: float, k: int) -> list[int]:
     relevance = scaled(scores)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     chosen: list[int] = []

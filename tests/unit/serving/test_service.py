@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from living_service import GENEROUS, living_service, posted
+from living_service import GENEROUS, eventually, living_service, posted
 from pydantic import SecretStr
 
 from retrank.contract.api import (
@@ -18,6 +18,7 @@ from retrank.contract.api import (
     Session,
     SimilarRequest,
     SlateResponse,
+    Window,
 )
 from retrank.contract.catalogue_changes import BulkItem
 from retrank.contract.decisions import DecisionRecord
@@ -27,8 +28,9 @@ from retrank.contract.slate_options import Explore, SeenPolicy
 from retrank.serving.decision_log import Decisions
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.faults import NotOffered
+from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
-from retrank.serving.service import Backing, Picked, Service
+from retrank.serving.service import Backing, Service
 from retrank.serving.stores.open_store import open_store
 from retrank.serving.stores.protocol import StoreUnavailable
 from retrank.serving.stores.settings import StateSettings
@@ -138,10 +140,28 @@ def test_items_change_for_the_next_request_of_every_replica(
         receipt = service.change_items(gone)
         assert (receipt.changed, receipt.unknown) == (2, ["new one"])
         assert "i5" not in _ids(service.recommend(asked))
-        slates = (_ids(other.recommend(asked)) for _ in range(10_000))
-        assert next(slate for slate in slates if "i5" not in slate)  # as soon as the other one looks again
+        eventually(lambda: "i5" not in _ids(other.recommend(asked)))  # when the other one has looked again
     service.change_items([BulkItem(item_id="i5", action="upsert")])
     assert "i5" in _ids(service.recommend(asked))
+
+
+def test_what_people_turn_to_at_a_placement_trends_there(service: Service) -> None:
+    def trending(window: Window, placement: str | None = None) -> tuple[list[str], list[str]]:
+        slate = service.popular(PopularRequest(k=3, window=window, placement=placement))
+        return _ids(slate), list(slate.degraded.reasons)
+
+    usual = trending("all")
+    assert trending("24h") == (usual[0], ["nothing_trends"])
+    clicks = [_click("i41", user_id=f"x{one}", placement="home", event_id=f"h{one}") for one in range(3)]
+    clicks += [_click("i42", user_id=f"y{one}", placement="basket", event_id=f"b{one}") for one in range(2)]
+    batch = EventBatch(events=[*clicks, {"event_id": "s", "type": "impression", "item_id": "i43", "user_id": "z"}])
+    assert asyncio.run(service.events(batch)).accepted == 6
+    assert asyncio.run(service.events(batch)).duplicates == 6  # sent again, counted once
+    eventually(lambda: trending("24h")[1] == [])
+    assert trending("24h") == (["i41", "i42", usual[0][0]], [])
+    assert trending("7d", "basket")[0][0] == "i42"
+    assert trending("all", "home") == usual
+    assert _ids(service.recommend(RecommendRequest(placement="basket", k=3))) == usual[0]  # two clicks are noise
 
 
 def test_a_patch_leaves_earlier_changes_standing_and_an_upsert_does_not(service: Service) -> None:

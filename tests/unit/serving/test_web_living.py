@@ -148,3 +148,17 @@ def test_what_a_service_was_started_without_is_a_503_that_says_so(
     answer = Client(bare).request(method, path, json=body)
     assert (answer.status_code, _problem(answer).code) == (503, "not_offered")
     assert "retry-after" not in answer.headers
+
+
+def test_an_id_with_a_line_break_can_be_used_in_a_path(client: Client) -> None:
+    click = {"event_id": "n", "type": "click", "item_id": "i3", "user_id": "two\nlines"}
+    client.post("/v1/events", json={"events": [click]})
+    assert client.post("/v1/users/two%0Alines:erase").json()["entries"] > 0
+    assert client.request("DELETE", "/v1/items/two%0Alines").json()["unknown"] == ["two\nlines"]
+
+
+def test_a_whole_number_may_be_written_as_a_decimal(client: Client) -> None:
+    asked = {"k": 3.0, "deadline_ms": 5000.0, "explore": {"policy": "epsilon", "seed": 7.0}, "seen": {"days": 9.0}}
+    assert len(client.post("/v1/recommend", json=asked).json()["items"]) == 3
+    assert client.post("/v1/recommend", json={"k": 3.5}).json()["errors"][0]["pointer"] == "/k"
+    assert client.post("/v1/recommend", json={"k": 201.0}).json()["errors"][0]["pointer"] == "/k"

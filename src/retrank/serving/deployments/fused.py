@@ -17,6 +17,7 @@ from retrank.serving.settings import Settings
 from retrank.serving.telemetry.logs import set_up, unbuffered
 from retrank.serving.web.protection import open_protection
 from retrank.serving.web.routes import create_app
+from retrank.serving.web.rpc_beside import rpc_lifespan
 
 DEPLOYMENT = "retrank"
 
@@ -39,6 +40,7 @@ class FusedReplica:
         front = self._replica.front
         self._service = Service(front.pick, backing, settings.service, watch=front)
         self._service.warm_up()
+        self._rpc = settings.rpc
         self._replica.run()
 
     def __del__(self) -> None:
@@ -49,8 +51,11 @@ class FusedReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the routes over the open bundle (called by Ray Serve after the constructor)."""
-        return create_app(  # Ray Serve echoes the request id itself
-            self._service, echo_request_id=False, protection=self._protection
+        return create_app(  # Ray Serve echoes the request id itself, and runs the lifespan on the loop of the routes
+            self._service,
+            echo_request_id=False,
+            protection=self._protection,
+            lifespan=rpc_lifespan(self._service, self._protection, self._rpc),
         )
 
 

@@ -4,7 +4,7 @@ from retrank.serving.stores.redis_connection import Connection
 from retrank.serving.stores.redis_control import RedisControl
 from retrank.serving.stores.redis_overlay import RedisOverlay
 from retrank.serving.stores.redis_profiles import RedisProfiles
-from retrank.serving.stores.settings import StateSettings
+from retrank.serving.stores.settings import StateSettings, url_of
 
 
 class RedisStore(RedisProfiles, RedisOverlay, RedisControl):
@@ -16,7 +16,7 @@ class RedisStore(RedisProfiles, RedisOverlay, RedisControl):
         Raises:
             ConfigError: the URL cannot be read.
         """
-        connection = Connection(settings.url.get_secret_value(), settings.timeout_s)
+        connection = Connection(url_of(settings), settings.timeout_s)
         RedisProfiles.__init__(self, connection, settings)
         RedisOverlay.__init__(self, connection, settings)
         RedisControl.__init__(self, connection, settings)

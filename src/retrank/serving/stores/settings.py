@@ -13,9 +13,11 @@ class StateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: SecretStr = Field(
-        default=SecretStr("sqlite:state.sqlite"),
-        description="sqlite:PATH, redis://[user:password@]host:port/db, rediss:// (TLS), redis+cluster://host:port, rediss+cluster://",
+    url: SecretStr | None = Field(
+        default=None,
+        description="None is state.sqlite in the folder of the service; else sqlite:PATH, "
+        "redis://[user:password@]host:port/db, rediss:// (TLS), redis+cluster://host:port, rediss+cluster://, "
+        "or file:PATH of a file that holds one of these",
     )
     timeout_s: float = Field(default=0.25, gt=0, le=30, description="longest wait for the store, per round trip")
     answer_timeout_s: float = Field(
@@ -42,3 +44,8 @@ class StateSettings(BaseModel):
     events_ttl_s: float = Field(default=90 * _DAY_S, gt=0, description="seconds after which an event is forgotten")
     session_ttl_s: float = Field(default=_DAY_S, gt=0, description="the same for the events of a session")
     seen_ttl_s: float = Field(default=30 * _DAY_S, gt=0, description="seconds after which an item counts as unseen")
+
+
+def url_of(settings: StateSettings) -> str:
+    """Return the URL in clear; that of a file in the working directory when none is named."""
+    return "sqlite:state.sqlite" if settings.url is None else settings.url.get_secret_value()

@@ -7,6 +7,7 @@ from fastapi import FastAPI, Query, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Lifespan
 
 from retrank import __version__
 from retrank.contract.api import MAX_ID_LENGTH, CatalogueItems, Health, KnownUsers, UserHistory, Version
@@ -55,7 +56,11 @@ class HistoryParameters(_Parameters):
 
 
 def create_app(
-    answering: Service | Recommender, *, echo_request_id: bool = True, protection: Protection = OPEN
+    answering: Service | Recommender,
+    *,
+    echo_request_id: bool = True,
+    protection: Protection = OPEN,
+    lifespan: Lifespan[FastAPI] | None = None,
 ) -> FastAPI:
     """Return the HTTP application.
 
@@ -63,6 +68,7 @@ def create_app(
         answering: answers the requests; a recommender alone has no state, no events and no decision log.
         echo_request_id: put `X-Request-ID` on every answer; False when the server in front does.
         protection: who may come in, and what is counted; by default everybody, and nothing.
+        lifespan: what runs beside the routes, on their event loop, from before the first request to after the last.
     """
     service = answering if isinstance(answering, Service) else Service.over(answering)
     app = FastAPI(
@@ -73,6 +79,7 @@ def create_app(
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
+        lifespan=lifespan,
     )
     problems.install(app)
     guard(app, protection)

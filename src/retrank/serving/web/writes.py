@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, JsonValue
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from retrank.contract.catalogue_changes import (
     Availability,
@@ -28,6 +29,15 @@ from retrank.serving.web.messages import NOT_STORED, answer, checked_id, tenant_
 
 _EVENT = {"event_id": "e1", "type": "click", "item_id": "85123A", "user_id": "17850"}
 _WRITES = (400, 413, 415, 422, 503, 507)
+
+
+class _RawId(StringConvertor):
+    """An id in a path: any text, slashes and line breaks included (`path` stops at a line break)."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("raw_id", _RawId())
 
 
 def add_events(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
@@ -67,7 +77,7 @@ def add_items(app: FastAPI, service: Service) -> None:
         return await change(request, *(await read_model(request, BulkItems)).items)
 
     @app.put(
-        "/v1/items/{item_id:path}/availability",
+        "/v1/items/{item_id:raw_id}/availability",
         responses=openapi.answers(CatalogueReceipt, *_WRITES),
         openapi_extra=openapi.body_of(Availability, {"available": False}),
     )
@@ -77,7 +87,7 @@ def add_items(app: FastAPI, service: Service) -> None:
         return await change(request, _of(item_id, "patch", asked))
 
     @app.put(
-        "/v1/items/{item_id:path}",
+        "/v1/items/{item_id:raw_id}",
         responses=openapi.answers(CatalogueReceipt, *_WRITES),
         openapi_extra=openapi.body_of(ItemUpsert, {"attributes": {"price": 2.5}, "available": True}),
     )
@@ -86,7 +96,7 @@ def add_items(app: FastAPI, service: Service) -> None:
         return await change(request, _of(item_id, "upsert", await read_model(request, ItemUpsert)))
 
     @app.patch(
-        "/v1/items/{item_id:path}",
+        "/v1/items/{item_id:raw_id}",
         responses=openapi.answers(CatalogueReceipt, *_WRITES),
         openapi_extra=openapi.body_of(ItemPatch, {"attributes": {"price": 2.5}}),
     )
@@ -94,7 +104,7 @@ def add_items(app: FastAPI, service: Service) -> None:
         """Change what is named about an item."""
         return await change(request, _of(item_id, "patch", await read_model(request, ItemPatch)))
 
-    @app.delete("/v1/items/{item_id:path}", responses=openapi.answers(CatalogueReceipt, 422, 503, 507))
+    @app.delete("/v1/items/{item_id:raw_id}", responses=openapi.answers(CatalogueReceipt, 422, 503, 507))
     async def delete(request: Request, item_id: str) -> Response:
         """Stop showing an item for good."""
         return await change(request, BulkItem(item_id=checked_id(item_id), action="delete"))
@@ -103,18 +113,18 @@ def add_items(app: FastAPI, service: Service) -> None:
 def add_users(app: FastAPI, service: Service) -> None:
     """Add the routes about what is kept of a user."""
 
-    @app.delete("/v1/users/{user_id:path}", responses=openapi.answers(Erased, 422, 503))
+    @app.delete("/v1/users/{user_id:raw_id}", responses=openapi.answers(Erased, 422, 503))
     async def forget(request: Request, user_id: str) -> Response:
         """Forget the live profile of a user; the event log keeps the events."""
         who = checked_id(user_id)
         return answer(await run_in_threadpool(service.forget_user, who, tenant_of(request.scope)))
 
-    @app.post("/v1/users/{user_id:path}:erase", responses=openapi.answers(Erased, 422, 503))
+    @app.post("/v1/users/{user_id:raw_id}:erase", responses=openapi.answers(Erased, 422, 503))
     async def erase(request: Request, user_id: str) -> Response:
         """Erase a user for good: profile now, event log with its next compaction, training after that."""
         return answer(await service.erase_user(checked_id(user_id), tenant_of(request.scope)))
 
-    @app.post("/v1/users/{user_id:path}:export", responses=openapi.lines(422, 503))
+    @app.post("/v1/users/{user_id:raw_id}:export", responses=openapi.lines(422, 503))
     async def export(request: Request, user_id: str) -> Response:
         """Return everything the state store keeps of a user, one JSON object per line."""
         who = checked_id(user_id)

@@ -20,6 +20,7 @@ from retrank.serving.bundles.replica import Replica
 from retrank.serving.ctl import CtlError, main
 from retrank.serving.ingress import free_port
 from retrank.serving.settings import Settings, parse_settings
+from retrank.serving.stores.settings import url_of
 from retrank.serving.web.admin import create_admin_app
 
 
@@ -175,7 +176,7 @@ sys.stdin.read()
 def test_two_processes_converge_through_one_sqlite_file(settings: Settings, names: list[str]) -> None:
     _, b, _ = names
     begin(settings)
-    values = settings.model_dump(mode="json") | {"state": {"url": settings.state.url.get_secret_value()}}
+    values = settings.model_dump(mode="json") | {"state": {"url": url_of(settings.state)}}
     arguments = [sys.executable, "-c", REPLICA, json.dumps(values)]
     started = [
         subprocess.Popen([*arguments, who, b], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

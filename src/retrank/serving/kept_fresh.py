@@ -1,0 +1,125 @@
+"""Keep what the shared store says at hand: a thread looks again and again, requests read memory.
+
+A request asks the store itself only for what nobody asked about lately, and not even then while the store is away: a
+store that hangs costs a thread its patience and no request its deadline.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Hashable
+from typing import Generic, NamedTuple, TypeVar
+
+from retrank.serving.stores.protocol import StoreUnavailable
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+IDLE_S = 60.0
+"""What nobody asked about for so long is not looked at again."""
+_LEAST_OLD_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class _Entry(NamedTuple, Generic[Value]):
+    """A value, and when it was read."""
+
+    value: Value
+    read_at: float
+
+
+class KeptFresh(Generic[Key, Value]):
+    """Values by key, each no older than a few looks while the store answers."""
+
+    def __init__(
+        self,
+        read: Callable[[Key, Value], Value],
+        nothing: Value,
+        clock: Callable[[], float],
+        *,
+        every_s: float,
+        max_keys: int,
+    ) -> None:
+        """Start without knowledge.
+
+        Args:
+            read: key and the value known so far -> the value now; may raise `StoreUnavailable`.
+            nothing: the value of a key before it was read.
+            clock: monotonic seconds.
+            every_s: how often `poll` is called; a value four times as old, and a second at least, is not fresh.
+            max_keys: keys kept; beyond, the one that was added first goes.
+        """
+        self._read, self._nothing, self._clock, self._max_keys = read, nothing, clock, max_keys
+        self._old_s = max(4 * every_s, _LEAST_OLD_S)
+        self._entries: dict[Key, _Entry[Value]] = {}
+        self._asked_at: dict[Key, float] = {}
+        self._away = False
+        self._lock = threading.Lock()
+
+    def look(self, key: Key) -> tuple[Value, bool]:
+        """Return the value and whether it is fresh."""
+        now = self._clock()
+        self._asked_at[key] = now
+        entry = self._entries.get(key)
+        if entry is not None and now - entry.read_at <= self._old_s:
+            return entry.value, True
+        if not self._away:
+            try:
+                return self.refresh(key), True
+            except StoreUnavailable:
+                pass
+        return (self._nothing if entry is None else entry.value), False
+
+    def refresh(self, key: Key) -> Value:
+        """Ask the store now.
+
+        Raises:
+            StoreUnavailable: it does not answer.
+        """
+        with self._lock:  # a slow look must not replace what a later one brought
+            before = self._entries.get(key)
+            try:
+                value = self._read(key, self._nothing if before is None else before.value)
+            except StoreUnavailable:
+                self._away = True
+                raise
+            self._away = False
+            if before is None and len(self._entries) >= self._max_keys:
+                oldest = next(iter(self._entries))
+                self._entries.pop(oldest)
+                self._asked_at.pop(oldest, None)
+            self._entries[key] = _Entry(value, self._clock())
+            return value
+
+    def poll(self) -> None:
+        """Look at everything that was asked about lately; give up until next time when the store does not answer."""
+        since = self._clock() - IDLE_S
+        for key, asked_at in list(self._asked_at.items()):
+            if asked_at < since:
+                self._asked_at.pop(key, None)
+                continue
+            try:
+                self.refresh(key)
+            except StoreUnavailable:
+                return
+
+
+class Poller:
+    """A thread that does something again and again, whatever happens."""
+
+    def __init__(self, act: Callable[[], None], every_s: float, name: str) -> None:
+        """Start at once."""
+        self._act, self._every_s = act, every_s
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, when what is being done is done."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._every_s):
+            try:
+                self._act()
+            except Exception:  # noqa: BLE001  (the next time may go well, and nobody else would notice)
+                _log.exception("%s failed, trying again", self._thread.name)

@@ -1,0 +1,87 @@
+"""What is kept fresh: requests read memory, a store that is away is left to the poll, idle keys are let go."""
+
+import threading
+
+import pytest
+
+from retrank.serving.kept_fresh import IDLE_S, KeptFresh, Poller
+from retrank.serving.stores.protocol import StoreUnavailable
+
+
+class Source:
+    """Says how often it was asked; away when told to be."""
+
+    def __init__(self) -> None:
+        self.now, self.asked, self.away = 0.0, 0, False
+
+    def read(self, key: str, before: int) -> int:
+        self.asked += 1
+        if self.away:
+            raise StoreUnavailable("away")
+        return before + 1
+
+    def kept(self, max_keys: int = 2) -> KeptFresh[str, int]:
+        return KeptFresh(self.read, 0, lambda: self.now, every_s=0.5, max_keys=max_keys)
+
+
+def test_a_request_asks_the_store_once_and_memory_from_then_on() -> None:
+    source = Source()
+    kept = source.kept()
+    assert [kept.look("a") for _ in range(3)] == [(1, True)] * 3
+    kept.poll()
+    assert kept.look("a") == (2, True)
+    assert source.asked == 2
+
+
+def test_while_the_store_is_away_only_the_poll_asks_it_and_knowledge_grows_stale() -> None:
+    source = Source()
+    kept = source.kept()
+    kept.look("a")
+    source.away = True
+    kept.poll()
+    assert kept.look("a") == (1, True)  # still young
+    source.now += 2.5
+    asked = source.asked
+    assert kept.look("a") == (1, False)
+    assert kept.look("b") == (0, False)
+    assert source.asked == asked
+    source.away = False
+    kept.poll()
+    assert kept.look("a") == (2, True)
+    assert kept.look("b") == (1, True)
+
+
+def test_what_nobody_asks_about_is_not_polled_and_is_read_again_when_somebody_does() -> None:
+    source = Source()
+    kept = source.kept()
+    kept.look("a")
+    source.now += IDLE_S + 1
+    kept.poll()
+    assert source.asked == 1
+    assert kept.look("a") == (2, True)
+
+
+def test_the_number_of_keys_is_bounded() -> None:
+    source = Source()
+    kept = source.kept(max_keys=2)
+    for key in ("a", "b", "c"):
+        kept.look(key)
+    asked = source.asked
+    kept.poll()
+    assert source.asked == asked + 2
+
+
+def test_a_poller_goes_on_after_a_failure_and_ends_when_it_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    done, times = threading.Event(), []
+
+    def act() -> None:
+        times.append(1)
+        if len(times) == 1:
+            raise ValueError("once")
+        done.set()
+
+    poller = Poller(act, 0.001, "poll-test")
+    assert done.wait(30)
+    poller.close()
+    assert "poll-test failed" in caplog.text
+    assert "poll-test" not in {thread.name for thread in threading.enumerate()}

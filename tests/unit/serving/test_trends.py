@@ -1,0 +1,129 @@
+"""Trends: counts of several replicas add up, fade, stay bounded and survive an outage of the store."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from retrank.contract.vocab import Vocab
+from retrank.serving.stores.open_store import open_store
+from retrank.serving.stores.protocol import Control, Document, StateStore, StoreUnavailable
+from retrank.serving.stores.settings import StateSettings
+from retrank.serving.trends import LIFETIMES_S, MAX_ITEMS, MAX_LISTS, Act, Trend, Trends
+
+DAY_S = 86_400.0
+
+
+class Clock:
+    """Moves only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Flaky:
+    """Control documents of a store that can be away."""
+
+    def __init__(self, store: Control) -> None:
+        self._store, self.away = store, False
+
+    def document(self, name: str) -> Document:
+        if self.away:
+            raise StoreUnavailable("away")
+        return self._store.document(name)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[StateStore]:
+    opened = open_store(StateSettings(url=SecretStr(f"sqlite:{tmp_path / 'state.sqlite'}")))
+    yield opened
+    opened.close()
+
+
+def _replica(control: Control, clock: Clock) -> Trends:
+    return Trends(control, clock, clock=clock, every_s=1.0)
+
+
+def _counts(trends: Trends, placement: str | None = None) -> dict[str, float]:
+    return dict(trends.trend("shop", placement, "24h").counts)
+
+
+def test_what_two_replicas_counted_adds_up_for_both_and_per_placement(store: StateStore) -> None:
+    clock = Clock()
+    one, other = _replica(store, clock), _replica(store, clock)
+    one.count("shop", [Act("a", "home"), Act("b", None)])
+    other.count("shop", [Act("a", "basket")] * 2)
+    other.count("another shop", [Act("a", "home")] * 9)
+    one.poll()
+    other.poll()
+    for trends in (one, other):
+        assert _counts(trends) == {"a": 3.0, "b": 1.0}
+        assert _counts(trends, "home") == {"a": 1.0}
+        assert _counts(trends, "basket") == {"a": 2.0}
+        assert _counts(trends, "elsewhere") == {}
+
+
+def test_counts_fade_with_the_window_as_mean_lifetime(store: StateStore) -> None:
+    clock = Clock()
+    trends = _replica(store, clock)
+    trends.count("shop", [Act("old", None)] * 4)
+    trends.poll()
+    clock.now += DAY_S
+    trends.count("shop", [Act("new", None)] * 2)
+    trends.poll()
+    assert _counts(trends) == pytest.approx({"new": 2.0, "old": 4.0 * math.exp(-1)})
+    week = trends.trend("shop", None, "7d").counts
+    assert dict(week) == pytest.approx({"new": 2.0, "old": 4.0 * math.exp(-DAY_S / LIFETIMES_S["7d"])})
+
+
+def test_an_outage_loses_no_counts_and_what_was_known_still_answers(store: StateStore) -> None:
+    clock, control = Clock(), Flaky(store)
+    trends = _replica(control, clock)  # type: ignore[arg-type]  # all other methods are the store's
+    trends.count("shop", [Act("a", None)])
+    trends.poll()
+    assert _counts(trends) == {"a": 1.0}
+    control.away = True
+    trends.count("shop", [Act("a", None), Act("b", None)])
+    for _ in range(3):
+        trends.poll()
+    assert _counts(trends) == {"a": 1.0}
+    control.away = False
+    trends.poll()
+    assert _counts(trends) == {"a": 2.0, "b": 1.0}
+
+
+def test_lists_stay_bounded_whatever_is_posted(store: StateStore) -> None:
+    clock = Clock()
+    trends = _replica(store, clock)
+    trends.count("shop", [Act(f"item {row}", f"place-{row % 200}") for row in range(3 * MAX_ITEMS)])
+    trends.count("shop", [Act("item 7", "no placement, or an attempt at one/../")])
+    trends.merge()
+    assert len(_counts(trends)) == MAX_ITEMS
+    assert _counts(trends)["item 7"] == 2.0
+    named = [place for place in range(200) if store.document(f"trends/shop/place-{place}").version]
+    assert len(named) == MAX_LISTS - 1
+
+
+def test_a_document_of_another_version_is_started_anew(store: StateStore) -> None:
+    assert store.write("trends/shop/*", {"windows": "of a later version"}, 0)
+    clock = Clock()
+    trends = _replica(store, clock)
+    trends.count("shop", [Act("a", None)])
+    trends.poll()
+    assert _counts(trends) == {"a": 1.0}
+
+
+def test_rows_of_a_bundle_are_shares_of_the_strongest_item_it_knows() -> None:
+    found = Trend({"y": 2.0, "stranger": 9.0, "x": 4.0, "z": 4.0}).rows(Vocab(["z", "x", "y"]))
+    assert found.best_first().tolist() == [1, 2, 3]
+    assert found.of(found.rows[::-1]).tolist() == [0.5, 1.0, 1.0]
+    nothing = Trend({"stranger": 1.0}).rows(Vocab(["x"]))
+    assert nothing.of(nothing.rows).tolist() == []
