@@ -133,7 +133,7 @@ def _filter(rng: random.Random, depth: int) -> dict[str, Any]:
 
 def _event(world: World, rng: random.Random) -> dict[str, Any]:
     kind = rng.choice(("impression", "click", "cart", "purchase", "rating", "dismiss", "custom"))
-    event = {"event_id": f"e{rng.getrandbits(40)}", "type": kind, "item_id": rng.choice(world.items)}
+    event: dict[str, Any] = {"event_id": f"e{rng.getrandbits(40)}", "type": kind, "item_id": rng.choice(world.items)}
     event |= {"user_id": rng.choice(world.users), "value": rng.choice((1, 4.5)), "placement": "home", "name": "saved"}
     return event | ({"at": "2026-01-31T12:00:00Z", "context": {"a": [1, {"b": None}]}} if rng.random() < 0.3 else {})
 

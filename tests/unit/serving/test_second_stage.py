@@ -170,8 +170,8 @@ def test_a_score_that_is_no_number_counts_as_a_failure_of_the_ranker(recommender
 class _Nonsense(RankerSpec):
     """Of a ranker whose calibration divides by zero."""
 
-    def score(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.full(len(outputs), np.nan, dtype=np.float32)
+    def score(self, outputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.full(len(outputs), np.nan)
 
 
 def test_a_ranker_that_answers_differently_is_refused(ranked_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
