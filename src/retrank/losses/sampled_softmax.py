@@ -29,6 +29,7 @@ class SampledSoftmax(nn.Module):
         frequency_rate: see `GapFrequency`; says nothing without in-batch negatives.
         symmetric: average with the loss of the other direction: of all queries of the batch, which one asked for this
             target? Queries that ask for the item as well are masked; without correction, as each query is there once.
+        bf16_products: as for `FullSoftmax`; says nothing if `symmetric`.
 
     Raises:
         ConfigError: a value is out of range, or `symmetric` without in-batch negatives.
@@ -50,6 +51,7 @@ class SampledSoftmax(nn.Module):
         refined: bool = True,
         frequency_rate: float = 0.01,
         symmetric: bool = False,
+        bf16_products: bool = False,
     ) -> None:
         super().__init__()
         refuse_non_positive({"temperature": temperature})
@@ -59,7 +61,7 @@ class SampledSoftmax(nn.Module):
             num_uniform=num_negatives, num_in_batch=num_in_batch, frequency_rate=frequency_rate
         )
         self.temperature, self.correct, self.refined = temperature, correct, refined
-        self.symmetric = symmetric
+        self.symmetric, self.bf16_products = symmetric, bf16_products
 
     def forward(self, queries: torch.Tensor, items: Items, target_rows: torch.Tensor) -> torch.Tensor:
         """Return the scalar loss, a mean over all targets; arguments as for `FullSoftmax`."""
@@ -94,6 +96,7 @@ class SampledSoftmax(nn.Module):
             shift=shift,
             targets=targets,
             rows=negatives.item_rows,
+            bf16_products=self.bf16_products,
         )
 
     @staticmethod

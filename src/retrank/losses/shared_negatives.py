@@ -21,6 +21,7 @@ def cross_entropy_with_shared_negatives(
     shift: torch.Tensor,
     targets: torch.Tensor,
     rows: torch.Tensor,
+    bf16_products: bool = False,
 ) -> torch.Tensor:
     """Return the mean over targets of log(exp(positive) + sum of exp(negative)) - positive, a scalar.
 
@@ -31,8 +32,9 @@ def cross_entropy_with_shared_negatives(
         shift: `[M]`, taken from the logits of the negatives.
         targets: `[T, K]` int64 item rows, 0 = none.
         rows: `[M]` int64 item rows of the negatives; one that is a target of the query is left out.
+        bf16_products: as for `FullSoftmax`.
     """
-    narrow = multiplies_narrow(queries)
+    narrow = bf16_products and multiplies_narrow(queries)
     loss: torch.Tensor = _SharedNegatives.apply(queries, negatives, positive, shift, targets, rows, narrow)  # type: ignore[no-untyped-call]  # torch
     return loss
 

@@ -150,7 +150,9 @@ def test_bfloat16_products_change_loss_and_gradients_by_their_rounding(temperatu
     def measured(enabled: bool) -> tuple[torch.Tensor, Gradients]:
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             table = ItemTable(F.normalize(items, dim=-1))
-            loss = FullSoftmax(temperature=temperature, chunk=128)(F.normalize(queries, dim=-1), table, targets)
+            loss = FullSoftmax(temperature=temperature, chunk=128, bf16_products=True)(
+                F.normalize(queries, dim=-1), table, targets
+            )
         return loss, gradients(loss, queries, items)
 
     (narrow, narrow_gradients), (exact, exact_gradients) = measured(True), measured(False)
@@ -163,7 +165,17 @@ def test_bfloat16_products_change_loss_and_gradients_by_their_rounding(temperatu
 def test_a_target_far_ahead_keeps_a_finite_loss_under_bfloat16() -> None:
     queries, items = torch.tensor([[300.0]], requires_grad=True), torch.tensor([[0.0], [-1.0], [1.0]])
     with torch.autocast("cpu", torch.bfloat16):
-        loss = FullSoftmax()(queries, ItemTable(items), torch.tensor([1]))
+        loss = FullSoftmax(bf16_products=True)(queries, ItemTable(items), torch.tensor([1]))
     assert loss.item() == pytest.approx(600.0)
     (gradient,) = torch.autograd.grad(loss, queries)
     assert gradient.item() == pytest.approx(2.0)
+
+
+def test_products_stay_exact_under_bfloat16_unless_asked_otherwise() -> None:
+    queries, items, targets = world(300, 200, 16, seed=1)
+    found = []
+    for enabled in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            table = ItemTable(F.normalize(items, dim=-1))
+            found.append(FullSoftmax(temperature=0.05)(F.normalize(queries, dim=-1), table, targets))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-6)
