@@ -66,7 +66,7 @@ class Recommender:
         """
         self.runtime = runtime
         self.tally = Tally()
-        ladders = Ladders(runtime, settings, now)
+        ladders = Ladders(runtime, settings, now, clock)
         self._recommend = Pipeline(ladders.recommend(self.tally), clock)
         self._similar = Pipeline(ladders.similar(self.tally), clock)
         self._rank = Pipeline(ladders.rank(), clock)

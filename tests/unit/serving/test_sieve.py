@@ -1,6 +1,8 @@
 """Compiled filters against the readable definition, over columns, changes of items, and whole slates."""
 
+import itertools
 import math
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,18 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from retrank.contract.api import RecommendRequest, Session
-from retrank.contract.filters import Filter, satisfies
+from retrank.contract.bundle import verify
+from retrank.contract.filters import Filter, Term, satisfies
 from retrank.contract.vocab import Vocab
-from retrank.serving.item_columns import ItemColumns
+from retrank.serving.item_columns import Column, ItemColumns, Mask, Rows
 from retrank.serving.overlay import UNCHANGED, Changes, RowChanges
 from retrank.serving.recommender import Recommender
+from retrank.serving.runtime import open_runtime
+from retrank.serving.settings import PipelineSettings
 from retrank.serving.sieve import sieve, unknown_attributes
 from retrank.serving.stores.protocol import ItemChange
 from retrank.serving.surroundings import Surroundings
@@ -151,3 +158,79 @@ def test_a_filter_on_an_unknown_attribute_says_so(recommender: Recommender) -> N
     slate = recommender.recommend(RecommendRequest(filter=wanted))
     assert slate.items == []
     assert slate.degraded.reasons == ["unknown_attribute", "catalogue_exhausted"]
+
+
+def test_many_wanted_values_cost_no_memory_of_their_own_per_item() -> None:
+    count, values = 100_000, 256
+    table = pa.table(
+        {"price": np.arange(count, dtype=np.float64), "brand": [f"b{row % 1_000}" for row in range(count)]}
+    )
+    rows = np.arange(1, count + 1)
+    for name, wanted in (("price", list(range(0, 4 * values, 4))), ("brand", [f"b{one}" for one in range(values)])):
+        term = Filter.model_validate({"in": {"attribute": name, "values": wanted}})
+        passes = sieve(term, ItemColumns(table), UNCHANGED)
+        tracemalloc.start()
+        passed = passes(rows)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert passed.sum() == (values if name == "price" else values * count // 1_000)
+        assert peak < 40 * count
+
+
+class CountingColumns(ItemColumns):
+    """Remembers how many rows each term was asked about."""
+
+    def __init__(self, table: pa.Table) -> None:
+        super().__init__(table)
+        self.asked: list[int] = []
+
+    def column(self, name: str) -> Column | None:
+        column = super().column(name)
+        return None if column is None else CountingColumn(column, self.asked)
+
+
+class CountingColumn:
+    """A column that notes how many rows it is asked about."""
+
+    def __init__(self, column: Column, asked: list[int]) -> None:
+        self._column, self._asked = column, asked
+
+    def test(self, term: Term) -> Mask:
+        passes = self._column.test(term)
+
+        def test(rows: Rows) -> NDArray[np.bool_]:
+            self._asked.append(len(rows))
+            return passes(rows)
+
+        return test
+
+    def values(self, rows: Rows) -> list[JsonValue]:
+        return self._column.values(rows)
+
+
+@pytest.mark.parametrize(("operator", "asked"), [("all", [8, 2, 1]), ("any", [8, 6, 5])])
+def test_a_later_term_looks_only_at_items_that_earlier_ones_left_open(operator: str, asked: list[int]) -> None:
+    terms = [
+        {"eq": {"attribute": "brand", "value": "acme"}},
+        {"eq": {"attribute": "price", "value": 1}} if operator == "all" else {"eq": {"attribute": "price", "value": 5}},
+        {"exists": {"attribute": "sale"}},
+    ]
+    columns = CountingColumns(TABLE)
+    sieve(Filter.model_validate({operator: terms}), columns, UNCHANGED)(np.arange(1, 9))
+    assert columns.asked == asked
+
+
+def test_the_search_for_more_ends_at_the_deadline_and_says_so(tiny_bundle: Path) -> None:
+    ticks = itertools.count()
+    recommender = Recommender(open_runtime(verify(tiny_bundle)), PipelineSettings(), clock=lambda: float(next(ticks)))
+    wanted = RecommendRequest(filter=Filter.model_validate({"range": {"attribute": "price", "gte": 13.9}}))
+    late = recommender.recommend(wanted, Surroundings(budget_s=0.5)).degraded
+    assert (late.reasons, "widening" in late.stages_skipped) == (["deadline"], True)
+    assert recommender.recommend(wanted).degraded.reasons == ["catalogue_exhausted"]
+
+
+def test_a_filter_over_many_changed_items_asks_only_those_about_their_new_values() -> None:
+    changed = {f"i{row}": {"price": row} for row in (2, 5)}
+    wanted = Filter.model_validate({"in": {"attribute": "price", "values": [5, 1, "x", True]}})
+    passed = sieve(wanted, ItemColumns(TABLE), _changes(changed))(np.arange(1, 9))
+    assert np.flatnonzero(passed).tolist() == [0, 4, 7]
