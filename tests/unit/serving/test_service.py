@@ -1,6 +1,8 @@
 """The service over real state: a click changes the next answer, and what fails around a slate never fails it."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -28,12 +30,16 @@ from retrank.contract.slate_options import Explore, SeenPolicy
 from retrank.serving.decision_log import Decisions
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.faults import NotOffered
-from retrank.serving.picking import Picked
+from retrank.serving.guard.breaker import Breaker
+from retrank.serving.guard.profiles import GuardedProfiles
+from retrank.serving.guard.settings import BreakerSettings
+from retrank.serving.picking import NoWatch, Picked
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Backing, Service
 from retrank.serving.stores.open_store import open_store
-from retrank.serving.stores.protocol import StoreUnavailable
+from retrank.serving.stores.protocol import Profiles, StoreUnavailable
 from retrank.serving.stores.settings import StateSettings
+from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.tokens import Signer
 
 NUM_ITEMS = 50
@@ -186,6 +192,28 @@ def test_what_is_kept_of_a_user_can_be_read_forgotten_and_erased(service: Servic
     assert service.recommend(RecommendRequest(user_id="ann")).degraded.reasons == ["unknown_user"]
 
 
+class NotingProfiles(GuardedProfiles):
+    """Notes which threads erase."""
+
+    def __init__(self, store: Profiles) -> None:
+        super().__init__(store, Breaker(BreakerSettings(), time.monotonic), time.monotonic, Telemetry())
+        self.erased_in: list[threading.Thread] = []
+
+    def erase(self, tenant: str, person: str) -> int:
+        self.erased_in.append(threading.current_thread())
+        return super().erase(tenant, person)
+
+
+def test_erasing_a_user_does_not_hold_up_the_event_loop(recommender: Recommender, service: Service) -> None:
+    assert service.backing.store is not None
+    noting = NotingProfiles(service.backing.store)
+    other = Service(lambda _: Picked(recommender), replace(service.backing, profiles=noting), GENEROUS)
+    posted(service, _click("i3", user_id="ann"))
+    assert asyncio.run(other.erase_user("ann")).entries > 0
+    assert noting.erased_in != []
+    assert threading.current_thread() not in noting.erased_in
+
+
 def test_when_the_state_store_is_away_the_bundle_answers(recommender: Recommender, tmp_path: Path) -> None:
     away = open_store(StateSettings(url=SecretStr(f"sqlite:{tmp_path / 'no such folder' / 'state.sqlite'}")))
     backing = replace(Backing.none(), store=away)
@@ -301,6 +329,52 @@ def test_a_bad_request_in_a_batch_does_not_stop_the_others(recommender: Recommen
         "/k",
         "/filter/eq/value",
     ]
+
+
+class Clock:
+    """Moves only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class SlowWatch(NoWatch):
+    """Every answer takes 40 ms; notes how long each request may take."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.allowed_ms: list[int | None] = []
+        self._clock = clock
+
+    def remember(self, request: RecommendRequest) -> None:
+        self.allowed_ms.append(request.deadline_ms)
+        self._clock.now += 0.040
+
+
+def test_all_parts_of_a_batch_share_one_deadline_beside_their_own(recommender: Recommender) -> None:
+    clock = Clock()
+    watch = SlowWatch(clock)
+    service = Service(lambda _: Picked(recommender), Backing.none(), GENEROUS, clock=clock, watch=watch)
+    parts = BatchRequest(requests=[{}, {"deadline_ms": 30}, {"deadline_ms": 30}, {}])
+    assert [one.status for one in service.batch(parts, deadline_ms=100).answers] == [200] * 4
+    service.batch(parts)
+    assert watch.allowed_ms == [100, 30, pytest.approx(20, abs=1), 1, None, 30, 30, None]
+
+
+def test_parts_of_a_batch_by_nobody_fall_into_an_experiment_each_by_itself(recommender: Recommender) -> None:
+    keys: list[str] = []
+
+    def pick(key: str) -> Picked:
+        keys.append(key)
+        return Picked(recommender)
+
+    service = Service(pick, Backing.none())
+    slates = [one.slate for one in service.batch(BatchRequest(requests=[{}, {}, {"request_id": "mine"}])).answers]
+    assert len(set(keys)) == 3
+    assert [slate.request_id for slate in slates if slate] == keys
+    assert keys[2] == "mine"
 
 
 def test_a_service_without_state_says_what_it_does_not_offer(recommender: Recommender) -> None:

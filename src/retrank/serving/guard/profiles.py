@@ -1,8 +1,8 @@
 """Profiles behind a breaker: the store, else what was last known here, else nobody in particular.
 
 Wraps any `Profiles`. While the breaker is open no call reaches the store: writes raise `StoreUnavailable` at once, and
-reading a profile climbs down the ladder instead of failing: `last_known`, then `anonymous`. Slates are made on the event
-loop, so whether a store that failed is back is found out by a thread: a store that hangs holds up nobody.
+reading a profile climbs down the ladder instead of failing: `last_known`, then `anonymous`. Slates are made on the
+event loop, so whether a store that failed is back is found out by a thread: a store that hangs holds up nobody.
 """
 
 from collections import OrderedDict
