@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from retrank.contract.errors import RequestError
 from retrank.serving.guard.breaker import Breaker
-from retrank.serving.guard.profiles import ANONYMOUS, GuardedProfiles
+from retrank.serving.guard.profiles import ANONYMOUS, KNOWN_FOR_S, GuardedProfiles
 from retrank.serving.guard.settings import BreakerSettings
 from retrank.serving.stores.protocol import LiveEvent, PersonEvent, Profile, StoreUnavailable
 from retrank.serving.telemetry.facade import CircuitState, Telemetry
@@ -240,6 +240,21 @@ def test_the_memory_of_profiles_is_bounded(clock: Clock) -> None:
     store.down = True
     rungs = [profiles.read("shop", person, None, 1.0)[1] for person in ("u1", "u2", "u3")]
     assert rungs == ["anonymous", "last_known", "last_known"]
+
+
+def test_a_remembered_profile_ages_as_another_replica_may_have_erased_it(clock: Clock) -> None:
+    store = FlakyStore()
+    here, there = _guarded(store, clock, Rungs()), _guarded(store, clock, Rungs())
+    here.apply("shop", [PersonEvent("u1", CLICK), PersonEvent("u2", CLICK)], now=1.0)
+    here.profile("shop", "u1", None, 1.0)
+    assert there.erase("shop", "u1") == 1
+    clock.now += KNOWN_FOR_S / 2
+    here.profile("shop", "u2", None, 1.0)
+    store.down = True
+    assert here.read("shop", "u1", None, 1.0)[1] == "last_known"
+    clock.now += KNOWN_FOR_S / 2 + 1.0
+    assert here.read("shop", "u1", None, 1.0) == (ANONYMOUS, "anonymous")
+    assert here.read("shop", "u2", None, 1.0)[1] == "last_known"
 
 
 class HangingStore(FlakyStore):

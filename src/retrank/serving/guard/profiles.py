@@ -20,6 +20,8 @@ from retrank.serving.telemetry.facade import Telemetry
 DEPENDENCY = "profile_store"
 MAX_KNOWN = 10_000
 """Profiles kept for the time the store is away; the one unused for the longest goes first."""
+KNOWN_FOR_S = 900.0
+"""How long such a profile may answer: another replica may have been told to erase the person meanwhile."""
 ANONYMOUS = Profile((), {})
 _Result = TypeVar("_Result")
 _Key = tuple[str, str, str | None]
@@ -62,7 +64,7 @@ class GuardedProfiles:
         self._clock = clock
         self._telemetry = telemetry
         self._max_known = max_known
-        self._known: OrderedDict[_Key, Profile] = OrderedDict()
+        self._known: OrderedDict[_Key, tuple[Profile, float]] = OrderedDict()  # and when it was read, oldest first
         self._lock = Lock()
 
     def apply(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
@@ -89,7 +91,7 @@ class GuardedProfiles:
                 raise StoreUnavailable(f"the {DEPENDENCY} is left alone")
             profile = self._guarded(lambda: self._quick.profile(tenant, person, session_id, now))
         except StoreUnavailable:
-            last = self._known.get(key)
+            last = self._last_known(key)
             rung = "anonymous" if last is None else "last_known"
             self._telemetry.fallback(DEPENDENCY, rung)
             return (ANONYMOUS if last is None else last), rung
@@ -145,11 +147,16 @@ class GuardedProfiles:
         self._breaker.ended(failed=False, seconds=self._clock() - started)
         return result
 
+    def _last_known(self, key: _Key) -> Profile | None:
+        profile, read_at = self._known.get(key, (None, 0.0))
+        return profile if self._clock() - read_at <= KNOWN_FOR_S else None
+
     def _remember(self, key: _Key, profile: Profile) -> None:
         with self._lock:
-            self._known[key] = profile
+            now = self._clock()
+            self._known[key] = profile, now
             self._known.move_to_end(key)
-            if len(self._known) > self._max_known:
+            while len(self._known) > self._max_known or now - next(iter(self._known.values()))[1] > KNOWN_FOR_S:
                 self._known.popitem(last=False)
 
     def _forget(self, tenant: str, person: str) -> None:
