@@ -68,6 +68,10 @@ class KeptFresh(Generic[Key, Value]):
                 pass
         return (self._nothing if entry is None else entry.value), False
 
+    def values(self) -> list[Value]:
+        """Return what is known of every key."""
+        return [entry.value for entry in list(self._entries.values())]
+
     def refresh(self, key: Key) -> Value:
         """Ask the store now.
 

@@ -33,9 +33,10 @@ from retrank.serving.gather import Gather, Place, Stores, Unguarded, Who
 from retrank.serving.guard.profiles import GuardedProfiles
 from retrank.serving.handout import Handout, Question
 from retrank.serving.kept_fresh import Poller
-from retrank.serving.overlay import Overlay
+from retrank.serving.overlay import Changes, Overlay
 from retrank.serving.picking import NoWatch, Pick, Picked, Watch
 from retrank.serving.pipeline import Clock
+from retrank.serving.readied import Readied
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import ServiceSettings
 from retrank.serving.stages.rerank import explores
@@ -105,7 +106,8 @@ class Service:
         self._clock = clock
         self._watch = watch or NoWatch()
         quick = backing.quick or store
-        overlay = None if quick is None else Overlay(quick, clock, chosen.catalogue_refresh_s)
+        self._readied = Readied()
+        overlay = None if quick is None else Overlay(quick, clock, chosen.catalogue_refresh_s, self._prepare)
         self._desk = None if store is None or overlay is None else CatalogueDesk(store, overlay)
         every_s = chosen.catalogue_refresh_s
         share_s = _SHARE_EVERY * every_s
@@ -133,7 +135,7 @@ class Service:
         """Answer for a known user, an anonymous visitor, or nobody in particular."""
         person = person_key(request.user_id, request.anonymous_id, request.session.id)
         who = Who(tenant, person, request.session.id)
-        recommender, experiment = self._pick(person or request.request_id or "")
+        recommender, experiment = self._picked(person or request.request_id or "")
         explore = request.explore
         if explore is not None and not explores(explore):
             explore = None
@@ -170,7 +172,7 @@ class Service:
 
     def similar(self, request: SimilarRequest, tenant: str = DEFAULT_TENANT) -> SlateResponse:
         """Return items like one item."""
-        recommender, experiment = self._pick(request.request_id or "")
+        recommender, experiment = self._picked(request.request_id or "")
         gathered = self._gather.around(Who(tenant), request.deadline_ms)
         slate = self._watch.watched(recommender, lambda picked: picked.similar(request, gathered.around))
         question = Question("similar", Who(tenant), request.placement, request.item_id, experiment=experiment)
@@ -184,7 +186,7 @@ class Service:
         """
         if request.window != "all" and self._trends is None:
             raise _no_state()
-        recommender, experiment = self._pick(request.request_id or "")
+        recommender, experiment = self._picked(request.request_id or "")
         place = None if request.window == "all" else Place(request.placement, request.window, asked=True)
         gathered = self._gather.around(Who(tenant), place=place)
         slate = self._watch.watched(
@@ -197,7 +199,7 @@ class Service:
         """Score the caller's own candidates; no slate is shown by it, so no token and no decision."""
         person = person_key(request.user_id, request.anonymous_id, request.session.id)
         gathered = self._gather.around(Who(tenant, person, request.session.id), request.deadline_ms)
-        recommender = self._pick(person or request.request_id or "").recommender
+        recommender = self._picked(person or request.request_id or "").recommender
         return self._watch.watched(recommender, lambda picked: picked.rank(request, gathered.around))
 
     async def events(self, batch: EventBatch, tenant: str = DEFAULT_TENANT) -> EventReceipt:
@@ -273,6 +275,15 @@ class Service:
         for store in (self.backing.store, self.backing.quick):
             if store is not None:
                 store.close()
+
+    def _picked(self, key: str) -> Picked:
+        picked = self._pick(key)
+        self._readied.note(picked.recommender)
+        return picked
+
+    def _prepare(self, changes: Changes) -> None:
+        self._readied.note(self.recommender)  # a new bundle answers from one moment to the next
+        self._readied.prepare(changes)
 
     def _one(self, fields: Mapping[str, object], tenant: str, due: float) -> BatchItem:
         try:

@@ -4,6 +4,7 @@ import itertools
 import math
 import tracemalloc
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,55 @@ def test_a_compiled_filter_agrees_with_its_definition_item_by_item(
     passed = sieve(wanted, ItemColumns(TABLE), _changes(changed))(rows)
     now = [{**SEALED[row - 1], **changed.get(IDS.id(int(row)), {})} for row in rows]
     assert passed.tolist() == [satisfies(item, wanted) for item in now]
+
+
+WORDS = st.builds(
+    lambda item, deleted, available, attributes: ItemChange(item, 1, deleted, available, attributes),
+    st.sampled_from([*IDS.ids, "stranger"]), st.booleans(), st.booleans(), st.none() | ATTRIBUTES,
+)  # fmt: skip
+
+
+@settings(max_examples=100)
+@given(batches=st.lists(st.lists(WORDS, max_size=5), max_size=5), expression=EXPRESSIONS)
+def test_changes_taken_in_bit_by_bit_are_those_taken_in_at_once(
+    batches: list[list[ItemChange]], expression: dict[str, Any]
+) -> None:
+    changes, rows = Changes(), RowChanges()
+    for batch in batches:
+        before, changes = changes, changes.with_more(batch)
+        rows = rows.later(before.items, {one.item_id: one for one in batch}.values(), IDS)
+    at_once, every = RowChanges.of(changes, IDS), np.arange(1, 9)
+    assert (rows.hidden is None) == (at_once.hidden is None)
+    assert rows.hidden is None or at_once.hidden is None or rows.hidden.tolist() == at_once.hidden.tolist()
+    assert rows.attributes == at_once.attributes
+    wanted, columns = Filter.model_validate(expression), ItemColumns(TABLE)
+    assert sieve(wanted, columns, rows)(every).tolist() == sieve(wanted, columns, at_once)(every).tolist()
+
+
+class CountingVocab(Vocab):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def row(self, raw_id: str) -> int:
+        self.asked += 1
+        return super().row(raw_id)
+
+
+def test_a_recommender_puts_only_what_is_new_into_rows_and_does_so_before_a_request(tiny_bundle: Path) -> None:
+    runtime = open_runtime(verify(tiny_bundle))
+    vocab = CountingVocab(runtime.items.ids)
+    recommender = Recommender(replace(runtime, items=vocab), PipelineSettings())
+    first = Changes().with_more([ItemChange(f"i{row}", row, row % 2 == 0, True, {"price": 1}) for row in range(1, 40)])
+    recommender.prepare(first)
+    second = first.with_more([ItemChange("i2", 41, False, True, {"price": 5})])
+    vocab.asked = 0
+    recommender.prepare(second)
+    assert vocab.asked == 1
+    wanted = Filter.model_validate({"eq": {"attribute": "price", "value": 5}})
+    vocab.asked = 0
+    slate = recommender.recommend(RecommendRequest(filter=wanted, k=1), Surroundings(changes=second))
+    assert ([item.item_id for item in slate.items], vocab.asked) == (["i2"], 0)
 
 
 def test_an_attribute_that_no_item_has_is_noticed_unless_a_change_brings_it() -> None:
