@@ -58,7 +58,8 @@ class Numbers:
 
         def test(rows: Rows) -> NDArray[np.bool_]:
             values = self._values[rows]
-            return numbers[np.minimum(np.searchsorted(numbers, values), len(numbers) - 1)] == values
+            nearest: NDArray[np.float64] = numbers[np.minimum(np.searchsorted(numbers, values), len(numbers) - 1)]
+            return nearest == values
 
         return test
 

@@ -30,12 +30,14 @@ class Changes:
         version: of the newest change.
         items: the changes by item id.
         newest: those that the state before did not have.
+        last: the one with that version.
         before: the state before, while somebody keeps it; what was made of it needs no more than `newest`.
     """
 
     version: int = 0
     items: Mapping[str, ItemChange] = field(default_factory=lambda: MappingProxyType({}))
     newest: tuple[ItemChange, ...] = ()
+    last: ItemChange | None = None
     before: "ReferenceType[Changes] | None" = None
 
     def with_more(self, changes: Sequence[ItemChange]) -> "Changes":
@@ -43,8 +45,20 @@ class Changes:
         if not changes:
             return self
         newest = {change.item_id: change for change in changes}
-        version = max(self.version, *(change.version for change in changes))
-        return Changes(version, MappingProxyType({**self.items, **newest}), tuple(newest.values()), ref(self))
+        last = max(changes, key=lambda change: change.version)
+        version = max(self.version, last.version)
+        return Changes(version, MappingProxyType({**self.items, **newest}), tuple(newest.values()), last, ref(self))
+
+    def followed_by(self, found: Sequence[ItemChange]) -> bool:
+        """Tell whether what a store has from this version on, the version included, continues this state.
+
+        The last change must still be there, or have made room for a newer one of its item. Otherwise the store lost
+        changes (a replica of it that lagged took over, a backup came back) or forgot those that a bundle now holds.
+        """
+        last = self.last
+        return last is None or any(
+            change == last or (change.item_id == last.item_id and change.version > last.version) for change in found
+        )
 
 
 NO_CHANGES = Changes()
@@ -70,7 +84,11 @@ class Overlay:
         """
 
         def newer(tenant: str, known: Changes) -> Changes:
-            found = known.with_more(store.item_changes(tenant, known.version))
+            changes = store.item_changes(tenant, max(known.version - 1, 0))
+            if known.followed_by(changes):
+                found = known.with_more([change for change in changes if change.version > known.version])
+            else:
+                found = NO_CHANGES.with_more(store.item_changes(tenant, 0))
             if found is not known:
                 prepare(found)
             return found

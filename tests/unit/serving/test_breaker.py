@@ -276,7 +276,8 @@ def test_a_store_that_hangs_costs_readers_a_tenth_of_a_second_and_then_nothing(c
     store.down, before = True, clock.now
     for _ in range(1_000):
         assert profiles.read("shop", "u1", None, 1.0)[1] == "anonymous"
-    assert (store.calls - 1, clock.now - before) == (3, pytest.approx(0.12))
+    assert store.calls - 1 == 3
+    assert clock.now - before == pytest.approx(0.12)
     clock.now += 1.0
     before = clock.now
     assert [profiles.read("shop", "u1", None, 1.0)[1] for _ in range(10)] == ["anonymous"] * 10
