@@ -59,7 +59,8 @@ class Numbers:
         def test(rows: Rows) -> NDArray[np.bool_]:
             values = self._values[rows]
             nearest: NDArray[np.float64] = numbers[np.minimum(np.searchsorted(numbers, values), len(numbers) - 1)]
-            return nearest == values
+            found: NDArray[np.bool_] = nearest == values
+            return found
 
         return test
 
