@@ -124,6 +124,7 @@ def test_the_deadline_header_counts_unless_the_body_has_one(client: Client) -> N
         ("/v1/recommend", {"context": {"a": [1]}}, "/context/a"),
         ("/v1/recommend", {"context": {str(key): 1 for key in range(33)}}, "/context"),
         ("/v1/recommend", {"placement": "a b"}, "/placement"),
+        ("/v1/recommend", {"priority": "batch"}, "/priority"),  # the header says it, before a body is read
         ("/v1/recommend", {"explore": {"policy": "softmax", "strength": 2}}, "/explore/strength"),
         ("/v1/recommend", {"diversity": {"mode": "cap"}}, "/diversity"),
         ("/v1/recommend", {"seen": {"types": ["dismiss"]}}, "/seen/types/0"),
