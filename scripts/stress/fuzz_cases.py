@@ -207,6 +207,8 @@ def _reads(world: World, rng: random.Random) -> _Made:
     return "GET", path, {}
 
 
+_LARGE = 20_000
+"""Characters of JSON beyond which a body is left as it is."""
 _VALID = (_slates, _slates, _events, _items, _people, _reads)
 
 
@@ -232,7 +234,16 @@ def _mutated(value: Any, rng: random.Random) -> Any:
             return _anything(rng, 3)
         holder, key = rng.choice(places)
         _change(holder, key, rng, value)
+        if _is_large(value):  # a thousand copies of a thousand copies would be sent by nobody, nor fit anywhere
+            break
     return value
+
+
+def _is_large(value: Any) -> bool:
+    try:
+        return len(json.dumps(value)) > _LARGE
+    except RecursionError:
+        return True
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
