@@ -26,6 +26,7 @@ from retrank.serving.recommender import Recommender
 from retrank.serving.runtime import open_runtime
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.sieve import sieve, unknown_attributes
+from retrank.serving.stages import filter as stage
 from retrank.serving.stores.protocol import ItemChange
 from retrank.serving.surroundings import Surroundings
 
@@ -270,13 +271,22 @@ def test_a_later_term_looks_only_at_items_that_earlier_ones_left_open(operator: 
     assert columns.asked == asked
 
 
-def test_the_search_for_more_ends_at_the_deadline_and_says_so(tiny_bundle: Path) -> None:
+def test_the_search_for_more_ends_at_the_deadline_and_says_so(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "_BLOCK", 20)
     ticks = itertools.count()
     recommender = Recommender(open_runtime(verify(tiny_bundle)), PipelineSettings(), clock=lambda: float(next(ticks)))
     wanted = RecommendRequest(filter=Filter.model_validate({"range": {"attribute": "price", "gte": 13.9}}))
     late = recommender.recommend(wanted, Surroundings(budget_s=0.5)).degraded
     assert (late.reasons, "widening" in late.stages_skipped) == (["deadline"], True)
     assert recommender.recommend(wanted).degraded.reasons == ["catalogue_exhausted"]
+
+
+def test_however_little_time_there_is_the_most_popular_items_are_looked_through(recommender: Recommender) -> None:
+    gone = [ItemChange(f"i{row}", row, True, False, None) for row in range(1, 31)]
+    around = Surroundings(changes=Changes().with_more(gone), budget_s=0.0)
+    assert len(recommender.recommend(RecommendRequest(k=20), around).items) == 20
 
 
 def test_a_filter_over_many_changed_items_asks_only_those_about_their_new_values() -> None:

@@ -78,10 +78,11 @@ class Sift:
 
     def _widened(self, draft: Draft, passes: Mask | None) -> Draft:
         """Add further items until there are enough, time is up, or nowhere is left to look."""
-        kept = draft.candidates
+        kept, looked = draft.candidates, False
         for source, rows in self._further(draft):
-            if self.clock() >= draft.due:
+            if looked and self.clock() >= draft.due:
                 return replace(draft, candidates=kept).skip("widening")
+            looked = source == "popular"  # so much there is always time for: short slates are worse than late ones
             fresh = rows[~contained(rows, kept.rows)]
             fresh = fresh[_allowed(draft, fresh, passes)][: draft.needed - len(kept)]
             kept = kept.add(fresh, source)
@@ -92,7 +93,8 @@ class Sift:
     def _further(self, draft: Draft) -> Iterator[tuple[Source, Rows]]:
         for times in WIDER:
             count = min(draft.over_fetch(self.source.num_candidates) * times, MAX_NEIGHBOURS)
-            yield self.source_name, self.source.nearest(draft, count).astype(np.int64)
+            if self.clock() < draft.due:
+                yield self.source_name, self.source.nearest(draft, count).astype(np.int64)
         for start in range(0, len(self.popular_items), _BLOCK):
             yield "popular", self.popular_items[start : start + _BLOCK].astype(np.int64)
 
