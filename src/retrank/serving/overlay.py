@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from retrank.contract.filters import Term, meets
+from retrank.contract.filters import OneOf, Term, meets
 from retrank.contract.vocab import Vocab
 from retrank.serving.item_columns import Column, Mask, Rows, nothing_passes
 from retrank.serving.kept_fresh import KeptFresh
@@ -172,13 +172,14 @@ class RowChanges:
         changed, touched = self.attributes.get(term.attribute), self.touched
         if not changed or touched is None:
             return unchanged
+        meets_term = _meeting(term)
 
         def test(rows: Rows) -> NDArray[np.bool_]:
             passed = unchanged(rows)
             for position in np.flatnonzero(touched[rows]).tolist():
                 row = int(rows[position])
                 if row in changed:
-                    passed[position] = meets(changed[row], term)
+                    passed[position] = meets_term(changed[row])
             return passed
 
         return test
@@ -200,3 +201,11 @@ class RowChanges:
 
 
 UNCHANGED = RowChanges()
+
+
+def _meeting(term: Term) -> Callable[[JsonValue], bool]:
+    """Return `meets` for one term; of many wanted values a look-up, as many items may have changed."""
+    if not isinstance(term, OneOf):
+        return lambda value: meets(value, term)
+    wanted = {(isinstance(one, bool), one) for one in term.values}  # true is not 1
+    return lambda value: isinstance(value, str | int | float) and (isinstance(value, bool), value) in wanted
