@@ -108,7 +108,6 @@ def _recommend(world: World, rng: random.Random) -> dict[str, Any]:
         "explain": lambda: rng.random() < 0.5,
         "fields": lambda: ["title", "price"],
         "deadline_ms": lambda: rng.choice((1, 20, 60_000)),
-        "priority": lambda: rng.choice(("interactive", "prefetch", "batch")),
         "request_id": lambda: f"r{rng.randint(1, 99)}",
     }
     for name in rng.sample(sorted(optional), rng.randint(0, 6)):

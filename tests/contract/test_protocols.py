@@ -174,7 +174,6 @@ def test_a_deleted_item_disappears_and_returns(caller: Caller) -> None:
         ("recommend", {"session": {"recent": ["i1", "x" * 257]}}, "/session/recent/1"),
         ("recommend", {"explore": {"policy": "chance"}}, "/explore/policy"),
         ("recommend", {"deadline_ms": 0}, "/deadline_ms"),
-        ("recommend", {"priority": "now"}, "/priority"),
         ("recommend", {"filter": {"eq": {"attribute": "price"}}}, "/filter/eq/value"),
         ("similar", {"k": 3}, "/item_id"),
         ("rank", {"user_id": "u1", "items": []}, "/items"),

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from retrank.contract.filters import Attribute, Filter
 from retrank.contract.scalars import WHOLE
-from retrank.contract.slate_options import Context, Diversity, Explore, Placement, Priority, SeenPolicy
+from retrank.contract.slate_options import Context, Diversity, Explore, Placement, SeenPolicy
 
 MAX_K = 200
 MAX_RECENT = 200
@@ -76,7 +76,6 @@ class RecommendRequest(_Message):
         explain: give reasons.
         fields: attributes that come back; None is all.
         deadline_ms: milliseconds the answer may take; what does not fit is left out and named.
-        priority: which requests wait first when there are too many.
     """
 
     request_id: RawId | None = None
@@ -96,7 +95,6 @@ class RecommendRequest(_Message):
     explain: bool = True
     fields: Annotated[list[Attribute], Field(max_length=MAX_FIELDS)] | None = None
     deadline_ms: DeadlineMs | None = None
-    priority: Priority = "interactive"
 
 
 class SimilarRequest(_Message):

@@ -18,7 +18,6 @@ HISTORY_TYPES: tuple[SeenType, ...] = ("click", "cart", "purchase", "rating", "c
 _Key = Annotated[str, Field(min_length=1, max_length=64)]
 Context = Annotated[dict[_Key, Scalar], Field(max_length=MAX_CONTEXT)]
 Placement = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
-Priority = Literal["interactive", "prefetch", "batch"]
 
 
 class _Message(BaseModel):

@@ -1,5 +1,6 @@
 """A slate in the making: what the stages hand to one another. Never changed in place."""
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -77,6 +78,7 @@ class Draft:
         seed: makes what is left to chance repeatable.
         asked: `[C]` int64 increasing item rows to be ranked, and no others; None where candidates are retrieved.
         now: seconds since 1970, UTC: the moment of the request.
+        due: moment on the pipeline's clock, in seconds, from which on nothing may be begun that can be left out.
         history: `[H]` int64 known item rows, oldest first: the sealed history, live events, the session, seed items.
         ages: `[H]` int64 whole seconds since each of these events; 0 for the session, which is happening now.
         actions: `[H]` int64 action rows of these events, 0 = unknown, as for the session.
@@ -101,6 +103,7 @@ class Draft:
     seed: int = 0
     asked: NDArray[np.int64] | None = None
     now: float = 0.0
+    due: float = math.inf
     history: NDArray[np.int64] = field(default_factory=_no_rows)
     ages: NDArray[np.int64] = field(default_factory=_no_rows)
     actions: NDArray[np.int64] = field(default_factory=_no_rows)

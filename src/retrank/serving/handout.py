@@ -65,6 +65,8 @@ class Handout:
 
 def _record(slate: SlateResponse, question: Question, token: str, person: str, at_us: int) -> DecisionRecord:
     experiment = question.experiment
+    degraded = slate.degraded
+    arranged = "rerank" not in degraded.stages_skipped and "rerank_failed" not in degraded.reasons
     return DecisionRecord(
         recommendation_id=token,
         request_id=slate.request_id,
@@ -81,8 +83,8 @@ def _record(slate: SlateResponse, question: Question, token: str, person: str, a
         scores=[item.score for item in slate.items],
         propensities=[item.propensity for item in slate.items],
         sources=[item.sources for item in slate.items],
-        explore=question.explore,
+        explore=question.explore if arranged else None,  # else the order is plain and nothing was drawn
         diversity=question.diversity,
-        degraded=slate.degraded.reasons,
+        degraded=degraded.reasons,
         decided_us=at_us,
     )

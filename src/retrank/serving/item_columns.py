@@ -44,13 +44,25 @@ class Numbers:
             return self._within(term)
         if isinstance(term, Equals | OneOf):
             wanted = [term.value] if isinstance(term, Equals) else term.values
-            numbers = np.array([float(one) for one in wanted if is_number(one)])
-            return lambda rows: (self._values[rows][:, None] == numbers).any(axis=1)
+            return self._among(np.unique([float(one) for one in wanted if is_number(one)]))
         return lambda rows: ~np.isnan(self._values[rows])
 
     def values(self, rows: Rows) -> list[JsonValue]:
         """Return floats."""
         return [None if np.isnan(value) else value for value in self._values[rows].tolist()]
+
+    def _among(self, numbers: NDArray[np.float64]) -> Mask:
+        """Search increasing numbers, so that many of them cost no more memory and hardly more time than one."""
+        if len(numbers) == 0:
+            return nothing_passes
+
+        def test(rows: Rows) -> NDArray[np.bool_]:
+            values = self._values[rows]
+            nearest: NDArray[np.float64] = numbers[np.minimum(np.searchsorted(numbers, values), len(numbers) - 1)]
+            found: NDArray[np.bool_] = nearest == values
+            return found
+
+        return test
 
     def _within(self, term: Range) -> Mask:
         def test(rows: Rows) -> NDArray[np.bool_]:
@@ -85,8 +97,9 @@ class Words:
         if isinstance(term, Equals | OneOf):
             wanted = [term.value] if isinstance(term, Equals) else term.values
             found = [self._code_of.get((type(one), one)) for one in wanted]
-            codes = np.array([code for code in found if code is not None], dtype=np.int32)
-            return lambda rows: (self._codes[rows][:, None] == codes).any(axis=1)
+            passes = np.zeros(len(self._values), dtype=bool)
+            passes[[code for code in found if code is not None]] = True
+            return lambda rows: passes[self._codes[rows]]
         return lambda rows: self._codes[rows] > 0
 
     def values(self, rows: Rows) -> list[JsonValue]:

@@ -45,19 +45,19 @@ class KeptFresh(Generic[Key, Value]):
             nothing: the value of a key before it was read.
             clock: monotonic seconds.
             every_s: how often `poll` is called; a value four times as old, and a second at least, is not fresh.
-            max_keys: keys kept; beyond, the one that was added first goes.
+            max_keys: keys kept; beyond, the one that was added first goes. As many are polled, those asked about last.
         """
         self._read, self._nothing, self._clock, self._max_keys = read, nothing, clock, max_keys
         self._old_s = max(4 * every_s, _LEAST_OLD_S)
         self._entries: dict[Key, _Entry[Value]] = {}
         self._asked_at: dict[Key, float] = {}
         self._away = False
-        self._lock = threading.Lock()
+        self._lock, self._noting = threading.Lock(), threading.Lock()
 
     def look(self, key: Key) -> tuple[Value, bool]:
         """Return the value and whether it is fresh."""
         now = self._clock()
-        self._asked_at[key] = now
+        self._note(key, now)
         entry = self._entries.get(key)
         if entry is not None and now - entry.read_at <= self._old_s:
             return entry.value, True
@@ -67,6 +67,10 @@ class KeptFresh(Generic[Key, Value]):
             except StoreUnavailable:
                 pass
         return (self._nothing if entry is None else entry.value), False
+
+    def values(self) -> list[Value]:
+        """Return what is known of every key."""
+        return [entry.value for entry in list(self._entries.values())]
 
     def refresh(self, key: Key) -> Value:
         """Ask the store now.
@@ -85,16 +89,29 @@ class KeptFresh(Generic[Key, Value]):
             if before is None and len(self._entries) >= self._max_keys:
                 oldest = next(iter(self._entries))
                 self._entries.pop(oldest)
-                self._asked_at.pop(oldest, None)
+                self._forget(oldest)
             self._entries[key] = _Entry(value, self._clock())
             return value
+
+    def _forget(self, key: Key) -> None:
+        with self._noting:
+            self._asked_at.pop(key, None)
+
+    def _note(self, key: Key, now: float) -> None:
+        with self._noting:
+            self._asked_at.pop(key, None)
+            self._asked_at[key] = now  # at the end: whoever was not asked about for the longest stands first
+            if len(self._asked_at) > self._max_keys:
+                del self._asked_at[next(iter(self._asked_at))]
 
     def poll(self) -> None:
         """Look at everything that was asked about lately; give up until next time when the store does not answer."""
         since = self._clock() - IDLE_S
-        for key, asked_at in list(self._asked_at.items()):
+        with self._noting:
+            asked = list(self._asked_at.items())
+        for key, asked_at in asked:
             if asked_at < since:
-                self._asked_at.pop(key, None)
+                self._forget(key)
                 continue
             try:
                 self.refresh(key)

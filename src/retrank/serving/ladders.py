@@ -23,15 +23,16 @@ _US = 1_000_000
 class Ladders:
     """The stages over one open bundle."""
 
-    def __init__(self, runtime: Runtime, settings: PipelineSettings, now: Clock) -> None:
+    def __init__(self, runtime: Runtime, settings: PipelineSettings, now: Clock, clock: Clock) -> None:
         """Prepare what the lists share.
 
         Args:
             runtime: the open bundle.
             settings: how to answer.
             now: seconds since the Unix epoch.
+            clock: monotonic seconds, that of the pipeline.
         """
-        self._runtime, self._settings, self._now = runtime, settings, now
+        self._runtime, self._settings, self._now, self._clock = runtime, settings, now, clock
         self._columns = ItemColumns(runtime.attributes.table)
         second = runtime.second
         self._limits: Mapping[Source, int] = second.spec.limits if second else {}
@@ -41,7 +42,7 @@ class Ladders:
     def recommend(self, tally: Tally) -> list[Stage]:
         """Return the stages that make a slate from a history."""
         runtime = self._runtime
-        sift = Sift(self._columns, self._sequence, "sequence", runtime.popular_items)
+        sift = Sift(self._columns, self._sequence, "sequence", runtime.popular_items, self._clock)
         arrange = Arrange(runtime.item_vectors, self._columns)
         popular = PopularSource(runtime.popular_items)
         return [self._hydrate(), *self._sources(), popular, sift, *self._scores(), arrange, TopK(), *self._last(tally)]
@@ -58,7 +59,7 @@ class Ladders:
             nearest,
             CovisitSource(runtime.successors, settings.covisit_window, settings.num_candidates),
             PopularSource(runtime.popular_items),
-            Sift(self._columns, nearest, "similar", runtime.popular_items),
+            Sift(self._columns, nearest, "similar", runtime.popular_items, self._clock),
             CosineScore(runtime.item_vectors),
             PopularScore(runtime.popularity),
             TopK(),

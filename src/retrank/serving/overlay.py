@@ -4,15 +4,16 @@
 of the catalogue from its beginning to its end. `RowChanges` is that state in the rows of one bundle.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from weakref import ReferenceType, ref
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from retrank.contract.filters import Term, meets
+from retrank.contract.filters import OneOf, Term, meets
 from retrank.contract.vocab import Vocab
 from retrank.serving.item_columns import Column, Mask, Rows, nothing_passes
 from retrank.serving.kept_fresh import KeptFresh
@@ -23,18 +24,41 @@ _MAX_TENANTS = 1_000
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Changes:
-    """Every changed item of one tenant at one version; compared by identity."""
+    """Every changed item of one tenant at one version; compared by identity.
+
+    Attributes:
+        version: of the newest change.
+        items: the changes by item id.
+        newest: those that the state before did not have.
+        last: the one with that version.
+        before: the state before, while somebody keeps it; what was made of it needs no more than `newest`.
+    """
 
     version: int = 0
     items: Mapping[str, ItemChange] = field(default_factory=lambda: MappingProxyType({}))
+    newest: tuple[ItemChange, ...] = ()
+    last: ItemChange | None = None
+    before: "ReferenceType[Changes] | None" = None
 
     def with_more(self, changes: Sequence[ItemChange]) -> "Changes":
         """Return the state after further changes."""
         if not changes:
             return self
         newest = {change.item_id: change for change in changes}
-        version = max(self.version, *(change.version for change in changes))
-        return Changes(version, MappingProxyType({**self.items, **newest}))
+        last = max(changes, key=lambda change: change.version)
+        version = max(self.version, last.version)
+        return Changes(version, MappingProxyType({**self.items, **newest}), tuple(newest.values()), last, ref(self))
+
+    def followed_by(self, found: Sequence[ItemChange]) -> bool:
+        """Tell whether what a store has from this version on, the version included, continues this state.
+
+        The last change must still be there, or have made room for a newer one of its item. Otherwise the store lost
+        changes (a replica of it that lagged took over, a backup came back) or forgot those that a bundle now holds.
+        """
+        last = self.last
+        return last is None or any(
+            change == last or (change.item_id == last.item_id and change.version > last.version) for change in found
+        )
 
 
 NO_CHANGES = Changes()
@@ -43,17 +67,33 @@ NO_CHANGES = Changes()
 class Overlay:
     """The newest known changes of each tenant's catalogue."""
 
-    def __init__(self, store: CatalogueOverlay, clock: Callable[[], float], every_s: float) -> None:
+    def __init__(
+        self,
+        store: CatalogueOverlay,
+        clock: Callable[[], float],
+        every_s: float,
+        prepare: Callable[[Changes], None] = lambda _: None,
+    ) -> None:
         """Start without knowledge.
 
         Args:
             store: where changes are kept.
             clock: monotonic seconds.
             every_s: how often `poll` is called.
+            prepare: told every new state before requests see it, and all of them after every poll.
         """
 
         def newer(tenant: str, known: Changes) -> Changes:
-            return known.with_more(store.item_changes(tenant, known.version))
+            changes = store.item_changes(tenant, max(known.version - 1, 0))
+            if known.followed_by(changes):
+                found = known.with_more([change for change in changes if change.version > known.version])
+            else:
+                found = NO_CHANGES.with_more(store.item_changes(tenant, 0))
+            if found is not known:
+                prepare(found)
+            return found
+
+        self._prepare = prepare
 
         self._known = KeptFresh(newer, NO_CHANGES, clock, every_s=every_s, max_keys=_MAX_TENANTS)
 
@@ -72,6 +112,8 @@ class Overlay:
     def poll(self) -> None:
         """Look for changes of every tenant that was asked about lately."""
         self._known.poll()
+        for changes in self._known.values():
+            self._prepare(changes)  # somebody may have begun to answer since
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,35 +123,63 @@ class RowChanges:
     Attributes:
         hidden: `[N + 1]` True for items that are deleted or not available; None when there is none.
         attributes: name -> item row -> value, None where the attribute was taken away.
+        touched: `[N + 1]` True for items of which an attribute was ever changed; None when there is none.
     """
 
     hidden: NDArray[np.bool_] | None = None
     attributes: Mapping[str, Mapping[int, JsonValue]] = field(default_factory=dict)
+    touched: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(cls, changes: Changes, items: Vocab) -> "RowChanges":
         """Translate; items the bundle does not know are left out."""
-        hidden = np.zeros(len(items) + 1, dtype=bool)
-        attributes: dict[str, dict[int, JsonValue]] = {}
-        for change in changes.items.values():
+        return cls().later({}, changes.items.values(), items)
+
+    def later(self, before: Mapping[str, ItemChange], newest: Iterable[ItemChange], items: Vocab) -> "RowChanges":
+        """Return these changes after further ones, for about what those alone cost.
+
+        Args:
+            before: what this was made of.
+            newest: what was changed since; takes the place of what was known of the same items.
+            items: of the bundle.
+        """
+        hidden = np.zeros(len(items) + 1, dtype=bool) if self.hidden is None else self.hidden.copy()
+        touched = np.zeros(len(items) + 1, dtype=bool) if self.touched is None else self.touched.copy()
+        attributes, own = dict(self.attributes), dict[str, dict[int, JsonValue]]()
+
+        def of_rows(name: str) -> dict[int, JsonValue]:
+            if name not in own:
+                attributes[name] = own[name] = dict(attributes.get(name, {}))
+            return own[name]
+
+        for change in newest:
             row = items.row(change.item_id)
-            hidden[row] = row > 0 and (change.deleted or not change.available)
-            for name, value in (change.attributes or {}).items() if row else ():
-                attributes.setdefault(name, {})[row] = value
-        return cls(hidden if hidden.any() else None, attributes)
+            if not row:
+                continue
+            hidden[row] = change.deleted or not change.available
+            replaced = before.get(change.item_id)
+            for name in (replaced and replaced.attributes) or ():
+                of_rows(name).pop(row, None)
+            for name, value in (change.attributes or {}).items():
+                of_rows(name)[row] = value
+                touched[row] = True
+        kept = {name: rows for name, rows in attributes.items() if rows}
+        return RowChanges(hidden if hidden.any() else None, kept, touched if kept else None)
 
     def test(self, column: Column | None, term: Term) -> Mask:
         """Return the test of a term on a column with these changes over it."""
         unchanged = nothing_passes if column is None else column.test(term)
-        changed = self.attributes.get(term.attribute)
-        if not changed:
+        changed, touched = self.attributes.get(term.attribute), self.touched
+        if not changed or touched is None:
             return unchanged
+        meets_term = _meeting(term)
 
         def test(rows: Rows) -> NDArray[np.bool_]:
             passed = unchanged(rows)
-            for position, row in enumerate(rows.tolist()):
+            for position in np.flatnonzero(touched[rows]).tolist():
+                row = int(rows[position])
                 if row in changed:
-                    passed[position] = meets(changed[row], term)
+                    passed[position] = meets_term(changed[row])
             return passed
 
         return test
@@ -131,3 +201,11 @@ class RowChanges:
 
 
 UNCHANGED = RowChanges()
+
+
+def _meeting(term: Term) -> Callable[[JsonValue], bool]:
+    """Return `meets` for one term; of many wanted values a look-up, as many items may have changed."""
+    if not isinstance(term, OneOf):
+        return lambda value: meets(value, term)
+    wanted = {(isinstance(one, bool), one) for one in term.values}  # true is not 1
+    return lambda value: isinstance(value, str | int | float) and (isinstance(value, bool), value) in wanted

@@ -13,6 +13,7 @@ takes together with the stages that cannot be left out after it. The next rung t
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple, Protocol
 
 from retrank.contract.api import DegradedReason
@@ -80,6 +81,7 @@ class Pipeline:
         took_ms: dict[str, float] = dict.fromkeys((stage.step for stage, _, _ in self._stages), 0.0)
         started = before = self._clock()
         deadline = started + budget_s
+        draft = replace(draft, due=deadline)
         for place, (stage, time, optional) in enumerate(self._stages):
             if not stage.applies(draft):
                 continue

@@ -66,7 +66,7 @@ class Recommender:
         """
         self.runtime = runtime
         self.tally = Tally()
-        ladders = Ladders(runtime, settings, now)
+        ladders = Ladders(runtime, settings, now, clock)
         self._recommend = Pipeline(ladders.recommend(self.tally), clock)
         self._similar = Pipeline(ladders.similar(self.tally), clock)
         self._rank = Pipeline(ladders.rank(), clock)
@@ -137,6 +137,10 @@ class Recommender:
             took_ms=took_ms,
         )
 
+    def prepare(self, changes: Changes) -> None:
+        """Put changes into the rows of this bundle, so that the first request that sees them does not have to."""
+        self._in_rows(changes)
+
     def titles(self) -> dict[str, str]:
         """Return the title of every item that has one, by item id."""
         return self.runtime.attributes.titles()
@@ -174,7 +178,13 @@ class Recommender:
             return UNCHANGED
         found = self._row_changes.get(changes)
         if found is None:
-            found = self._row_changes[changes] = RowChanges.of(changes, self.runtime.items)
+            before = None if changes.before is None else changes.before()
+            known = None if before is None else self._row_changes.get(before)
+            if known is None or before is None:
+                found = RowChanges.of(changes, self.runtime.items)
+            else:
+                found = known.later(before.items, changes.newest, self.runtime.items)
+            self._row_changes[changes] = found
         return found
 
     def _trend_in_rows(self, trend: Trend | None) -> RowTrend | None:

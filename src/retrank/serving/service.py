@@ -5,10 +5,11 @@ is read once, before the recommender is asked; nothing that fails around a recom
 """
 
 import asyncio
+import math
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -32,9 +33,10 @@ from retrank.serving.gather import Gather, Place, Stores, Unguarded, Who
 from retrank.serving.guard.profiles import GuardedProfiles
 from retrank.serving.handout import Handout, Question
 from retrank.serving.kept_fresh import Poller
-from retrank.serving.overlay import Overlay
+from retrank.serving.overlay import Changes, Overlay
 from retrank.serving.picking import NoWatch, Pick, Picked, Watch
 from retrank.serving.pipeline import Clock
+from retrank.serving.readied import Readied
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import ServiceSettings
 from retrank.serving.stages.rerank import explores
@@ -101,9 +103,11 @@ class Service:
         chosen = settings or ServiceSettings()
         store = backing.store
         self._pick, self.backing, self._now, self._new_seed = pick, backing, now, new_seed
+        self._clock = clock
         self._watch = watch or NoWatch()
         quick = backing.quick or store
-        overlay = None if quick is None else Overlay(quick, clock, chosen.catalogue_refresh_s)
+        self._readied = Readied()
+        overlay = None if quick is None else Overlay(quick, clock, chosen.catalogue_refresh_s, self._prepare)
         self._desk = None if store is None or overlay is None else CatalogueDesk(store, overlay)
         every_s = chosen.catalogue_refresh_s
         share_s = _SHARE_EVERY * every_s
@@ -131,7 +135,7 @@ class Service:
         """Answer for a known user, an anonymous visitor, or nobody in particular."""
         person = person_key(request.user_id, request.anonymous_id, request.session.id)
         who = Who(tenant, person, request.session.id)
-        recommender, experiment = self._pick(person or request.request_id or "")
+        recommender, experiment = self._picked(person or request.request_id or "")
         explore = request.explore
         if explore is not None and not explores(explore):
             explore = None
@@ -148,15 +152,27 @@ class Service:
         return self._handout.finish(slate, question, gathered)
 
     def batch(
-        self, request: BatchRequest, tenant: str = DEFAULT_TENANT, request_id: str | None = None
+        self,
+        request: BatchRequest,
+        tenant: str = DEFAULT_TENANT,
+        request_id: str | None = None,
+        deadline_ms: int | None = None,
     ) -> BatchResponse:
-        """Answer several requests one after the other; a bad one gets a problem in its place."""
-        answers = [self._one(fields, tenant) for fields in request.requests]
+        """Answer several requests one after the other; a bad one gets a problem in its place.
+
+        Args:
+            request: the requests.
+            tenant: whose namespace they work in.
+            request_id: names the batch.
+            deadline_ms: milliseconds for all of them together, beside the deadline of each; None sets no such bound.
+        """
+        due = math.inf if deadline_ms is None else self._clock() + deadline_ms / 1e3
+        answers = [self._one(fields, tenant, due) for fields in request.requests]
         return BatchResponse(request_id=request_id or uuid.uuid4().hex, answers=answers)
 
     def similar(self, request: SimilarRequest, tenant: str = DEFAULT_TENANT) -> SlateResponse:
         """Return items like one item."""
-        recommender, experiment = self._pick(request.request_id or "")
+        recommender, experiment = self._picked(request.request_id or "")
         gathered = self._gather.around(Who(tenant), request.deadline_ms)
         slate = self._watch.watched(recommender, lambda picked: picked.similar(request, gathered.around))
         question = Question("similar", Who(tenant), request.placement, request.item_id, experiment=experiment)
@@ -170,7 +186,7 @@ class Service:
         """
         if request.window != "all" and self._trends is None:
             raise _no_state()
-        recommender, experiment = self._pick(request.request_id or "")
+        recommender, experiment = self._picked(request.request_id or "")
         place = None if request.window == "all" else Place(request.placement, request.window, asked=True)
         gathered = self._gather.around(Who(tenant), place=place)
         slate = self._watch.watched(
@@ -183,7 +199,7 @@ class Service:
         """Score the caller's own candidates; no slate is shown by it, so no token and no decision."""
         person = person_key(request.user_id, request.anonymous_id, request.session.id)
         gathered = self._gather.around(Who(tenant, person, request.session.id), request.deadline_ms)
-        recommender = self._pick(person or request.request_id or "").recommender
+        recommender = self._picked(person or request.request_id or "").recommender
         return self._watch.watched(recommender, lambda picked: picked.rank(request, gathered.around))
 
     async def events(self, batch: EventBatch, tenant: str = DEFAULT_TENANT) -> EventReceipt:
@@ -219,14 +235,14 @@ class Service:
         """
         return Erased(entries=self._profiles().erase(tenant, person_key(user_id, None, None)))
 
-    def export_user(self, user_id: str, tenant: str = DEFAULT_TENANT) -> Iterator[Mapping[str, JsonValue]]:
-        """Yield everything the state store keeps of a user.
+    def export_user(self, user_id: str, tenant: str = DEFAULT_TENANT) -> list[Mapping[str, JsonValue]]:
+        """Return everything the state store keeps of a user.
 
         Raises:
             StoreUnavailable: ask again.
             NotOffered: this service keeps no state.
         """
-        return self._profiles().export(tenant, person_key(user_id, None, None))
+        return list(self._profiles().export(tenant, person_key(user_id, None, None)))
 
     async def erase_user(self, user_id: str, tenant: str = DEFAULT_TENANT) -> Erased:
         """Erase a user for good: the live profile now, the event log with its next compaction, training after that.
@@ -237,7 +253,7 @@ class Service:
         """
         intake, person = self._intake(), person_key(user_id, None, None)
         try:
-            entries = self._profiles().erase(tenant, person)
+            entries = await asyncio.to_thread(self._profiles().erase, tenant, person)
         except StoreUnavailable:
             entries = 0  # the order below reaches the store when it is back
         await asyncio.wrap_future(intake.erase(tenant, person))
@@ -260,7 +276,16 @@ class Service:
             if store is not None:
                 store.close()
 
-    def _one(self, fields: Mapping[str, object], tenant: str) -> BatchItem:
+    def _picked(self, key: str) -> Picked:
+        picked = self._pick(key)
+        self._readied.note(picked.recommender)
+        return picked
+
+    def _prepare(self, changes: Changes) -> None:
+        self._readied.note(self.recommender)  # a new bundle answers from one moment to the next
+        self._readied.prepare(changes)
+
+    def _one(self, fields: Mapping[str, object], tenant: str, due: float) -> BatchItem:
         try:
             request = RecommendRequest.model_validate(fields)
         except ValidationError as error:
@@ -275,7 +300,11 @@ class Service:
                 errors=found,
             )
             return BatchItem(status=HTTPStatus.UNPROCESSABLE_ENTITY, problem=problem)
-        return BatchItem(status=HTTPStatus.OK, slate=self.recommend(request, tenant))
+        own: dict[str, object] = {"request_id": request.request_id or uuid.uuid4().hex}  # nobody's key of an experiment
+        if due != math.inf:
+            left_ms = max(int((due - self._clock()) * 1e3), 1)
+            own["deadline_ms"] = min(left_ms, request.deadline_ms or left_ms)
+        return BatchItem(status=HTTPStatus.OK, slate=self.recommend(request.model_copy(update=own), tenant))
 
     def _intake(self) -> Intake:
         if self.backing.intake is None:

@@ -34,11 +34,15 @@ def unknown_attributes(wanted: Filter, columns: ItemColumns, changes: RowChanges
     return any(columns.column(name) is None and name not in changes.attributes for name in names)
 
 
+# Each part looks only at the rows that the parts before it left open; a mask is a fresh array, so it may be written to.
+
+
 def _all(parts: list[Mask]) -> Mask:
     def test(rows: Rows) -> NDArray[np.bool_]:
         passed = parts[0](rows)
         for part in parts[1:]:
-            passed = passed & part(rows)
+            left = np.flatnonzero(passed)
+            passed[left] = part(rows[left])
         return passed
 
     return test
@@ -48,7 +52,8 @@ def _any(parts: list[Mask]) -> Mask:
     def test(rows: Rows) -> NDArray[np.bool_]:
         passed = parts[0](rows)
         for part in parts[1:]:
-            passed = passed | part(rows)
+            left = np.flatnonzero(~passed)
+            passed[left] = part(rows[left])
         return passed
 
     return test

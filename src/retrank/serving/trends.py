@@ -27,7 +27,7 @@ ACTS = frozenset({"click", "cart", "purchase", "rating"})
 LIFETIMES_S: Mapping[Window, float] = {"24h": 86_400.0, "7d": 7 * 86_400.0}
 MAX_ITEMS = 500
 MAX_LISTS = 64
-"""Lists that one replica counts at a time; acts on further placements count for the whole service only."""
+"""Lists of a tenant that one replica counts at a time; acts on further placements count for everywhere only."""
 EVERYWHERE = "*"
 _PLACEMENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ATTEMPTS = 3
@@ -116,7 +116,7 @@ class Trends:
             every_s: how often `poll` is called.
         """
         self._control, self._now = control, now
-        self._new: dict[tuple[str, str], Counter[str]] = {}
+        self._new: dict[str, dict[str, Counter[str]]] = {}  # tenant -> placement -> item -> acts
         self._lock = threading.Lock()
         self._known = KeptFresh(self._read, Trend(), clock, every_s=every_s, max_keys=4 * MAX_LISTS)
 
@@ -133,7 +133,8 @@ class Trends:
         with self._lock:
             waiting, self._new = self._new, {}
         away = False
-        for (tenant, placement), counts in waiting.items():
+        lists = [(tenant, *one) for tenant, of_tenant in waiting.items() for one in of_tenant.items()]
+        for tenant, placement, counts in lists:
             try:
                 merged = not away and self._merge_one(_name(tenant, placement), counts)
             except StoreUnavailable:
@@ -160,10 +161,11 @@ class Trends:
         return Trend(found) if found or before.counts else before
 
     def _list(self, tenant: str, placement: str) -> Counter[str]:
-        """Return the list of a placement; a thrown-away one when there are too many."""
-        if (tenant, placement) not in self._new and len(self._new) >= MAX_LISTS:
+        """Return the list of a placement; a thrown-away one when the tenant has too many."""
+        lists = self._new.setdefault(tenant, {})
+        if placement not in lists and placement != EVERYWHERE and len(lists) >= MAX_LISTS:
             return Counter()
-        return self._new.setdefault((tenant, placement), Counter())
+        return lists.setdefault(placement, Counter())
 
     def _merge_one(self, name: str, counts: Mapping[str, int]) -> bool:
         for _ in range(_ATTEMPTS):

@@ -1,6 +1,6 @@
 """Breakers: when they open, how they close, and that an open one lets nothing through."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from retrank.contract.errors import RequestError
 from retrank.serving.guard.breaker import Breaker
-from retrank.serving.guard.profiles import ANONYMOUS, GuardedProfiles
+from retrank.serving.guard.profiles import ANONYMOUS, KNOWN_FOR_S, GuardedProfiles
 from retrank.serving.guard.settings import BreakerSettings
 from retrank.serving.stores.protocol import LiveEvent, PersonEvent, Profile, StoreUnavailable
 from retrank.serving.telemetry.facade import CircuitState, Telemetry
@@ -240,3 +240,54 @@ def test_the_memory_of_profiles_is_bounded(clock: Clock) -> None:
     store.down = True
     rungs = [profiles.read("shop", person, None, 1.0)[1] for person in ("u1", "u2", "u3")]
     assert rungs == ["anonymous", "last_known", "last_known"]
+
+
+def test_a_remembered_profile_ages_as_another_replica_may_have_erased_it(clock: Clock) -> None:
+    store = FlakyStore()
+    here, there = _guarded(store, clock, Rungs()), _guarded(store, clock, Rungs())
+    here.apply("shop", [PersonEvent("u1", CLICK), PersonEvent("u2", CLICK)], now=1.0)
+    here.profile("shop", "u1", None, 1.0)
+    assert there.erase("shop", "u1") == 1
+    clock.now += KNOWN_FOR_S / 2
+    here.profile("shop", "u2", None, 1.0)
+    store.down = True
+    assert here.read("shop", "u1", None, 1.0)[1] == "last_known"
+    clock.now += KNOWN_FOR_S / 2 + 1.0
+    assert here.read("shop", "u1", None, 1.0) == (ANONYMOUS, "anonymous")
+    assert here.read("shop", "u2", None, 1.0)[1] == "last_known"
+
+
+class HangingStore(FlakyStore):
+    """Does not answer before its caller gives up, while it is down."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def _reach(self) -> None:
+        self._clock.now += 0.04 if self.down else QUICK
+        super()._reach()
+
+
+def test_a_store_that_hangs_costs_readers_a_tenth_of_a_second_and_then_nothing(clock: Clock) -> None:
+    store, aside = HangingStore(clock), list[Callable[[], None]]()
+    profiles = GuardedProfiles(store, Breaker(BreakerSettings(), clock), clock, Rungs(), aside=aside.append)
+    profiles.apply("shop", [PersonEvent("u1", CLICK)], now=1.0)
+    store.down, before = True, clock.now
+    for _ in range(1_000):
+        assert profiles.read("shop", "u1", None, 1.0)[1] == "anonymous"
+    assert store.calls - 1 == 3
+    assert clock.now - before == pytest.approx(0.12)
+    clock.now += 1.0
+    before = clock.now
+    assert [profiles.read("shop", "u1", None, 1.0)[1] for _ in range(10)] == ["anonymous"] * 10
+    assert (len(aside), clock.now) == (1, before)  # somebody else tries, and readers do not wait for that
+    clock.now += 5.0
+    profiles.read("shop", "u1", None, 1.0)
+    assert len(aside) == 1  # a try that hangs is not joined by another
+    aside.pop()()
+    store.down = False
+    clock.now += 1.0
+    assert profiles.read("shop", "u1", None, 1.0)[1] == "anonymous"
+    aside.pop()()
+    assert profiles.read("shop", "u1", None, 1.0) == (Profile((CLICK,), {}), None)

@@ -71,6 +71,19 @@ def test_the_number_of_keys_is_bounded() -> None:
     assert source.asked == asked + 2
 
 
+def test_what_is_asked_about_while_the_store_is_away_is_bounded_and_the_latest_is_polled() -> None:
+    source = Source()
+    kept = source.kept(max_keys=2)
+    source.away = True
+    for number in range(1_000):
+        kept.look(f"key {number}")
+    source.away = False
+    asked = source.asked
+    kept.poll()
+    assert source.asked == asked + 2
+    assert kept.look("key 999") == (1, True)
+
+
 def test_a_poller_goes_on_after_a_failure_and_ends_when_it_is_closed(caplog: pytest.LogCaptureFixture) -> None:
     done, times = threading.Event(), []
 

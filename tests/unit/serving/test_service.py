@@ -1,6 +1,8 @@
 """The service over real state: a click changes the next answer, and what fails around a slate never fails it."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -23,17 +25,23 @@ from retrank.contract.api import (
 from retrank.contract.catalogue_changes import BulkItem
 from retrank.contract.decisions import DecisionRecord
 from retrank.contract.events import EventBatch
-from retrank.contract.ranking import BatchRequest, RankRequest
+from retrank.contract.ranking import RankRequest
 from retrank.contract.slate_options import Explore, SeenPolicy
 from retrank.serving.decision_log import Decisions
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.faults import NotOffered
+from retrank.serving.guard.breaker import Breaker
+from retrank.serving.guard.profiles import GuardedProfiles
+from retrank.serving.guard.settings import BreakerSettings
+from retrank.serving.overlay import Changes
 from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Backing, Service
+from retrank.serving.settings import PipelineSettings
 from retrank.serving.stores.open_store import open_store
-from retrank.serving.stores.protocol import StoreUnavailable
+from retrank.serving.stores.protocol import Profiles, StoreUnavailable
 from retrank.serving.stores.settings import StateSettings
+from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.tokens import Signer
 
 NUM_ITEMS = 50
@@ -145,6 +153,31 @@ def test_items_change_for_the_next_request_of_every_replica(
     assert "i5" in _ids(service.recommend(asked))
 
 
+class NotingRecommender(Recommender):
+    """Notes which threads prepare it."""
+
+    prepared: list[threading.Thread]
+
+    def prepare(self, changes: Changes) -> None:
+        self.prepared = [*getattr(self, "prepared", []), threading.current_thread()]
+        super().prepare(changes)
+
+
+def test_changes_are_put_into_the_rows_of_a_new_bundle_before_anybody_asks_it(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    new = NotingRecommender(recommender.runtime, PipelineSettings())
+    answering = [recommender]
+    with living_service(recommender, tmp_path) as writer:
+        service = Service(lambda _: Picked(answering[0]), writer.backing, GENEROUS)
+        service.recommend(RecommendRequest())
+        answering[0] = new
+        writer.change_items([BulkItem(item_id="i5", action="delete")])
+        eventually(lambda: hasattr(new, "prepared"))
+        service.close()
+    assert threading.current_thread() not in new.prepared
+
+
 def test_what_people_turn_to_at_a_placement_trends_there(service: Service) -> None:
     def trending(window: Window, placement: str | None = None) -> tuple[list[str], list[str]]:
         slate = service.popular(PopularRequest(k=3, window=window, placement=placement))
@@ -184,6 +217,29 @@ def test_what_is_kept_of_a_user_can_be_read_forgotten_and_erased(service: Servic
     assert list(service.export_user("ann")) == []
     assert asyncio.run(service.erase_user("ann")).entries == 0
     assert service.recommend(RecommendRequest(user_id="ann")).degraded.reasons == ["unknown_user"]
+
+
+class NotingProfiles(GuardedProfiles):
+    """Notes which threads erase."""
+
+    def __init__(self, store: Profiles) -> None:
+        super().__init__(store, Breaker(BreakerSettings(), time.monotonic), time.monotonic, Telemetry())
+        self.erased_in: list[threading.Thread] = []
+
+    def erase(self, tenant: str, person: str) -> int:
+        self.erased_in.append(threading.current_thread())
+        return super().erase(tenant, person)
+
+
+def test_erasing_a_user_does_not_hold_up_the_event_loop(recommender: Recommender, service: Service) -> None:
+    assert service.backing.store is not None
+    noting = NotingProfiles(service.backing.store)
+    other = Service(lambda _: Picked(recommender), replace(service.backing, profiles=noting), GENEROUS)
+    posted(service, _click("i3", user_id="ann"))
+    assert asyncio.run(other.erase_user("ann")).entries > 0
+    assert noting.erased_in != []
+    assert threading.current_thread() not in noting.erased_in
+    other.close()
 
 
 def test_when_the_state_store_is_away_the_bundle_answers(recommender: Recommender, tmp_path: Path) -> None:
@@ -288,19 +344,6 @@ def test_ranking_scores_exactly_the_items_asked_about(recommender: Recommender) 
         *((item, pytest.approx(scores[item], abs=1e-5)) for item in best_first), ("nothing", None),
     ]  # fmt: skip
     assert ranked.degraded.reasons == ["unknown_items"]
-
-
-def test_a_bad_request_in_a_batch_does_not_stop_the_others(recommender: Recommender) -> None:
-    service = Service.over(recommender)
-    batch = BatchRequest(requests=[{"user_id": "u1", "k": 3}, {"k": 0}, {"filter": {"eq": {"attribute": "a"}}}, {}])
-    answers = service.batch(batch).answers
-    assert [answer.status for answer in answers] == [200, 422, 422, 200]
-    assert answers[0].slate is not None
-    assert len(answers[0].slate.items) == 3
-    assert [problem.errors[0].pointer for answer in answers if (problem := answer.problem)] == [
-        "/k",
-        "/filter/eq/value",
-    ]
 
 
 def test_a_service_without_state_says_what_it_does_not_offer(recommender: Recommender) -> None:

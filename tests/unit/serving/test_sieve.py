@@ -1,7 +1,10 @@
 """Compiled filters against the readable definition, over columns, changes of items, and whole slates."""
 
+import itertools
 import math
+import tracemalloc
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +13,20 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from retrank.contract.api import RecommendRequest, Session
-from retrank.contract.filters import Filter, satisfies
+from retrank.contract.bundle import verify
+from retrank.contract.filters import Filter, Term, satisfies
 from retrank.contract.vocab import Vocab
-from retrank.serving.item_columns import ItemColumns
+from retrank.serving.item_columns import Column, ItemColumns, Mask, Rows
 from retrank.serving.overlay import UNCHANGED, Changes, RowChanges
 from retrank.serving.recommender import Recommender
+from retrank.serving.runtime import open_runtime
+from retrank.serving.settings import PipelineSettings
 from retrank.serving.sieve import sieve, unknown_attributes
+from retrank.serving.stages import filter as stage
 from retrank.serving.stores.protocol import ItemChange
 from retrank.serving.surroundings import Surroundings
 
@@ -97,6 +106,55 @@ def test_a_compiled_filter_agrees_with_its_definition_item_by_item(
     assert passed.tolist() == [satisfies(item, wanted) for item in now]
 
 
+WORDS = st.builds(
+    lambda item, deleted, available, attributes: ItemChange(item, 1, deleted, available, attributes),
+    st.sampled_from([*IDS.ids, "stranger"]), st.booleans(), st.booleans(), st.none() | ATTRIBUTES,
+)  # fmt: skip
+
+
+@settings(max_examples=100)
+@given(batches=st.lists(st.lists(WORDS, max_size=5), max_size=5), expression=EXPRESSIONS)
+def test_changes_taken_in_bit_by_bit_are_those_taken_in_at_once(
+    batches: list[list[ItemChange]], expression: dict[str, Any]
+) -> None:
+    changes, rows = Changes(), RowChanges()
+    for batch in batches:
+        before, changes = changes, changes.with_more(batch)
+        rows = rows.later(before.items, {one.item_id: one for one in batch}.values(), IDS)
+    at_once, every = RowChanges.of(changes, IDS), np.arange(1, 9)
+    assert (rows.hidden is None) == (at_once.hidden is None)
+    assert rows.hidden is None or at_once.hidden is None or rows.hidden.tolist() == at_once.hidden.tolist()
+    assert rows.attributes == at_once.attributes
+    wanted, columns = Filter.model_validate(expression), ItemColumns(TABLE)
+    assert sieve(wanted, columns, rows)(every).tolist() == sieve(wanted, columns, at_once)(every).tolist()
+
+
+class CountingVocab(Vocab):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def row(self, raw_id: str) -> int:
+        self.asked += 1
+        return super().row(raw_id)
+
+
+def test_a_recommender_puts_only_what_is_new_into_rows_and_does_so_before_a_request(tiny_bundle: Path) -> None:
+    runtime = open_runtime(verify(tiny_bundle))
+    vocab = CountingVocab(runtime.items.ids)
+    recommender = Recommender(replace(runtime, items=vocab), PipelineSettings())
+    first = Changes().with_more([ItemChange(f"i{row}", row, row % 2 == 0, True, {"price": 1}) for row in range(1, 40)])
+    recommender.prepare(first)
+    second = first.with_more([ItemChange("i2", 41, False, True, {"price": 5})])
+    vocab.asked = 0
+    recommender.prepare(second)
+    assert vocab.asked == 1
+    wanted = Filter.model_validate({"eq": {"attribute": "price", "value": 5}})
+    vocab.asked = 0
+    slate = recommender.recommend(RecommendRequest(filter=wanted, k=1), Surroundings(changes=second))
+    assert ([item.item_id for item in slate.items], vocab.asked) == (["i2"], 0)
+
+
 def test_an_attribute_that_no_item_has_is_noticed_unless_a_change_brings_it() -> None:
     wanted = Filter.model_validate({"exists": {"attribute": "colour"}})
     columns = ItemColumns(TABLE)
@@ -151,3 +209,104 @@ def test_a_filter_on_an_unknown_attribute_says_so(recommender: Recommender) -> N
     slate = recommender.recommend(RecommendRequest(filter=wanted))
     assert slate.items == []
     assert slate.degraded.reasons == ["unknown_attribute", "catalogue_exhausted"]
+
+
+def test_many_wanted_values_cost_no_memory_of_their_own_per_item() -> None:
+    count, values = 100_000, 256
+    table = pa.table(
+        {"price": np.arange(count, dtype=np.float64), "brand": [f"b{row % 1_000}" for row in range(count)]}
+    )
+    rows = np.arange(1, count + 1)
+    for name, wanted in (("price", list(range(0, 4 * values, 4))), ("brand", [f"b{one}" for one in range(values)])):
+        term = Filter.model_validate({"in": {"attribute": name, "values": wanted}})
+        passes = sieve(term, ItemColumns(table), UNCHANGED)
+        tracemalloc.start()
+        passed = passes(rows)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert passed.sum() == (values if name == "price" else values * count // 1_000)
+        assert peak < 40 * count
+
+
+class CountingColumns(ItemColumns):
+    """Remembers how many rows each term was asked about."""
+
+    def __init__(self, table: pa.Table) -> None:
+        super().__init__(table)
+        self.asked: list[int] = []
+
+    def column(self, name: str) -> Column | None:
+        column = super().column(name)
+        return None if column is None else CountingColumn(column, self.asked)
+
+
+class CountingColumn:
+    """A column that notes how many rows it is asked about."""
+
+    def __init__(self, column: Column, asked: list[int]) -> None:
+        self._column, self._asked = column, asked
+
+    def test(self, term: Term) -> Mask:
+        passes = self._column.test(term)
+
+        def test(rows: Rows) -> NDArray[np.bool_]:
+            self._asked.append(len(rows))
+            return passes(rows)
+
+        return test
+
+    def values(self, rows: Rows) -> list[JsonValue]:
+        return self._column.values(rows)
+
+
+@pytest.mark.parametrize(("operator", "asked"), [("all", [8, 2, 1]), ("any", [8, 6, 5])])
+def test_a_later_term_looks_only_at_items_that_earlier_ones_left_open(operator: str, asked: list[int]) -> None:
+    terms = [
+        {"eq": {"attribute": "brand", "value": "acme"}},
+        {"eq": {"attribute": "price", "value": 1}} if operator == "all" else {"eq": {"attribute": "price", "value": 5}},
+        {"exists": {"attribute": "sale"}},
+    ]
+    columns = CountingColumns(TABLE)
+    sieve(Filter.model_validate({operator: terms}), columns, UNCHANGED)(np.arange(1, 9))
+    assert columns.asked == asked
+
+
+def test_the_search_for_more_ends_at_the_deadline_and_says_so(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "_BLOCK", 20)
+    ticks = itertools.count()
+    recommender = Recommender(open_runtime(verify(tiny_bundle)), PipelineSettings(), clock=lambda: float(next(ticks)))
+    wanted = RecommendRequest(filter=Filter.model_validate({"range": {"attribute": "price", "gte": 13.9}}))
+    late = recommender.recommend(wanted, Surroundings(budget_s=0.5)).degraded
+    assert (late.reasons, "widening" in late.stages_skipped) == (["deadline"], True)
+    assert recommender.recommend(wanted).degraded.reasons == ["catalogue_exhausted"]
+
+
+def test_however_little_time_there_is_the_most_popular_items_are_looked_through(recommender: Recommender) -> None:
+    gone = [ItemChange(f"i{row}", row, True, False, None) for row in range(1, 31)]
+    around = Surroundings(changes=Changes().with_more(gone), budget_s=0.0)
+    assert len(recommender.recommend(RecommendRequest(k=20), around).items) == 20
+
+
+class CountedText(str):
+    """Counts comparisons."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedText.compared += 1
+        return str(self) == str(other)
+
+    __hash__ = str.__hash__
+
+
+def test_a_changed_value_is_looked_up_among_many_wanted_ones_not_compared_with_each() -> None:
+    changed = {f"i{row}": {"brand": CountedText(f"new {row}")} for row in range(1, 9)}
+    wanted = Filter.model_validate(
+        {"in": {"attribute": "brand", "values": [f"b{one}" for one in range(255)] + ["new 3"]}}
+    )
+    changes = _changes(changed)
+    CountedText.compared = 0
+    assert np.flatnonzero(sieve(wanted, ItemColumns(TABLE), changes)(np.arange(1, 9))).tolist() == [2]
+    assert CountedText.compared < 9

@@ -112,6 +112,22 @@ def test_lists_stay_bounded_whatever_is_posted(store: StateStore) -> None:
     assert len(named) == MAX_LISTS - 1
 
 
+def test_a_tenant_with_many_placements_takes_no_room_from_others_nor_from_what_counts_everywhere(
+    store: StateStore,
+) -> None:
+    clock, control = Clock(), Flaky(store)
+    trends = _replica(control, clock)  # type: ignore[arg-type]  # all other methods are the store's
+    trends.count("greedy", [Act("x", f"place-{number}") for number in range(MAX_LISTS + 9)])
+    trends.count("shop", [Act("a", "home")])
+    control.away = True
+    trends.merge()  # everything is put back
+    trends.count("shop", [Act("a", "home")])
+    control.away = False
+    trends.merge()
+    assert (_counts(trends), _counts(trends, "home")) == ({"a": 2.0}, {"a": 2.0})
+    assert trends.trend("greedy", None, "24h").counts == {"x": MAX_LISTS + 9.0}
+
+
 def test_a_document_of_another_version_is_started_anew(store: StateStore) -> None:
     assert store.write("trends/shop/*", {"windows": "of a later version"}, 0)
     clock = Clock()

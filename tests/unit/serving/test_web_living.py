@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,15 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from living_service import living_service
+from pydantic import SecretStr
 from web_client import Client
 
 from retrank.contract.api import Problem, SlateResponse
+from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
+from retrank.serving.service import Backing, Service
+from retrank.serving.stores.open_store import open_store
+from retrank.serving.stores.settings import StateSettings
 from retrank.serving.web.bodies import MAX_DEPTH, too_deep
 from retrank.serving.web.routes import create_app
 
@@ -69,6 +75,22 @@ def test_what_is_kept_of_a_user_is_exported_line_by_line_and_erased(client: Clie
     assert client.request("DELETE", "/v1/users/a:b%2Fc").json() == {"entries": 0}
 
 
+def test_an_export_while_the_store_is_away_is_a_503_not_a_broken_body(tiny_bundle: Path, tmp_path: Path) -> None:
+    away = open_store(StateSettings(url=SecretStr(f"sqlite:{tmp_path / 'no such folder' / 'state.sqlite'}")))
+    recommender = Recommender.open(tiny_bundle)
+    service = Service(lambda _: Picked(recommender), replace(Backing.none(), store=away))
+    answer = Client(create_app(service)).post("/v1/users/u1:export")
+    service.close()
+    assert _problem(answer).status == 503
+
+
+def test_the_deadline_header_of_a_batch_is_checked(client: Client) -> None:
+    body = {"requests": [{"user_id": "u1"}]}
+    refused = client.post("/v1/recommend:batch", json=body, headers={"x-deadline-ms": "soon"})
+    assert (_problem(refused).status, _problem(refused).errors[0].pointer) == (422, "/deadline_ms")
+    assert client.post("/v1/recommend:batch", json=body, headers={"x-deadline-ms": "1"}).status_code == 200
+
+
 def test_batches_and_rankings_over_http(client: Client) -> None:
     batch = client.post("/v1/recommend:batch", json={"requests": [{"k": 2}, {"k": 0}]})
     assert [one["status"] for one in batch.json()["answers"]] == [200, 422]
@@ -102,6 +124,7 @@ def test_the_deadline_header_counts_unless_the_body_has_one(client: Client) -> N
         ("/v1/recommend", {"context": {"a": [1]}}, "/context/a"),
         ("/v1/recommend", {"context": {str(key): 1 for key in range(33)}}, "/context"),
         ("/v1/recommend", {"placement": "a b"}, "/placement"),
+        ("/v1/recommend", {"priority": "batch"}, "/priority"),  # the header says it, before a body is read
         ("/v1/recommend", {"explore": {"policy": "softmax", "strength": 2}}, "/explore/strength"),
         ("/v1/recommend", {"diversity": {"mode": "cap"}}, "/diversity"),
         ("/v1/recommend", {"seen": {"types": ["dismiss"]}}, "/seen/types/0"),

@@ -1,6 +1,7 @@
 """A breaker in front of one dependency: after too many failures it is left alone for a while, then tried once.
 
     closed ──half of the last 20 calls failed, or their p95 is over budget──► open
+    closed ──those that failed cost 100 ms together: it hangs, and nobody waits for twenty of them──► open
     open ──1 s──► half-open: one call may try, the others fail at once
     half-open ──it worked──► closed     half-open ──it failed or was slow──► open
 
@@ -75,8 +76,11 @@ class Breaker:
         if self._state == "open":  # a call that was under way when it opened
             return
         self._calls.append((failed, seconds))
-        if len(self._calls) == self._settings.window and self._is_bad():
+        if (failed and self._hangs()) or (len(self._calls) == self._settings.window and self._is_bad()):
             self._open()
+
+    def _hangs(self) -> bool:
+        return sum(seconds for failed, seconds in list(self._calls) if failed) > self._settings.max_wasted_s
 
     def _is_bad(self) -> bool:
         calls = list(self._calls)

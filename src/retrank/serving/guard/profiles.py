@@ -1,12 +1,13 @@
 """Profiles behind a breaker: the store, else what was last known here, else nobody in particular.
 
 Wraps any `Profiles`. While the breaker is open no call reaches the store: writes raise `StoreUnavailable` at once, and
-reading a profile climbs down the ladder instead of failing: `last_known`, then `anonymous`.
+reading a profile climbs down the ladder instead of failing: `last_known`, then `anonymous`. Slates are made on the
+event loop, so whether a store that failed is back is found out by a thread: a store that hangs holds up nobody.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from threading import Lock
+from threading import Lock, Thread
 from typing import TypeVar
 
 from pydantic import JsonValue
@@ -19,9 +20,15 @@ from retrank.serving.telemetry.facade import Telemetry
 DEPENDENCY = "profile_store"
 MAX_KNOWN = 10_000
 """Profiles kept for the time the store is away; the one unused for the longest goes first."""
+KNOWN_FOR_S = 900.0
+"""How long such a profile may answer: another replica may have been told to erase the person meanwhile."""
 ANONYMOUS = Profile((), {})
 _Result = TypeVar("_Result")
 _Key = tuple[str, str, str | None]
+
+
+def _in_thread(act: Callable[[], None]) -> None:
+    Thread(target=act, name="try-profile-store", daemon=True).start()
 
 
 class GuardedProfiles:
@@ -36,6 +43,7 @@ class GuardedProfiles:
         *,
         max_known: int = MAX_KNOWN,
         quick: Profiles | None = None,
+        aside: Callable[[Callable[[], None]], None] = _in_thread,
     ) -> None:
         """Wrap a store.
 
@@ -46,14 +54,17 @@ class GuardedProfiles:
             telemetry: told when a fallback answers.
             max_known: profiles kept here.
             quick: the same store for reading profiles, which gives up sooner; None reads `store`.
+            aside: runs something without waiting for it.
         """
         self._store = store
         self._quick = quick or store
+        self._aside = aside
+        self._trying = Lock()
         self._breaker = breaker
         self._clock = clock
         self._telemetry = telemetry
         self._max_known = max_known
-        self._known: OrderedDict[_Key, Profile] = OrderedDict()
+        self._known: OrderedDict[_Key, tuple[Profile, float]] = OrderedDict()  # and when it was read, oldest first
         self._lock = Lock()
 
     def apply(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
@@ -75,9 +86,12 @@ class GuardedProfiles:
         """Return what is known of a person, and the rung that answered: None, `last_known` or `anonymous`."""
         key = (tenant, person, session_id)
         try:
+            if self._breaker.state != "closed":
+                self._try_aside(key, now)
+                raise StoreUnavailable(f"the {DEPENDENCY} is left alone")
             profile = self._guarded(lambda: self._quick.profile(tenant, person, session_id, now))
         except StoreUnavailable:
-            last = self._known.get(key)
+            last = self._last_known(key)
             rung = "anonymous" if last is None else "last_known"
             self._telemetry.fallback(DEPENDENCY, rung)
             return (ANONYMOUS if last is None else last), rung
@@ -95,9 +109,34 @@ class GuardedProfiles:
         self._forget(tenant, person)
         return erased
 
+    def _try_aside(self, key: _Key, now: float) -> None:
+        """Let one call at a time find out whether the store is back, when the breaker allows it."""
+        if not self._trying.acquire(blocking=False):
+            return
+        if not self._breaker.allows():
+            self._trying.release()
+            return
+
+        def attempt() -> None:
+            try:
+                self._measured(lambda: self._quick.profile(*key, now))
+            except StoreUnavailable:
+                pass  # the breaker knows
+            finally:
+                self._trying.release()
+
+        try:
+            self._aside(attempt)
+        except RuntimeError:  # no thread could be started; the breaker allows another try a second later
+            self._trying.release()
+
     def _guarded(self, call: Callable[[], _Result]) -> _Result:
         if not self._breaker.allows():
             raise StoreUnavailable(f"the {DEPENDENCY} failed too often and is left alone; its breaker tries it again")
+        return self._measured(call)
+
+    def _measured(self, call: Callable[[], _Result]) -> _Result:
+        """Make a call that the breaker allowed, and tell it how that ended."""
         started = self._clock()
         try:
             result = call()
@@ -108,11 +147,16 @@ class GuardedProfiles:
         self._breaker.ended(failed=False, seconds=self._clock() - started)
         return result
 
+    def _last_known(self, key: _Key) -> Profile | None:
+        profile, read_at = self._known.get(key, (None, 0.0))
+        return profile if self._clock() - read_at <= KNOWN_FOR_S else None
+
     def _remember(self, key: _Key, profile: Profile) -> None:
         with self._lock:
-            self._known[key] = profile
+            now = self._clock()
+            self._known[key] = profile, now
             self._known.move_to_end(key)
-            if len(self._known) > self._max_known:
+            while len(self._known) > self._max_known or now - next(iter(self._known.values()))[1] > KNOWN_FOR_S:
                 self._known.popitem(last=False)
 
     def _forget(self, tenant: str, person: str) -> None:

@@ -25,6 +25,9 @@ class BreakerSettings(BaseModel):
     window: int = Field(default=20, ge=4, le=1_000, description="newest calls that are looked at")
     max_error_share: float = Field(default=0.5, gt=0, le=1, description="share of failed calls that opens it")
     max_p95_s: float = Field(default=0.05, gt=0, le=60, description="95th percentile of call times that opens it, s")
+    max_wasted_s: float = Field(
+        default=0.1, gt=0, le=60, description="seconds that failed calls among them may have taken together"
+    )
     open_s: float = Field(default=1.0, gt=0, le=600, description="seconds until one call is let through as a trial")
 
 

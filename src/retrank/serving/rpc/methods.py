@@ -47,6 +47,11 @@ class Call:
         """Whose namespace the call works in."""
         return caller_of(self.scope).tenant
 
+    @property
+    def left_ms(self) -> int | None:
+        """Milliseconds until the caller gives up, 1 to `MAX_DEADLINE_MS`; None when it waits for ever."""
+        return None if self.remaining_s is None else min(max(int(self.remaining_s * 1_000), 1), MAX_DEADLINE_MS)
+
     def read(self, model: type[_Asked]) -> _Asked:
         """Return the message as the contract reads it.
 
@@ -62,8 +67,8 @@ class Call:
         asked = self.read(model)
         self.request_id = getattr(asked, "request_id", None) or self.request_id
         more: dict[str, Any] = {"request_id": self.request_id}
-        if self.remaining_s is not None and "deadline_ms" in model.model_fields:
-            left_ms = min(max(int(self.remaining_s * 1_000), 1), MAX_DEADLINE_MS)
+        left_ms = self.left_ms
+        if left_ms is not None and "deadline_ms" in model.model_fields:
             more["deadline_ms"] = min(left_ms, getattr(asked, "deadline_ms", None) or left_ms)
         return asked.model_copy(update=more)
 
@@ -110,7 +115,7 @@ class _Slates:
 
     async def batch(self, call: Call) -> Message:
         asked = call.read(BatchRequest)
-        answers = await asyncio.to_thread(self._service.batch, asked, call.tenant, call.request_id)
+        answers = await asyncio.to_thread(self._service.batch, asked, call.tenant, call.request_id, call.left_ms)
         return as_message(pb.BatchResponse, answers)
 
     async def rank(self, call: Call) -> Message:

@@ -1,7 +1,8 @@
 """Filter: take out what must not appear, and keep what was taken out for logs and explanations.
 
 When attributes or availability leave too few items, the search is widened in bounded steps: first further
-neighbours of the query, then the catalogue from its most popular item on.
+neighbours of the query, then the catalogue from its most popular item on. That ends at the deadline: a filter that
+hardly anything passes must not occupy a replica for as long as its catalogue is large.
 """
 
 from collections.abc import Iterator
@@ -15,13 +16,14 @@ from retrank.contract.api import Source
 from retrank.contract.proposals import contained
 from retrank.serving.draft import Candidates, Draft
 from retrank.serving.item_columns import ItemColumns, Mask, Rows
-from retrank.serving.pipeline import Step
+from retrank.serving.pipeline import Clock, Step
 from retrank.serving.sieve import sieve, unknown_attributes
 
 WIDER = (4, 16)
 """How many times more neighbours each widening step looks at."""
 MAX_NEIGHBOURS = 20_000
-_BLOCK = 50_000
+_BLOCK = 10_000
+"""Items of the catalogue between two looks at the clock."""
 
 
 class Nearest(Protocol):
@@ -46,12 +48,14 @@ class Sift:
         source: widens the search.
         source_name: what the answer calls it.
         popular_items: `[N]` int32, most popular first; the last resort.
+        clock: monotonic seconds, that of `Draft.due`.
     """
 
     columns: ItemColumns
     source: Nearest
     source_name: Source
     popular_items: NDArray[np.int32]
+    clock: Clock
     step: Step = "filter"
     on_failure: None = None
 
@@ -69,13 +73,16 @@ class Sift:
         draft = _split(draft, passes)
         if len(draft.candidates) < draft.needed and (passes is not None or changes.hidden is not None):
             draft = self._widened(draft, passes)
-        short = len(draft.candidates) < draft.request.k
+        short = len(draft.candidates) < draft.request.k and "widening" not in draft.skipped
         return draft.without("catalogue_exhausted") if short else draft
 
     def _widened(self, draft: Draft, passes: Mask | None) -> Draft:
-        """Add further items until there are enough, or nowhere is left to look."""
-        kept = draft.candidates
+        """Add further items until there are enough, time is up, or nowhere is left to look."""
+        kept, looked = draft.candidates, False
         for source, rows in self._further(draft):
+            if looked and self.clock() >= draft.due:
+                return replace(draft, candidates=kept).skip("widening")
+            looked = source == "popular"  # so much there is always time for: short slates are worse than late ones
             fresh = rows[~contained(rows, kept.rows)]
             fresh = fresh[_allowed(draft, fresh, passes)][: draft.needed - len(kept)]
             kept = kept.add(fresh, source)
@@ -86,7 +93,8 @@ class Sift:
     def _further(self, draft: Draft) -> Iterator[tuple[Source, Rows]]:
         for times in WIDER:
             count = min(draft.over_fetch(self.source.num_candidates) * times, MAX_NEIGHBOURS)
-            yield self.source_name, self.source.nearest(draft, count).astype(np.int64)
+            if self.clock() < draft.due:
+                yield self.source_name, self.source.nearest(draft, count).astype(np.int64)
         for start in range(0, len(self.popular_items), _BLOCK):
             yield "popular", self.popular_items[start : start + _BLOCK].astype(np.int64)
 

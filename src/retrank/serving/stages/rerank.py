@@ -15,6 +15,8 @@ from retrank.serving.pipeline import Step
 
 _PLAIN = Diversity()
 _NO_CHANCE = Explore()
+_LEAST_STRENGTH = 1e-6
+"""Of softmax: a colder one takes the best all the same, and scores divided by it are no numbers any more."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Arrange:
         scores = np.asarray(draft.scores, dtype=np.float64)
         variety = self._variety(draft, spread)
         if spread.mode == "none" and chance.policy == "softmax":
-            return plackett_luce(scores, k, chance.strength * _spread(scores), rng)
+            return plackett_luce(scores, k, _temperature(chance, scores), rng)
         return fill(variety, _choice(chance, variety), k, rng)
 
     def _variety(self, draft: Draft, spread: Diversity) -> Variety:
@@ -97,7 +99,11 @@ def _choice(chance: Explore, variety: Variety) -> Choice:
         return Greedy()
     if chance.policy == "epsilon":
         return Epsilon(chance.strength)
-    return Softmax(chance.strength * _spread(variety.adjusted()))
+    return Softmax(_temperature(chance, variety.adjusted()))
+
+
+def _temperature(chance: Explore, scores: NDArray[np.float64]) -> float:
+    return max(chance.strength, _LEAST_STRENGTH) * _spread(scores)
 
 
 def _spread(scores: NDArray[np.float64]) -> float:

@@ -42,15 +42,27 @@ def timed(request: Request, asked: _Asked) -> _Asked:
     Raises:
         ProblemError: 422 the header is not a number of milliseconds.
     """
-    text = request.headers.get(DEADLINE_HEADER)
-    if text is None or getattr(asked, "deadline_ms", None) is not None:
+    if getattr(asked, "deadline_ms", None) is not None:
         return asked
+    deadline_ms = deadline_ms_of(request)
+    return asked if deadline_ms is None else asked.model_copy(update={"deadline_ms": deadline_ms})
+
+
+def deadline_ms_of(request: Request) -> int | None:
+    """Return the deadline of the header, 1 to `MAX_DEADLINE_MS`; None without one.
+
+    Raises:
+        ProblemError: 422 the header is not a number of milliseconds.
+    """
+    text = request.headers.get(DEADLINE_HEADER)
+    if text is None:
+        return None
     if not (text.isdecimal() and len(text) <= len(str(MAX_DEADLINE_MS)) and 1 <= int(text) <= MAX_DEADLINE_MS):
         detail = f"{DEADLINE_HEADER} is {text[:20]!r}, expected whole milliseconds from 1 to {MAX_DEADLINE_MS}"
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY, detail, [FieldProblem(pointer="/deadline_ms", detail=detail)]
         )
-    return asked.model_copy(update={"deadline_ms": int(text)})
+    return int(text)
 
 
 def checked_id(raw_id: str) -> str:

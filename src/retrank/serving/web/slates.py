@@ -15,7 +15,7 @@ from retrank.serving.service import Service
 from retrank.serving.telemetry.facade import NONE, Telemetry
 from retrank.serving.web import openapi
 from retrank.serving.web.bodies import read_model
-from retrank.serving.web.messages import answer, named, tenant_of, timed
+from retrank.serving.web.messages import answer, deadline_ms_of, named, tenant_of, timed
 from retrank.serving.web.request_id import request_id_of
 
 
@@ -62,8 +62,9 @@ def _add_recommend(app: FastAPI, service: Service, telemetry: Telemetry) -> None
     async def batch(request: Request) -> Response:
         """Answer up to 256 recommend requests; each has a status of its own."""
         asked = await read_model(request, BatchRequest)
-        scope = request.scope
-        return answer(await run_in_threadpool(service.batch, asked, tenant_of(scope), request_id_of(scope)))
+        scope, deadline_ms = request.scope, deadline_ms_of(request)
+        answers = await run_in_threadpool(service.batch, asked, tenant_of(scope), request_id_of(scope), deadline_ms)
+        return answer(answers)
 
 
 def _add_others(app: FastAPI, service: Service, telemetry: Telemetry) -> None:

@@ -2,11 +2,10 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, JsonValue
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -129,13 +128,12 @@ def add_users(app: FastAPI, service: Service) -> None:
         """Return everything the state store keeps of a user, one JSON object per line."""
         who = checked_id(user_id)
         found = await run_in_threadpool(service.export_user, who, tenant_of(request.scope))
-        return StreamingResponse(_lines(found), headers=NOT_STORED, media_type="application/x-ndjson")
+        return Response(_lines(found), headers=NOT_STORED, media_type="application/x-ndjson")
 
 
 def _of(item_id: str, action: str, said: BaseModel) -> BulkItem:
     return BulkItem.model_validate({"item_id": checked_id(item_id), "action": action, **said.model_dump()})
 
 
-def _lines(found: Iterator[Mapping[str, JsonValue]]) -> Iterator[bytes]:
-    for entry in found:
-        yield json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+def _lines(found: Iterable[Mapping[str, JsonValue]]) -> bytes:
+    return b"".join(json.dumps(entry, ensure_ascii=False).encode() + b"\n" for entry in found)

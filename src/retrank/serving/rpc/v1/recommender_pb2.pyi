@@ -60,7 +60,7 @@ class Names(_message.Message):
     def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("request_id", "user_id", "anonymous_id", "session", "placement", "context", "k", "seed_items", "exclude_items", "exclude_seen", "seen", "filter", "diversity", "explore", "explain", "fields", "deadline_ms", "priority")
+    __slots__ = ("request_id", "user_id", "anonymous_id", "session", "placement", "context", "k", "seed_items", "exclude_items", "exclude_seen", "seen", "filter", "diversity", "explore", "explain", "fields", "deadline_ms")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     ANONYMOUS_ID_FIELD_NUMBER: _ClassVar[int]
@@ -78,7 +78,6 @@ class RecommendRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
-    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     user_id: str
     anonymous_id: str
@@ -96,8 +95,7 @@ class RecommendRequest(_message.Message):
     explain: bool
     fields: Names
     deadline_ms: int
-    priority: str
-    def __init__(self, request_id: _Optional[str] = ..., user_id: _Optional[str] = ..., anonymous_id: _Optional[str] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., placement: _Optional[str] = ..., context: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., k: _Optional[int] = ..., seed_items: _Optional[_Iterable[str]] = ..., exclude_items: _Optional[_Iterable[str]] = ..., exclude_seen: _Optional[bool] = ..., seen: _Optional[_Union[SeenPolicy, _Mapping]] = ..., filter: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., explore: _Optional[_Union[Explore, _Mapping]] = ..., explain: _Optional[bool] = ..., fields: _Optional[_Union[Names, _Mapping]] = ..., deadline_ms: _Optional[int] = ..., priority: _Optional[str] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., user_id: _Optional[str] = ..., anonymous_id: _Optional[str] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., placement: _Optional[str] = ..., context: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., k: _Optional[int] = ..., seed_items: _Optional[_Iterable[str]] = ..., exclude_items: _Optional[_Iterable[str]] = ..., exclude_seen: _Optional[bool] = ..., seen: _Optional[_Union[SeenPolicy, _Mapping]] = ..., filter: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., explore: _Optional[_Union[Explore, _Mapping]] = ..., explain: _Optional[bool] = ..., fields: _Optional[_Union[Names, _Mapping]] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
 
 class BatchRequest(_message.Message):
     __slots__ = ("requests",)

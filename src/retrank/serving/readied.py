@@ -1,0 +1,30 @@
+"""Recommenders that answer at the moment: changes of the catalogue are put into their rows before requests see them."""
+
+import threading
+from weakref import WeakSet
+
+from retrank.serving.overlay import Changes
+from retrank.serving.recommender import Recommender
+
+
+class Readied:
+    """Remembers who answers, for as long as somebody else keeps them."""
+
+    def __init__(self) -> None:
+        """Start with nobody."""
+        self._answering: WeakSet[Recommender] = WeakSet()
+        self._lock = threading.Lock()
+
+    def note(self, recommender: Recommender) -> Recommender:
+        """Remember a recommender that answers, and return it."""
+        if recommender not in self._answering:
+            with self._lock:
+                self._answering.add(recommender)
+        return recommender
+
+    def prepare(self, changes: Changes) -> None:
+        """Let all of them prepare for a state of the catalogue."""
+        with self._lock:
+            answering = list(self._answering)
+        for recommender in answering:
+            recommender.prepare(changes)

@@ -1,0 +1,76 @@
+"""Several requests in one: each is answered for itself, all share what time there is."""
+
+from pathlib import Path
+
+import pytest
+from living_service import GENEROUS
+
+from retrank.contract.api import RecommendRequest
+from retrank.contract.ranking import BatchRequest
+from retrank.serving.picking import NoWatch, Picked
+from retrank.serving.recommender import Recommender
+from retrank.serving.service import Backing, Service
+
+
+@pytest.fixture(scope="module")
+def recommender(tiny_bundle: Path) -> Recommender:
+    return Recommender.open(tiny_bundle)
+
+
+def test_a_bad_request_in_a_batch_does_not_stop_the_others(recommender: Recommender) -> None:
+    service = Service.over(recommender)
+    batch = BatchRequest(requests=[{"user_id": "u1", "k": 3}, {"k": 0}, {"filter": {"eq": {"attribute": "a"}}}, {}])
+    answers = service.batch(batch).answers
+    assert [answer.status for answer in answers] == [200, 422, 422, 200]
+    assert answers[0].slate is not None
+    assert len(answers[0].slate.items) == 3
+    assert [problem.errors[0].pointer for answer in answers if (problem := answer.problem)] == [
+        "/k",
+        "/filter/eq/value",
+    ]
+
+
+class Clock:
+    """Moves only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class SlowWatch(NoWatch):
+    """Every answer takes 40 ms; notes how long each request may take."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.allowed_ms: list[int | None] = []
+        self._clock = clock
+
+    def remember(self, request: RecommendRequest) -> None:
+        self.allowed_ms.append(request.deadline_ms)
+        self._clock.now += 0.040
+
+
+def test_all_parts_of_a_batch_share_one_deadline_beside_their_own(recommender: Recommender) -> None:
+    clock = Clock()
+    watch = SlowWatch(clock)
+    service = Service(lambda _: Picked(recommender), Backing.none(), GENEROUS, clock=clock, watch=watch)
+    parts = BatchRequest(requests=[{}, {"deadline_ms": 30}, {"deadline_ms": 30}, {}])
+    assert [one.status for one in service.batch(parts, deadline_ms=100).answers] == [200] * 4
+    service.batch(parts)
+    assert watch.allowed_ms == [100, 30, pytest.approx(20, abs=1), 1, None, 30, 30, None]
+
+
+def test_parts_of_a_batch_by_nobody_fall_into_an_experiment_each_by_itself(recommender: Recommender) -> None:
+    keys: list[str] = []
+
+    def pick(key: str) -> Picked:
+        keys.append(key)
+        return Picked(recommender)
+
+    service = Service(pick, Backing.none())
+    slates = [one.slate for one in service.batch(BatchRequest(requests=[{}, {}, {"request_id": "mine"}])).answers]
+    assert len(set(keys)) == 3
+    assert [slate.request_id for slate in slates if slate] == keys
+    assert keys[2] == "mine"
