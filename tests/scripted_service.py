@@ -24,13 +24,14 @@ SLATE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Said:
-    """One scripted answer; `hang_s` seconds late, or cut off without a word."""
+    """One scripted answer; `hang_s` seconds late, or cut off without a word. `raw` stands for the body as JSON."""
 
     status: int = 200
     body: Any = field(default_factory=lambda: SLATE)
     headers: tuple[tuple[str, str], ...] = ()
     hang_s: float = 0.0
     cut: bool = False
+    raw: bytes | None = None
 
 
 @dataclass
@@ -72,7 +73,7 @@ def serving(*script: Said) -> Iterator[ScriptedService]:
             if said.cut:
                 self.close_connection = True
                 return
-            body = json.dumps(said.body).encode()
+            body = json.dumps(said.body).encode() if said.raw is None else said.raw
             self.send_response(said.status)
             for name, value in said.headers:
                 self.send_header(name, value)

@@ -101,7 +101,7 @@ class AsyncClient(BaseClient):
             return None
         try:
             return as_reply(await self._http.request(**request_arguments(call, step)))
-        except httpx.TransportError:
+        except httpx.RequestError:  # no connection, no answer in time, or one that cannot be decoded
             return None
 
     async def close(self) -> None:

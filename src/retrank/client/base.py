@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import httpx
+from pydantic import ValidationError
 
 from retrank import __version__
 from retrank.client.answers import Slate
@@ -53,7 +54,14 @@ class BaseClient:
         return httpx.Limits(max_connections=most, max_keepalive_connections=most)
 
     def _finished(self, call: Call[_Answer], reply: Reply) -> _Answer:
-        answer = call.read(reply.body)
+        try:
+            answer = call.read(reply.body)
+        except ValidationError as error:  # a page of something in between, say; what happened to the call is unknown
+            seen = f"{reply.status} with a body that is no answer of the service ({error.error_count()} problems)"
+            failure = CallFailed(f"the call ended with {seen}", attempts=1, status=reply.status)
+            failure.__cause__ = error
+            instead: _Answer = self._instead(call, failure)
+            return instead
         if isinstance(answer, Slate):
             for key in call.fallback_keys[:1]:
                 self._fallback.remember(key, answer)

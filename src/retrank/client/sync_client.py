@@ -98,7 +98,7 @@ class Client(BaseClient):
             return None
         try:
             return as_reply(self._http.request(**request_arguments(call, step)))
-        except httpx.TransportError:
+        except httpx.RequestError:  # no connection, no answer in time, or one that cannot be decoded
             return None
 
     def close(self) -> None:

@@ -113,6 +113,17 @@ def test_a_refusal_is_an_error_even_where_a_fallback_is_known(run: Run) -> None:
     assert refused.refusal.code == "invalid_field"
 
 
+def test_an_answer_that_cannot_be_read_is_no_answer(run: Run) -> None:
+    with serving(Said(), Said(raw=b"<html>"), Said(headers=(("Content-Encoding", "gzip"),), raw=b"no")) as service:
+        _, page, garbled = run(service.url, None, [("recommend", (ASK,), {})] * 3)
+    assert page.is_local
+    assert garbled.is_local
+    with serving(Said(raw=b"<html>")) as service:
+        (failed,) = run(service.url, None, [("post", ("/v1/x", {}), {})])
+    assert isinstance(failed, CallFailed)
+    assert failed.status == 200
+
+
 def test_events_have_no_fallback(run: Run) -> None:
     event = Event(event_id="e1", type="click", item_id="i1", user_id="u1")
     with serving(Said(503)) as service:
