@@ -15,6 +15,7 @@ from retrank.client.errors import CallFailed
 from retrank.client.fallback import Fallback
 from retrank.client.flow import Caller, Reply, Send
 from retrank.client.settings import ClientSettings
+from retrank.contract.api import MAX_DEADLINE_MS
 
 _Answer = TypeVar("_Answer")
 _DEADLINE = "X-Deadline-Ms"
@@ -62,14 +63,13 @@ class BaseClient:
             failure.__cause__ = error
             instead: _Answer = self._instead(call, failure)
             return instead
-        if isinstance(answer, Slate):
-            for key in call.fallback_keys[:1]:
-                self._fallback.remember(key, answer)
+        if isinstance(answer, Slate) and call.remember_as is not None:
+            self._fallback.remember(call.remember_as, answer)
         return answer
 
     def _instead(self, call: Call[_Answer], failure: CallFailed) -> Any:
         """Return what is known locally, or raise the failure when nothing is."""
-        known = self._fallback.answer(call.fallback_keys, call.k) if call.fallback_keys else None
+        known = self._fallback.answer(call.fallback_keys, call.k, call.excluded) if call.fallback_keys else None
         if known is None:
             raise failure
         return known
@@ -77,7 +77,7 @@ class BaseClient:
 
 def request_arguments(call: Call[Any], step: Send) -> dict[str, Any]:
     """Return the arguments of one `httpx` request."""
-    headers = {_DEADLINE: str(max(1, round(step.timeout_s * 1e3)))}
+    headers = {_DEADLINE: str(min(max(1, round(step.timeout_s * 1e3)), MAX_DEADLINE_MS))}
     if call.body is not None:
         headers["Content-Type"] = "application/json"
     return {
