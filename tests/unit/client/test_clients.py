@@ -134,7 +134,7 @@ def test_one_visitors_slate_is_never_shown_to_another(run: Run) -> None:
 
 
 def test_what_a_request_excludes_no_fallback_shows(run: Run) -> None:
-    asked = [
+    asked: list[Action] = [
         ("recommend", (ASK.model_copy(update={"exclude_items": ["i1"]}),), {}),
         ("similar", (SimilarRequest(item_id="i2", exclude_items=["i1"], k=2),), {}),
         ("recommend", (RecommendRequest(exclude_items=["f1", "i1", "i2", "i3", "i4", "i5"]),), {}),
