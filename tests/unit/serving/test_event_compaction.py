@@ -105,6 +105,11 @@ def test_every_field_has_a_typed_column(tmp_path: Path) -> None:
     }
 
 
+def test_ids_with_a_zero_byte_stay_apart(tmp_path: Path) -> None:
+    write(tmp_path, click(1, user_id="a", event_id="b\0c"), click(2, user_id="a\0b", event_id="c"))
+    assert run(tmp_path).published == 2
+
+
 def test_the_segment_that_is_being_written_waits(tmp_path: Path) -> None:
     log = write(tmp_path, *(click(number) for number in range(12)), close=False)
     run(tmp_path)

@@ -12,10 +12,12 @@ from event_worlds import NOON, DictProfiles, click, clicks, logged, logged_ids, 
 from retrank.contract.events import EventBatch
 from retrank.serving.events.applied import read_applied, read_trusted, write_applied
 from retrank.serving.events.applier import ApplierOptions
+from retrank.serving.events.compact import compact
 from retrank.serving.events.folders import segments, writers
 from retrank.serving.events.intake import Intake, Logs, open_intake
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.events.records import MAX_EVENT_BYTES, DeadLetter, Erasure, person_digest
+from retrank.serving.events.recovery import recover
 from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
 from retrank.serving.events.settings import EventSettings
 from retrank.serving.stores.protocol import PersonEvent
@@ -33,7 +35,7 @@ def make(tmp_path: Path) -> Iterator[MakeIntake]:
     def open_one(profiles: DictProfiles, **more: Any) -> Intake:
         events = SegmentLog(tmp_path / "events", SegmentOptions(segment_bytes=more.pop("segment_bytes", 1 << 20)))
         logs = Logs(more.pop("log", events), SegmentLog(tmp_path / "rejected"), SegmentLog(tmp_path / "erasures"))
-        made.append(Intake(logs, profiles, folder=events.folder, options=EAGER, now=lambda: NOON, **more))
+        made.append(Intake(logs, profiles, folder=events.folder, options=EAGER, **{"now": lambda: NOON} | more))
         return made[-1]
 
     yield open_one
@@ -298,6 +300,44 @@ def test_recovery_does_not_bring_back_who_was_erased_meanwhile(make: MakeIntake,
     make(profiles)
     until(lambda: read_applied(folder) == 2)
     assert profiles.ids() == ["e2"]
+
+
+@pytest.mark.parametrize("compacted", [False, True], ids=["in segments", "published"])
+def test_an_erasure_that_is_recovered_late_leaves_what_arrived_after_it(
+    make: MakeIntake, tmp_path: Path, compacted: bool
+) -> None:
+    profiles = DictProfiles()
+    first = make(profiles)
+    first.begin(EventBatch(events=[click(1), click(2, user_id="bob")])).result(WAIT_S)
+    first.erase("default", "u:ann").result(WAIT_S)
+    first.close()
+    second = make(profiles, now=lambda: NOON + 1)
+    second.begin(EventBatch(events=[click(3), click(4, type="custom", name="pin")])).result(WAIT_S)
+    second.close()
+    if compacted:
+        assert compact(tmp_path, now=lambda: NOON).published == 3
+        assert logged_ids(tmp_path) == []
+        first = make(DictProfiles())
+        first.erase("default", "u:ann").result(WAIT_S)
+        first.close()
+    (folder, *_) = writers(tmp_path / "events")
+    (folder / "applied").write_text("3 another-run-of-the-kernel\n")
+    recover(tmp_path, profiles, lambda: NOON + 2)
+    assert profiles.ids() == ["e2", "e3", "e4"]
+    assert {event.kind for event in profiles.effects["default", "u:ann"]} == {"click", "pin"}
+
+
+def test_an_erasure_made_up_for_after_an_outage_leaves_what_another_replica_applied(make: MakeIntake) -> None:
+    near, far = DictProfiles(), DictProfiles()
+    near.effects = far.effects  # one store; only one replica is cut off from it
+    one, other = make(near), make(far, now=lambda: NOON + 1)
+    one.begin(clicks(1)).result(WAIT_S)
+    near.away = True
+    one.erase("default", "u:ann").result(WAIT_S)
+    other.begin(clicks(2)).result(WAIT_S)
+    near.away = False
+    until(lambda: not one.behind)
+    assert far.ids() == ["e2"]
 
 
 def test_an_erasure_while_the_store_is_away_is_made_up_for(make: MakeIntake) -> None:

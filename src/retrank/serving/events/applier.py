@@ -247,6 +247,7 @@ class Applier:
             return
         changes, below = self._recovery.own(self._below, self._durable_below, _GROUP)
         self.tally.applied += self._into_profiles(changes)
+        self._restore(self._recovery, changes)
         stuck, self._below = below == self._below, below
         if stuck or below >= self._durable_below:
             self._below = self._durable_below
@@ -257,6 +258,13 @@ class Applier:
         assert self._recovery is not None
         with self._recovery.portion(_GROUP) as changes:
             self.tally.recovered += self._into_profiles(changes)
+            self._restore(self._recovery, changes)
+
+    def _restore(self, recovery: Recovery, changes: Sequence[Change]) -> None:
+        """Apply again what orders to erase that came late have taken with them."""
+        later = recovery.after_erasing(changes)
+        if later:
+            self._into_profiles(later)
 
     def _note(self, *, force: bool = False) -> None:
         if self._folder is None or (self._below == self._noted and not force):

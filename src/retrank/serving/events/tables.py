@@ -43,12 +43,14 @@ SCHEMA = pa.schema(
     ]
 )
 """`person` is `contract.events.person_key`; `context` is JSON; `key` names (tenant, person, event_id)."""
+ROOT_NAME = "parquet"
+"""Folder of the partitions, below the directory of the log, unless another is named."""
 WINDOW_US = DEDUP_DAYS * 86_400 * 1_000_000
 
 
 def key_of(tenant: str, person: str, event_id: str) -> bytes:
     """Return the 16 bytes under which repetitions of an event are found."""
-    return hashlib.blake2b("\0".join((tenant, person, event_id)).encode(), digest_size=16).digest()
+    return hashlib.blake2b(json.dumps([tenant, person, event_id]).encode(), digest_size=16).digest()
 
 
 def date_of(arrived_us: int) -> str:
