@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from retrank.contract.errors import DataError
-from retrank.contract.events import Event
+from retrank.contract.events import Event, person_key
 from retrank.serving.stores.protocol import LiveEvent, PersonEvent
 
 MAX_EVENT_BYTES = 64 << 10
@@ -60,6 +60,12 @@ class DeadLetter(BaseModel):
     arrived_us: int
     detail: str
     raw: dict[str, Any] | None = None
+
+    @property
+    def person(self) -> str:
+        """Key of the person it names; "" when it names nobody."""
+        ids = [(self.raw or {}).get(name) for name in ("user_id", "anonymous_id", "session_id")]
+        return person_key(*(name if isinstance(name, str) else None for name in ids))
 
     def encode(self) -> bytes:
         """Return the record."""

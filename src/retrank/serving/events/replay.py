@@ -53,10 +53,12 @@ def replay(directory: Path, root: Path, profiles: Profiles, *, since_us: int = 0
 
 
 def dead_letters(directory: Path) -> Iterator[DeadLetter]:
-    """Yield the refused events that are still kept, oldest first per writer."""
+    """Yield the refused events that are still kept, oldest first per writer, but those of persons erased since."""
+    erasures = read_erasures(directory)
     for folder in writers(directory / "rejected"):
         for path in segments(folder):
-            yield from (DeadLetter.model_validate_json(raw) for raw in SegmentReader(path))
+            letters = (DeadLetter.model_validate_json(raw) for raw in SegmentReader(path))
+            yield from (one for one in letters if not erasures.cover(one.tenant, one.person, one.arrived_us))
 
 
 def resubmit(letters: Iterable[DeadLetter], intake: Intake) -> EventReceipt:
