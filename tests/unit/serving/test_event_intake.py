@@ -133,16 +133,17 @@ def test_a_bad_event_does_not_stop_the_others_and_becomes_a_dead_letter(make: Ma
         click(10, event_id=17),
         click(11, value=float("nan")),
         click(12, **{"\ud800": 1}),
+        click(13, type="custom", name="dismiss"),
     ]
-    receipt = intake.begin(EventBatch(events=[click(1), *bad, click(13)])).result(WAIT_S)
+    receipt = intake.begin(EventBatch(events=[click(1), *bad, click(14)])).result(WAIT_S)
     assert receipt.accepted == 2
     assert [(rejected.index, rejected.event_id) for rejected in receipt.rejected] == [
-        (index, None if index == 9 else f"e{index + 1}") for index in range(1, 12)
+        (index, None if index == 9 else f"e{index + 1}") for index in range(1, 13)
     ]
     said = [rejected.detail for rejected in receipt.rejected]
     for expected, detail in zip(
         ["type: Input should be", "nobody did this", "no time zone", "in the future", "colour: Extra inputs",
-         "65,6", "needs a name", "", "event_id", "value: ", "unicode string"],
+         "65,6", "needs a name", "", "event_id", "value: ", "unicode string", "name: dismiss is a type"],
         said,
         strict=True,
     ):  # fmt: skip
@@ -152,7 +153,7 @@ def test_a_bad_event_does_not_stop_the_others_and_becomes_a_dead_letter(make: Ma
     assert [letter.detail for letter in letters] == said
     assert letters[0].raw == bad[0]
     assert letters[5].raw is None  # too long to keep
-    assert logged_ids(tmp_path) == ["e1", "e13"]
+    assert logged_ids(tmp_path) == ["e1", "e14"]
 
 
 def test_the_time_of_an_event_is_the_stated_one_or_its_arrival(make: MakeIntake) -> None:

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 
 from retrank.contract.api import MAX_ID_LENGTH
-from retrank.contract.events import Event, RejectedEvent
+from retrank.contract.events import Event, EventType, RejectedEvent
 from retrank.serving.events.records import (
     MAX_EVENT_BYTES,
     DeadLetter,
@@ -19,6 +19,8 @@ from retrank.serving.stores.protocol import PersonEvent
 
 MAX_AHEAD_US = 3_600 * 1_000_000
 """A stated time further in the future than this is a wrong clock or a wrong unit."""
+
+_TYPES = frozenset(get_args(EventType)) - {"custom"}
 
 
 class Taken(NamedTuple):
@@ -63,6 +65,8 @@ def _check(raw: Mapping[str, Any], arrived_us: int) -> Taken | str:
         encoded = event_bytes(event)
         if event_time_us(event, arrived_us) > arrived_us + MAX_AHEAD_US:
             return "at: more than an hour in the future; check the clock and the time zone"
+        if event.type == "custom" and event.name in _TYPES:
+            return f"name: {event.name} is a type, and a custom event of that name would count as one; choose another"
     except ValidationError as error:
         return _detail(error)
     except (ValueError, OverflowError, RecursionError):  # a lone surrogate, a time out of range, a context too deep
