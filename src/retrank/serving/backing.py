@@ -33,7 +33,7 @@ def open_backing(settings: Settings, telemetry: Telemetry | None = None) -> Back
         settings.guard.breaker, time.monotonic, on_change=lambda state: telemetry.circuit(DEPENDENCY, state)
     )
     profiles = GuardedProfiles(store, breaker, time.monotonic, telemetry)
-    return Backing(store, open_intake(logs, store), decisions, signer, profiles)
+    return Backing(store, open_intake(logs, store, signer.has_signed), decisions, signer, profiles)
 
 
 def open_state(settings: Settings) -> StateStore:

@@ -99,6 +99,7 @@ def test_every_field_has_a_typed_column(tmp_path: Path) -> None:
     assert row == full | {
         "tenant": "default",
         "person": "u:ann",
+        "attributed": None,
         "at": datetime(2026, 1, 31, 12, tzinfo=UTC),
         "arrived_at": datetime.fromtimestamp(NOON, UTC),
         "context": '{"colours": ["red"], "position": 3}',

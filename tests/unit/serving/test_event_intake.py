@@ -20,7 +20,9 @@ from retrank.serving.events.records import MAX_EVENT_BYTES, DeadLetter, Erasure,
 from retrank.serving.events.recovery import recover
 from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
 from retrank.serving.events.settings import EventSettings
+from retrank.serving.events.tables import published_files, read_columns
 from retrank.serving.stores.protocol import PersonEvent
+from retrank.serving.tokens import Claims, Signer
 
 WAIT_S = 20
 EAGER = ApplierOptions(retry_s=0.02, checkpoint_s=0.02, recover_s=0.02, idle_s=0.01)
@@ -154,6 +156,28 @@ def test_a_bad_event_does_not_stop_the_others_and_becomes_a_dead_letter(make: Ma
     assert letters[0].raw == bad[0]
     assert letters[5].raw is None  # too long to keep
     assert logged_ids(tmp_path) == ["e1", "e14"]
+
+
+def test_a_token_is_held_against_the_key_and_the_tenant(make: MakeIntake, tmp_path: Path) -> None:
+    signer = Signer(bytes(32))
+    claims = Claims(id="r1", bundle="b1", tenant="default", person="", at=int(NOON))
+    ours = signer.sign(claims)
+    brought = {
+        1: ours,
+        2: None,
+        3: Signer(bytes(31) + b"\1").sign(claims),
+        4: signer.sign(claims.model_copy(update={"tenant": "other"})),
+        5: ours[:-1],
+        6: "anything at all",
+    }
+    intake = make(DictProfiles(), has_signed=signer.has_signed)
+    events = [click(number, recommendation_token=token) for number, token in brought.items()]
+    assert intake.begin(EventBatch(events=events)).result(WAIT_S).accepted == 6
+    intake.close()
+    assert [record.attributed for record in logged(tmp_path)] == [True, None, False, False, False, False]
+    compact(tmp_path, now=lambda: NOON)
+    (path,) = published_files(tmp_path / "parquet")
+    assert read_columns(path)["attributed"].to_pylist() == [True, None, False, False, False, False]
 
 
 def test_the_time_of_an_event_is_the_stated_one_or_its_arrival(make: MakeIntake) -> None:

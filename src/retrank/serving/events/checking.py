@@ -24,10 +24,11 @@ _TYPES = frozenset(get_args(EventType)) - {"custom"}
 
 
 class Taken(NamedTuple):
-    """An event that can be taken: what the profile store keeps, and its JSON."""
+    """An event that can be taken: what the profile store keeps, its JSON, and its token if it brought one."""
 
     person_event: PersonEvent
     encoded: bytes
+    token: str | None = None
 
 
 class Checked(NamedTuple):
@@ -73,7 +74,7 @@ def _check(raw: Mapping[str, Any], arrived_us: int) -> Taken | str:
         return "cannot be written as JSON in UTF-8, or its time is out of range"
     if len(encoded) > MAX_EVENT_BYTES:
         return f"has {len(encoded):,} bytes as JSON, expected at most {MAX_EVENT_BYTES:,}; shorten context"
-    return Taken(person_event(event, arrived_us), encoded)
+    return Taken(person_event(event, arrived_us), encoded, event.recommendation_token)
 
 
 def _detail(error: ValidationError) -> str:

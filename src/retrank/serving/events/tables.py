@@ -37,12 +37,14 @@ SCHEMA = pa.schema(
         pa.field("name", pa.string()),
         pa.field("value", pa.float64()),
         pa.field("recommendation_token", pa.string()),
+        pa.field("attributed", pa.bool_()),
         pa.field("placement", pa.string()),
         pa.field("context", pa.string()),
         pa.field("key", pa.binary(16), nullable=False),
     ]
 )
-"""`person` is `contract.events.person_key`; `context` is JSON; `key` names (tenant, person, event_id)."""
+"""`person` is `contract.events.person_key`; `attributed` as in `EventRecord`; `context` is JSON; `key` names (tenant,
+person, event_id)."""
 ROOT_NAME = "parquet"
 """Folder of the partitions, below the directory of the log, unless another is named."""
 WINDOW_US = DEDUP_DAYS * 86_400 * 1_000_000
@@ -143,6 +145,7 @@ def _row(record: EventRecord) -> dict[str, object]:
     return {
         **event.model_dump(exclude={"at", "context"}),
         "tenant": record.tenant,
+        "attributed": record.attributed,
         "person": event.person,
         "at": event_time_us(event, record.arrived_us),
         "arrived_at": record.arrived_us,
