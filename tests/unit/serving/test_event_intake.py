@@ -10,18 +10,22 @@ import pytest
 from event_worlds import NOON, DictProfiles, click, clicks, logged, logged_ids, raw_records
 
 from retrank.contract.events import EventBatch
+from retrank.serving.backing import open_backing
 from retrank.serving.events.applied import read_applied, read_trusted, write_applied
 from retrank.serving.events.applier import ApplierOptions
 from retrank.serving.events.compact import compact
 from retrank.serving.events.folders import segments, writers
-from retrank.serving.events.intake import Intake, Logs, open_intake
+from retrank.serving.events.intake import Intake, Logs, Outside, open_intake
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.events.records import MAX_EVENT_BYTES, DeadLetter, Erasure, person_digest
 from retrank.serving.events.recovery import recover
 from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
 from retrank.serving.events.settings import EventSettings
 from retrank.serving.events.tables import published_files, read_columns
+from retrank.serving.settings import ServiceSettings, Settings
 from retrank.serving.stores.protocol import PersonEvent
+from retrank.serving.stores.settings import StateSettings
+from retrank.serving.telemetry.prometheus import PrometheusTelemetry
 from retrank.serving.tokens import Claims, Signer
 
 WAIT_S = 20
@@ -170,7 +174,7 @@ def test_a_token_is_held_against_the_key_and_the_tenant(make: MakeIntake, tmp_pa
         5: ours[:-1],
         6: "anything at all",
     }
-    intake = make(DictProfiles(), has_signed=signer.has_signed)
+    intake = make(DictProfiles(), outside=Outside(signer.has_signed))
     events = [click(number, recommendation_token=token) for number, token in brought.items()]
     assert intake.begin(EventBatch(events=events)).result(WAIT_S).accepted == 6
     intake.close()
@@ -207,6 +211,22 @@ def test_while_the_profile_store_is_away_events_are_accepted_and_applied_later(
     intake.begin(clicks(40)).result(WAIT_S)
     assert profiles.ids() == logged_ids(tmp_path) == sorted(f"e{number}" for number in range(41))
     assert [event.event_id for event in profiles.effects["default", "u:ann"]] == [f"e{number}" for number in range(41)]
+
+
+def test_how_far_the_profiles_are_behind_is_told_until_they_have_everything(make: MakeIntake) -> None:
+    told: list[float] = []
+    profiles, now = DictProfiles(), [NOON]
+    intake = make(profiles, outside=Outside(log_lag=told.append), now=lambda: now[0])
+    intake.begin(clicks(1)).result(WAIT_S)
+    until(lambda: told[-1:] == [0.0])
+    profiles.away = True
+    intake.begin(clicks(2)).result(WAIT_S)
+    now[0] += 90
+    intake.begin(clicks(3)).result(WAIT_S)
+    until(lambda: told[-1] == 90.0)
+    profiles.away = False
+    until(lambda: told[-1] == 0.0)
+    assert profiles.ids() == ["e1", "e2", "e3"]
 
 
 def test_a_store_that_fails_in_an_unforeseen_way_stops_no_acknowledgement(make: MakeIntake) -> None:
@@ -448,3 +468,19 @@ def test_an_intake_is_opened_from_settings(tmp_path: Path) -> None:
     intake.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["erasures", "events", "rejected"]
     assert logged_ids(tmp_path) == profiles.ids() == ["e1"]
+
+
+def test_a_service_holds_tokens_against_its_key_and_shows_how_far_behind_it_is(tmp_path: Path) -> None:
+    telemetry = PrometheusTelemetry()
+    nobody_there = StateSettings.model_validate({"url": "redis://127.0.0.1:1/0", "timeout_s": 0.05})
+    service = ServiceSettings(folder=tmp_path)
+    backing = open_backing(Settings(bundle=tmp_path, service=service, state=nobody_there), telemetry)
+    intake = backing.intake
+    assert intake is not None
+    ours = backing.signer.sign(Claims(id="r1", bundle="b1", tenant="default", person="", at=int(NOON)))
+    assert intake.begin(clicks(1, recommendation_token=ours)).result(WAIT_S).accepted == 1
+    until(lambda: (telemetry.registry.get_sample_value("recsys_event_log_lag_seconds") or 0.0) > 0)
+    intake.close()
+    backing.decisions.close()
+    (stream,) = tmp_path.glob("**/events")
+    assert [record.attributed for record in logged(stream.parent)] == [True]

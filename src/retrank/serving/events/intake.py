@@ -56,6 +56,22 @@ class Logs:
 
 
 @dataclass(frozen=True)
+class Outside:
+    """What an intake asks of the rest of the service, and tells it.
+
+    Attributes:
+        has_signed: tells whether a token was handed out to a tenant; None when nobody can tell.
+        log_lag: is told, now and then, how many seconds ago the oldest event arrived that is not applied; 0 for none.
+    """
+
+    has_signed: Callable[[str, str], bool] | None = None
+    log_lag: Callable[[float], None] | None = None
+
+
+_ALONE = Outside()
+
+
+@dataclass(frozen=True)
 class _Asked:
     """A batch, or a person to erase, as it came in."""
 
@@ -84,7 +100,7 @@ class Intake:
         folder: of the writer of `logs.events`, to recover from; None when that log is not a folder.
         options: how often to look after what is left behind.
         max_pending: events under way above which batches are refused.
-        has_signed: tells whether a token was handed out to a tenant; None when nobody can tell.
+        outside: the rest of the service.
         now: seconds since the Unix epoch.
         monotonic: seconds that never go back.
     """
@@ -97,12 +113,12 @@ class Intake:
         folder: Path | None = None,
         options: ApplierOptions | None = None,
         max_pending: int = 50_000,
-        has_signed: Callable[[str, str], bool] | None = None,
+        outside: Outside = _ALONE,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._logs, self._profiles, self._now, self._max_pending = logs, profiles, now, max_pending
-        self._has_signed = has_signed
+        self._has_signed = outside.has_signed
         self._queue: deque[_Asked] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -110,7 +126,13 @@ class Intake:
         self._next_n = 0
         self._in_flight: dict[_Key, Future[None]] = {}
         self._applier = Applier(
-            profiles, folder, options=options or ApplierOptions(), now=now, monotonic=monotonic, done=self._forget
+            profiles,
+            folder,
+            options=options or ApplierOptions(),
+            now=now,
+            monotonic=monotonic,
+            done=self._forget,
+            log_lag=outside.log_lag,
         )
         self._applier.start()
         self._thread = threading.Thread(target=self._run, name="event-intake", daemon=True)
@@ -300,12 +322,8 @@ def _key(tenant: str, event: PersonEvent) -> _Key:
     return tenant, event.person, event.event.event_id
 
 
-def open_intake(
-    settings: EventSettings, profiles: Profiles, has_signed: Callable[[str, str], bool] | None = None
-) -> Intake:
+def open_intake(settings: EventSettings, profiles: Profiles, outside: Outside = _ALONE) -> Intake:
     """Open the logs that the settings describe, and an intake over them; recovers what killed replicas left.
-
-    `has_signed` tells whether a token was handed out to a tenant.
 
     Raises:
         LogUnavailable: a folder cannot be made.
@@ -318,4 +336,4 @@ def open_intake(
         open_log(settings, "erasures") if local else None,
     )
     folder = events.folder if isinstance(events, SegmentLog) else None
-    return Intake(logs, profiles, folder=folder, has_signed=has_signed)
+    return Intake(logs, profiles, folder=folder, outside=outside)

@@ -1,8 +1,9 @@
 """What the log holds: one JSON object per event, dead letter or erasure.
 
 An event record is `{"n": ..., "tenant": ..., "arrived_us": ..., "event": {...}}`, and `"attributed"` when the event
-brought a token; an order to erase somebody has `"erase": "<person>"` instead of the event. `n` counts the records of one
-writer and grows along its segments; "applied below n" therefore says which records still have to reach the profiles.
+brought a token; an order to erase somebody has `"erase": "<person>"` instead of the event. `n` counts the records of
+one writer and grows along its segments; "applied below n" therefore says which records still have to reach the
+profiles.
 
 The stream `erasures` names persons by `person_digest` only: the note that somebody was erased outlives the data.
 """
