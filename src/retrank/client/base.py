@@ -90,8 +90,6 @@ def request_arguments(call: Call[Any], step: Send) -> dict[str, Any]:
     }
 
 
-def as_reply(response: httpx.Response) -> Reply:
+def as_reply(response: httpx.Response, body: bytes) -> Reply:
     """Return a response as the flow reads it."""
-    return Reply(
-        response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content
-    )
+    return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)

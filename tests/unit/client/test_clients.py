@@ -118,6 +118,13 @@ def test_a_service_that_hangs_costs_no_more_than_the_deadline_allows(run: Run) -
     assert slate.is_local
 
 
+def test_an_answer_that_drips_costs_no_more_than_the_deadline_either(run: Run) -> None:
+    settings = ClientSettings(max_attempts=1)
+    with serving(Said(drip_bytes=20)) as service:  # 0.5 s in all, and never 0.1 s without a byte
+        (slate,) = run(service.url, settings, [("recommend", (ASK,), {"deadline_s": 0.1})])
+    assert slate.is_local
+
+
 def test_a_refusal_is_an_error_even_where_a_fallback_is_known(run: Run) -> None:
     problem = {"title": "Unprocessable", "detail": "/k: too large", "code": "invalid_field", "instance": "r"}
     with serving(Said(), Said(422, problem)) as service:
