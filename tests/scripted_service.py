@@ -24,13 +24,18 @@ SLATE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Said:
-    """One scripted answer; `hang_s` seconds late, or cut off without a word."""
+    """One scripted answer; `hang_s` seconds late, or cut off without a word. `raw` stands for the body as JSON.
+
+    `drip_bytes` of it come at a time, every 20 ms; 0 is all at once.
+    """
 
     status: int = 200
     body: Any = field(default_factory=lambda: SLATE)
     headers: tuple[tuple[str, str], ...] = ()
     hang_s: float = 0.0
     cut: bool = False
+    raw: bytes | None = None
+    drip_bytes: int = 0
 
 
 @dataclass
@@ -72,13 +77,16 @@ def serving(*script: Said) -> Iterator[ScriptedService]:
             if said.cut:
                 self.close_connection = True
                 return
-            body = json.dumps(said.body).encode()
+            body = json.dumps(said.body).encode() if said.raw is None else said.raw
             self.send_response(said.status)
             for name, value in said.headers:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            for start in range(0, len(body), said.drip_bytes or len(body) or 1):
+                self.wfile.write(body[start : start + (said.drip_bytes or len(body))])
+                self.wfile.flush()
+                time.sleep(0.02 if said.drip_bytes else 0.0)
 
         do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815  (names of http.server)
 

@@ -66,11 +66,13 @@ class Slate(_Answer):
     degraded: SlateDegraded = SlateDegraded()
     took_ms: dict[str, float] = {}
 
-    def as_fallback(self, k: int) -> Self:
-        """Return the first k items as an answer of the client's own."""
+    def as_fallback(self, k: int, excluded: frozenset[str] = frozenset()) -> Self:
+        """Return the first k items but the excluded ones, ranked anew, as an answer of the client's own."""
+        kept = [entry for entry in self.items if entry.item_id not in excluded][:k]
+        items = [entry.model_copy(update={"rank": rank}) for rank, entry in enumerate(kept, start=1)]
         reasons = [*self.degraded.reasons, *([] if self.is_local else [LOCAL_FALLBACK])]
         degraded = SlateDegraded(is_degraded=True, reasons=reasons)
-        return self.model_copy(update={"items": self.items[:k], "degraded": degraded, "recommendation_id": None})
+        return self.model_copy(update={"items": items, "degraded": degraded, "recommendation_id": None})
 
     @property
     def is_local(self) -> bool:

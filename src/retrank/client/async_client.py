@@ -100,8 +100,10 @@ class AsyncClient(BaseClient):
             await self._sleep(step.seconds)
             return None
         try:
-            return as_reply(await self._http.request(**request_arguments(call, step)))
-        except httpx.TransportError:
+            async with asyncio.timeout(step.timeout_s):
+                response = await self._http.request(**request_arguments(call, step))
+                return as_reply(response, response.content)
+        except (TimeoutError, httpx.RequestError):  # no connection, no answer in time, or one that cannot be decoded
             return None
 
     async def close(self) -> None:

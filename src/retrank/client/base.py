@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import httpx
+from pydantic import ValidationError
 
 from retrank import __version__
 from retrank.client.answers import Slate
@@ -14,6 +15,7 @@ from retrank.client.errors import CallFailed
 from retrank.client.fallback import Fallback
 from retrank.client.flow import Caller, Reply, Send
 from retrank.client.settings import ClientSettings
+from retrank.contract.api import MAX_DEADLINE_MS
 
 _Answer = TypeVar("_Answer")
 _DEADLINE = "X-Deadline-Ms"
@@ -53,15 +55,21 @@ class BaseClient:
         return httpx.Limits(max_connections=most, max_keepalive_connections=most)
 
     def _finished(self, call: Call[_Answer], reply: Reply) -> _Answer:
-        answer = call.read(reply.body)
-        if isinstance(answer, Slate):
-            for key in call.fallback_keys[:1]:
-                self._fallback.remember(key, answer)
+        try:
+            answer = call.read(reply.body)
+        except ValidationError as error:  # a page of something in between, say; what happened to the call is unknown
+            seen = f"{reply.status} with a body that is no answer of the service ({error.error_count()} problems)"
+            failure = CallFailed(f"the call ended with {seen}", attempts=1, status=reply.status)
+            failure.__cause__ = error
+            instead: _Answer = self._instead(call, failure)
+            return instead
+        if isinstance(answer, Slate) and call.remember_as is not None:
+            self._fallback.remember(call.remember_as, answer)
         return answer
 
     def _instead(self, call: Call[_Answer], failure: CallFailed) -> Any:
         """Return what is known locally, or raise the failure when nothing is."""
-        known = self._fallback.answer(call.fallback_keys, call.k) if call.fallback_keys else None
+        known = self._fallback.answer(call.fallback_keys, call.k, call.excluded) if call.fallback_keys else None
         if known is None:
             raise failure
         return known
@@ -69,7 +77,7 @@ class BaseClient:
 
 def request_arguments(call: Call[Any], step: Send) -> dict[str, Any]:
     """Return the arguments of one `httpx` request."""
-    headers = {_DEADLINE: str(max(1, round(step.timeout_s * 1e3)))}
+    headers = {_DEADLINE: str(min(max(1, round(step.timeout_s * 1e3)), MAX_DEADLINE_MS))}
     if call.body is not None:
         headers["Content-Type"] = "application/json"
     return {
@@ -82,8 +90,6 @@ def request_arguments(call: Call[Any], step: Send) -> dict[str, Any]:
     }
 
 
-def as_reply(response: httpx.Response) -> Reply:
+def as_reply(response: httpx.Response, body: bytes) -> Reply:
     """Return a response as the flow reads it."""
-    return Reply(
-        response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content
-    )
+    return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)

@@ -3,12 +3,18 @@
 One thread sends; `add` never waits for the network. A batch that fails is written to the spool folder, one file a
 batch, and sent again later, oldest first, or by the next process with the same folder. Events carry their own ids, so
 that one that is sent twice counts once. The folder is bounded: beyond `max_spooled` batches `add` refuses new events.
+
+Several processes may share a folder; each may send what another left. While the folder cannot be written either, events
+wait in memory, within the same bound.
 """
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +28,9 @@ from retrank.contract.events import MAX_EVENTS, Event
 _BATCH = TypeAdapter(list[Event])
 _SUFFIX = ".events.json"
 _REFUSED = ".refused"
+_KEY_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+"""What is wrong is the key, not the events: they are good again when it is."""
+_LOG = logging.getLogger(__name__)
 
 
 class SpoolFull(ClientError):  # noqa: N818  (a state, not a mistake of this code)
@@ -36,7 +45,7 @@ class EventBuffer:
         spool: folder for what could not be sent; made when missing, readable by its owner alone.
         batch_size: events sent at once, 1..1,000.
         flush_s: longest an event waits for company, in seconds.
-        max_spooled: batches kept on disk, >= 1.
+        max_spooled: batches kept on disk, those that were refused included, >= 1.
         now_ns: nanoseconds since the Unix epoch; names spool files in order.
     """
 
@@ -61,7 +70,7 @@ class EventBuffer:
         self._batch_size, self._flush_s, self._max_spooled, self._now_ns = batch_size, flush_s, max_spooled, now_ns
         self._spool.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._waiting: list[Event] = []
-        self._num_spooled = len(self._spooled())
+        self._num_kept = self._count_kept()
         self._num_written = 0
         self._changed = threading.Condition()
         self._closing = False
@@ -80,24 +89,35 @@ class EventBuffer:
             if self._closing:
                 raise ClientError("the event buffer is closed; add events before closing it")
             room = self._max_spooled - len(self._waiting) // self._batch_size
-            if self._num_spooled >= room:
+            if self._num_kept >= room:
                 raise SpoolFull(
-                    f"{self._spool} holds {self._max_spooled} unsent batches, the most it may; is the service up?"
+                    f"{self._spool} holds {self._max_spooled} unsent batches, the most it may, {_REFUSED} ones "
+                    "included; is the service up, is the key good? Move refused ones elsewhere"
                 )
             self._waiting.append(event)
             if len(self._waiting) >= self._batch_size:
                 self._changed.notify()
 
     def flush(self) -> int:
-        """Send everything now; return how many batches are left in the spool because they could not be sent."""
+        """Send everything now; return how many batches are left in the spool because they could not be sent.
+
+        Raises:
+            OSError: the spool cannot be read or written; what was not sent waits in memory.
+        """
         with self._sending:
-            self._send_waiting()
-            self._send_spooled()
-            self._num_spooled = len(self._spooled())
-            return self._num_spooled
+            try:
+                self._send_waiting()
+                self._send_spooled()
+            finally:
+                self._num_kept = self._count_kept()
+            return len(self._spooled())
 
     def close(self) -> None:
-        """Send or spool everything, and stop. Closing twice does no harm."""
+        """Send or spool everything, and stop. Closing twice does no harm.
+
+        Raises:
+            OSError: the spool cannot be written; close again when it can, or the events that wait are lost.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -115,18 +135,29 @@ class EventBuffer:
         self.close()
 
     def _work(self) -> None:
+        failed = False
         while True:
             with self._changed:
-                if not self._closing and len(self._waiting) < self._batch_size:
+                if not self._closing and (failed or len(self._waiting) < self._batch_size):
                     self._changed.wait(self._flush_s)
                 if self._closing:
                     return
-            self.flush()
+            try:
+                self.flush()
+                failed = False
+            except Exception:  # noqa: BLE001  (the thread must outlive a full disk: the events are still there)
+                failed = True
+                _LOG.exception("%s: events can neither be sent nor spooled; they wait in memory", self._spool)
 
     def _send_waiting(self) -> None:
         while batch := self._next_batch():
-            if not self._send(batch):
-                self._write(batch)
+            try:
+                if not self._send(batch):
+                    self._write(batch)
+            except BaseException:
+                with self._changed:
+                    self._waiting = [*batch, *self._waiting]
+                raise
 
     def _next_batch(self) -> list[Event]:
         with self._changed:
@@ -137,8 +168,11 @@ class EventBuffer:
         for path in self._spooled():
             try:
                 batch = _BATCH.validate_json(path.read_bytes())
+            except FileNotFoundError:  # another process sent it
+                continue
             except ValidationError:  # cut by a crash of the machine, or not ours; kept for a person to look at
-                path.rename(path.with_suffix(_REFUSED))
+                with suppress(FileNotFoundError):
+                    path.rename(path.with_suffix(_REFUSED))
                 continue
             if not self._send(batch):
                 return
@@ -150,20 +184,33 @@ class EventBuffer:
             self._client.send_events(batch)
         except CallFailed:
             return False
-        except CallRefused:
-            path = self._write(batch)
-            path.rename(path.with_suffix(_REFUSED))
+        except CallRefused as refused:
+            _LOG.warning("%d events were refused with %d", len(batch), refused.status)
+            if refused.status in _KEY_REFUSED:
+                return False
+            self._write(batch, _REFUSED)
+        except Exception:  # noqa: BLE001  (a closed client, say: whatever it is, the events are kept)
+            _LOG.exception("%d events could not be sent", len(batch))
+            return False
         return True
 
-    def _write(self, batch: Sequence[Event]) -> Path:
+    def _write(self, batch: Sequence[Event], suffix: str = ".json") -> None:
         self._num_written += 1
         path = self._spool / f"{self._now_ns():020d}-{os.getpid()}-{self._num_written}{_SUFFIX}"
         partial = path.with_suffix(".partial")
-        with partial.open("xb") as file:
-            file.write(_BATCH.dump_json(list(batch), exclude_none=True))
-            file.flush()
-            os.fsync(file.fileno())
-        return partial.rename(path)
+        try:
+            with partial.open("xb") as file:
+                file.write(_BATCH.dump_json(list(batch), exclude_none=True))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+        partial.rename(path.with_suffix(suffix))
 
     def _spooled(self) -> list[Path]:
         return sorted(self._spool.glob(f"*{_SUFFIX}"))
+
+    def _count_kept(self) -> int:
+        """Return the batches on disk: those that wait and those that were refused."""
+        return len(self._spooled()) + sum(1 for _ in self._spool.glob(f"*{_REFUSED}"))

@@ -1,11 +1,11 @@
 """The calls of the API: what is sent, and what its answer is read as. Nothing here sends anything."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, JsonValue, TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from retrank.client.answers import Receipt, Slate
 from retrank.contract.api import RecommendRequest, SimilarRequest
@@ -24,8 +24,10 @@ class Call(Generic[_Answer]):
         method, path: of the request; the path starts with a slash and is quoted.
         read: turns the body of the answer into what the caller gets.
         body: JSON, or None.
-        fallback_keys: under which good answers are remembered, the closest first; empty when none would do.
+        fallback_keys: under which a stand-in is looked for, the closest first; empty when none would do.
         k: items asked for.
+        remember_as: the key under which a good answer is kept; None when it may stand in for no other.
+        excluded: items that no stand-in may show.
     """
 
     method: str
@@ -35,24 +37,26 @@ class Call(Generic[_Answer]):
     fallback_keys: tuple[str, ...] = ()
     k: int = 0
     query: Mapping[str, str] = field(default_factory=dict)
+    remember_as: str | None = None
+    excluded: frozenset[str] = frozenset()
 
 
 def recommend(request: RecommendRequest) -> Call[Slate]:
-    """Ask for a slate; in bad times the last one of this person will do, then one for nobody."""
-    user_id = request.user_id
-    keys = (f"user {user_id}",) if user_id is not None else ()
-    return _slate("/v1/recommend", request, (*keys, POPULAR_KEY), request.k)
+    """Ask for a slate; in bad times the last one of this user will do, then what is popular."""
+    own = None if request.user_id is None else f"user {request.user_id}"
+    return _slate("/v1/recommend", request, own, request.exclude_items)
 
 
 def similar(request: SimilarRequest) -> Call[Slate]:
     """Ask for items like one item."""
-    return _slate("/v1/similar", request, (f"item {request.item_id}", POPULAR_KEY), request.k)
+    return _slate("/v1/similar", request, f"item {request.item_id}", {request.item_id, *request.exclude_items})
 
 
 def popular(k: int, placement: str | None = None) -> Call[Slate]:
     """Ask for what is popular."""
     query = {"k": str(k)} | ({} if placement is None else {"placement": placement})
-    return Call("GET", "/v1/popular", Slate.model_validate_json, fallback_keys=(POPULAR_KEY,), k=k, query=query)
+    key = POPULAR_KEY
+    return Call("GET", "/v1/popular", Slate.model_validate_json, None, (key,), k, query, remember_as=key)
 
 
 def post(path: str, body: JsonValue) -> Call[Any]:
@@ -69,28 +73,40 @@ def send_events(events: Sequence[Event]) -> Call[Receipt]:
 def put_item(item_id: str, attributes: Mapping[str, JsonValue]) -> Call[Any]:
     """Add an item, or replace its attributes."""
     body = _ANYTHING.dump_json({"attributes": dict(attributes)})
-    return Call("PUT", f"/v1/items/{quote(item_id, safe='')}", _read_any, body)
+    return Call("PUT", f"/v1/items/{_part(item_id)}", _read_any, body)
 
 
 def delete_item(item_id: str) -> Call[Any]:
     """Take an item out of every answer."""
-    return Call("DELETE", f"/v1/items/{quote(item_id, safe='')}", _read_any)
+    return Call("DELETE", f"/v1/items/{_part(item_id)}", _read_any)
 
 
 def set_availability(item_id: str, *, available: bool) -> Call[Any]:
     """Say whether an item may be shown."""
     body = _ANYTHING.dump_json({"available": available})
-    return Call("PUT", f"/v1/items/{quote(item_id, safe='')}/availability", _read_any, body)
+    return Call("PUT", f"/v1/items/{_part(item_id)}/availability", _read_any, body)
 
 
 def erase_user(user_id: str) -> Call[Any]:
     """Forget a person."""
-    return Call("POST", f"/v1/users/{quote(user_id, safe='')}:erase", _read_any)
+    return Call("POST", f"/v1/users/{_part(user_id)}:erase", _read_any)
 
 
-def _slate(path: str, request: BaseModel, keys: tuple[str, ...], k: int) -> Call[Slate]:
+def _slate(
+    path: str, request: RecommendRequest | SimilarRequest, own: str | None, excluded: Iterable[str]
+) -> Call[Slate]:
+    """Return the call; under a filter nothing known here will do, for it cannot be checked here."""
     body = request.model_dump_json(exclude_defaults=True).encode()
-    return Call("POST", path, Slate.model_validate_json, body, keys, k)
+    read = Slate.model_validate_json
+    if request.filter is not None:
+        return Call("POST", path, read, body, k=request.k)
+    keys = (POPULAR_KEY,) if own is None else (own, POPULAR_KEY)
+    return Call("POST", path, read, body, keys, request.k, remember_as=own, excluded=frozenset(excluded))
+
+
+def _part(name: str) -> str:
+    """Return an id as one part of a path; "." and ".." would otherwise lead to another route."""
+    return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
 
 
 def _read_any(body: bytes) -> Any:

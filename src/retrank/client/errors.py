@@ -33,7 +33,7 @@ class CallFailed(ClientError):  # noqa: N818  (a state, not a mistake of this co
     """No usable answer came.
 
     Attributes:
-        attempts: how often the call was sent; 0 when the breaker was open.
+        attempts: how often the call was sent; 0 when the breaker was open, 1 when its last answer could not be read.
         status: HTTP status of the last answer; None when there was none.
     """
 

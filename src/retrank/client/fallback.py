@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from threading import Lock
 
-from retrank.client.answers import LOCAL_FALLBACK, Slate, SlateDegraded, SlateEntry
+from retrank.client.answers import Slate, SlateEntry
 
 
 class Fallback:
@@ -31,15 +31,16 @@ class Fallback:
             while len(self._answers) > self._capacity:
                 self._answers.popitem(last=False)
 
-    def answer(self, keys: tuple[str, ...], k: int) -> Slate | None:
-        """Return up to k items of the first key that is known, else of the static list; None when there is nothing."""
+    def answer(self, keys: tuple[str, ...], k: int, excluded: frozenset[str] = frozenset()) -> Slate | None:
+        """Return up to k items of the first key that has any, else of the static list; None when there is nothing.
+
+        Args:
+            keys: the closest first.
+            k: items wanted.
+            excluded: items that must not appear.
+        """
         with self._lock:
-            known = next((self._answers[key] for key in keys if key in self._answers), None)
-        if known is not None:
-            return known.as_fallback(k)
-        if not self._items:
-            return None
-        entries = [
-            SlateEntry(item_id=item_id, rank=rank, score=0.0) for rank, item_id in enumerate(self._items[:k], start=1)
-        ]
-        return Slate(items=entries, degraded=SlateDegraded(is_degraded=True, reasons=[LOCAL_FALLBACK]))
+            known = [self._answers[key] for key in keys if key in self._answers]
+        entries = [SlateEntry(item_id=item_id, rank=1, score=0.0) for item_id in self._items]
+        answers = (slate.as_fallback(k, excluded) for slate in (*known, Slate(items=entries)))
+        return next((slate for slate in answers if slate.items), None)

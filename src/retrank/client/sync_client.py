@@ -40,7 +40,7 @@ class Client(BaseClient):
     ) -> None:
         """Prepare connections to `base_url`; none is made before the first call. See `BaseClient` for the rest."""
         super().__init__(settings, fallback_items=fallback_items, clock=clock, rng=rng)
-        self._sleep = sleep
+        self._clock, self._sleep = clock, sleep
         self._http = httpx.Client(base_url=base_url, headers=self._headers(), limits=self._limits())
 
     def recommend(self, request: RecommendRequest, *, deadline_s: float | None = None) -> Slate:
@@ -97,9 +97,20 @@ class Client(BaseClient):
             self._sleep(step.seconds)
             return None
         try:
-            return as_reply(self._http.request(**request_arguments(call, step)))
-        except httpx.TransportError:
+            return self._reply(call, step)
+        except httpx.RequestError:  # no connection, no answer in time, or one that cannot be decoded
             return None
+
+    def _reply(self, call: calls.Call[Any], step: Send) -> Reply:
+        """Read an answer as it comes: `httpx` bounds each wait for bytes, this bounds them all together."""
+        ends = self._clock() + step.timeout_s
+        with self._http.stream(**request_arguments(call, step)) as response:
+            body = bytearray()
+            for part in response.iter_bytes():
+                body += part
+                if self._clock() >= ends:
+                    raise httpx.ReadTimeout("the answer came too slowly", request=response.request)
+        return as_reply(response, bytes(body))
 
     def close(self) -> None:
         """Close the connections."""

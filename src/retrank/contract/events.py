@@ -25,7 +25,7 @@ class Event(_Message):
 
     Attributes:
         event_id: names this event; chosen by the caller, so that sending it again does no harm.
-        type: what happened; `custom` needs a `name`.
+        type: what happened; `custom` needs a `name`, other than those of the types.
         user_id, anonymous_id: who; at least one, or a `session_id`.
         item_id: with what.
         at: when, with a time zone; None means when it arrived.

@@ -4,7 +4,7 @@ import os
 import time
 
 from retrank.serving.decision_log import Decisions
-from retrank.serving.events.intake import open_intake
+from retrank.serving.events.intake import Outside, open_intake
 from retrank.serving.events.settings import open_log
 from retrank.serving.guard.breaker import Breaker
 from retrank.serving.guard.profiles import DEPENDENCY, GuardedProfiles
@@ -33,7 +33,8 @@ def open_backing(settings: Settings, telemetry: Telemetry | None = None) -> Back
         settings.guard.breaker, time.monotonic, on_change=lambda state: telemetry.circuit(DEPENDENCY, state)
     )
     profiles = GuardedProfiles(store, breaker, time.monotonic, telemetry, quick=quick)
-    return Backing(store, open_intake(logs, store), decisions, signer, profiles, quick)
+    outside = Outside(signer.has_signed, telemetry.event_log_lag)
+    return Backing(store, open_intake(logs, store, outside), decisions, signer, profiles, quick)
 
 
 def open_state(settings: Settings) -> StateStore:

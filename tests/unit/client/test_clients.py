@@ -9,12 +9,25 @@ import pytest
 from pydantic import SecretStr
 from scripted_service import SLATE, Said, serving
 
-from retrank.client import AsyncClient, CallFailed, CallRefused, Client, ClientSettings, Event, RecommendRequest
+from retrank.client import (
+    AsyncClient,
+    CallFailed,
+    CallRefused,
+    Client,
+    ClientSettings,
+    Event,
+    RecommendRequest,
+    Session,
+    SimilarRequest,
+)
 from retrank.client.errors import ClientError
+from retrank.contract.api import MAX_DEADLINE_MS
+from retrank.contract.filters import Filter
 
 Run = Callable[..., Any]
 Action = tuple[str, tuple[Any, ...], dict[str, Any]]
 ASK = RecommendRequest(user_id="u1", k=3)
+NO_ADULT_ITEMS = Filter.model_validate({"eq": {"attribute": "adult", "value": False}})
 
 
 def _sync(url: str, settings: ClientSettings | None, actions: list[Action]) -> list[Any]:
@@ -105,12 +118,78 @@ def test_a_service_that_hangs_costs_no_more_than_the_deadline_allows(run: Run) -
     assert slate.is_local
 
 
+def test_an_answer_that_drips_costs_no_more_than_the_deadline_either(run: Run) -> None:
+    settings = ClientSettings(max_attempts=1)
+    with serving(Said(drip_bytes=20)) as service:  # 0.5 s in all, and never 0.1 s without a byte
+        (slate,) = run(service.url, settings, [("recommend", (ASK,), {"deadline_s": 0.1})])
+    assert slate.is_local
+
+
 def test_a_refusal_is_an_error_even_where_a_fallback_is_known(run: Run) -> None:
     problem = {"title": "Unprocessable", "detail": "/k: too large", "code": "invalid_field", "instance": "r"}
     with serving(Said(), Said(422, problem)) as service:
         _, refused = run(service.url, None, [("recommend", (ASK,), {}), ("recommend", (ASK,), {})])
     assert isinstance(refused, CallRefused)
     assert refused.refusal.code == "invalid_field"
+
+
+def test_one_visitors_slate_is_never_shown_to_another(run: Run) -> None:
+    visitor = RecommendRequest(session=Session(recent=["i9"]), k=3)
+    with serving(Said(), Said(503)) as service:
+        _, other = run(service.url, None, [("recommend", (visitor,), {}), ("recommend", (RecommendRequest(),), {})])
+    assert [entry.item_id for entry in other.items] == ["f1", "f2"]
+
+
+def test_what_a_request_excludes_no_fallback_shows(run: Run) -> None:
+    asked: list[Action] = [
+        ("recommend", (ASK.model_copy(update={"exclude_items": ["i1"]}),), {}),
+        ("similar", (SimilarRequest(item_id="i2", exclude_items=["i1"], k=2),), {}),
+        ("recommend", (RecommendRequest(exclude_items=["f1", "i1", "i2", "i3", "i4", "i5"]),), {}),
+    ]
+    with serving(Said(), Said(), Said(503)) as service:
+        _, _, own, similar, static = run(service.url, None, [("recommend", (ASK,), {}), ("popular", (5,), {}), *asked])
+    assert [(entry.rank, entry.item_id) for entry in own.items] == [(1, "i2"), (2, "i3"), (3, "i4")]
+    assert [entry.item_id for entry in similar.items] == ["i3", "i4"]
+    assert [entry.item_id for entry in static.items] == ["f2"]
+
+
+def test_under_a_filter_the_call_fails_rather_than_show_what_it_forbids(run: Run) -> None:
+    adults_only = RecommendRequest(user_id="u1", filter=NO_ADULT_ITEMS)
+    with serving(Said(), Said(503)) as service:
+        _, failed = run(service.url, None, [("recommend", (ASK,), {}), ("recommend", (adults_only,), {})])
+    assert isinstance(failed, CallFailed)
+
+
+def test_a_filtered_slate_stands_in_for_no_other(run: Run) -> None:
+    filtered = RecommendRequest(user_id="u1", filter=NO_ADULT_ITEMS)
+    with serving(Said(), Said(503)) as service:
+        _, plain = run(service.url, None, [("recommend", (filtered,), {}), ("recommend", (ASK,), {})])
+    assert [entry.item_id for entry in plain.items] == ["f1", "f2"]
+
+
+def test_the_service_is_asked_for_no_longer_than_it_allows(run: Run) -> None:
+    with serving() as service:
+        run(service.url, ClientSettings(attempt_s=600), [("recommend", (ASK,), {"deadline_s": 600})])
+    assert service.asked[0].headers["x-deadline-ms"] == str(MAX_DEADLINE_MS)
+
+
+def test_ids_of_dots_do_not_climb_the_path(run: Run) -> None:
+    with serving(Said(body={"ok": True})) as service:
+        run(
+            service.url, None, [("delete_item", ("..",), {}), ("erase_user", (".",), {}), ("delete_item", ("a..",), {})]
+        )
+    assert [asked.path for asked in service.asked] == ["/v1/items/%2E%2E", "/v1/users/%2E:erase", "/v1/items/a.."]
+
+
+def test_an_answer_that_cannot_be_read_is_no_answer(run: Run) -> None:
+    with serving(Said(), Said(raw=b"<html>"), Said(headers=(("Content-Encoding", "gzip"),), raw=b"no")) as service:
+        _, page, garbled = run(service.url, None, [("recommend", (ASK,), {})] * 3)
+    assert page.is_local
+    assert garbled.is_local
+    with serving(Said(raw=b"<html>")) as service:
+        (failed,) = run(service.url, None, [("post", ("/v1/x", {}), {})])
+    assert isinstance(failed, CallFailed)
+    assert failed.status == 200
 
 
 def test_events_have_no_fallback(run: Run) -> None:

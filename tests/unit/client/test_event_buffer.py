@@ -1,5 +1,8 @@
 """The event buffer over real sockets and real files: nothing is lost, nothing is sent out of hand."""
 
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,13 @@ IMPATIENT = ClientSettings(max_attempts=1, deadline_s=2, breaker_failures=1_000)
 
 def event(number: int) -> Event:
     return Event(event_id=f"e{number}", type="click", item_id="i1", user_id="u1")
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def received(service: ScriptedService) -> list[str]:
@@ -56,6 +66,89 @@ def test_a_refused_batch_is_put_aside_and_does_not_block_the_others(tmp_path: Pa
         assert received(service) == ["e1", "e2"]
     (aside,) = tmp_path.iterdir()
     assert aside.name.endswith(".refused")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_is_refused_keeps_the_events_for_a_better_one(tmp_path: Path, status: int) -> None:
+    with serving(Said(status)) as strict, Client(strict.url, IMPATIENT) as client:
+        with EventBuffer(client, tmp_path, batch_size=1, flush_s=60) as buffer:
+            buffer.add(event(1))
+        assert buffer.flush() == 1
+    with serving(RECEIPT) as service, Client(service.url, IMPATIENT) as client:
+        with EventBuffer(client, tmp_path, flush_s=60):
+            pass
+        assert received(service) == ["e1"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refused_batches_count_in_the_bound(tmp_path: Path) -> None:
+    with (
+        serving(Said(422)) as service,
+        Client(service.url, IMPATIENT) as client,
+        EventBuffer(client, tmp_path, batch_size=1, flush_s=60, max_spooled=2) as buffer,
+    ):
+        for number in range(2):
+            buffer.add(event(number))
+            buffer.flush()
+        with pytest.raises(SpoolFull, match="refused ones included"):
+            buffer.add(event(3))
+
+
+UNREADABLE = {
+    "not JSON": Said(200, raw=b"<html>Log in to the hotel network</html>"),
+    "not a receipt": Said(200, {"hello": "world"}),
+    "not what its encoding says": Said(200, headers=(("Content-Encoding", "gzip"),), raw=b"not gzip"),
+}
+
+
+@pytest.mark.parametrize("said", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_an_unreadable_receipt_loses_no_event_and_the_thread_goes_on(tmp_path: Path, said: Said) -> None:
+    with serving(said, RECEIPT) as service, Client(service.url, IMPATIENT) as client:
+        with EventBuffer(client, tmp_path, batch_size=1, flush_s=60) as buffer:
+            buffer.add(event(1))
+            wait_until(lambda: received(service)[1:] == ["e1"])  # nobody flushed: the thread did both
+        assert set(received(service)) == {"e1"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spool_that_cannot_be_written_costs_no_event(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    with (
+        serving(Said(503), RECEIPT) as service,
+        Client(service.url, IMPATIENT) as client,
+        EventBuffer(client, spool, batch_size=1, flush_s=0.02) as buffer,
+    ):
+        spool.rmdir()
+        buffer.add(event(1))
+        wait_until(lambda: received(service)[1:] == ["e1"])
+        spool.mkdir()
+
+
+def test_a_closed_client_leaves_the_events_on_disk(tmp_path: Path) -> None:
+    with serving() as service:
+        client = Client(service.url, IMPATIENT)
+        with EventBuffer(client, tmp_path, flush_s=60) as buffer:
+            client.close()
+            buffer.add(event(1))
+    assert len(list(tmp_path.glob("*.events.json"))) == 1
+
+
+def test_processes_may_share_a_spool(tmp_path: Path) -> None:
+    for number in range(2):
+        batch = f"[{event(number).model_dump_json(exclude_none=True)}]"
+        (tmp_path / f"{number}.events.json").write_text(batch)
+    with (
+        serving(Said(202, RECEIPT.body, hang_s=0.2), RECEIPT) as service,
+        Client(service.url, IMPATIENT) as client,
+        EventBuffer(client, tmp_path, flush_s=60) as first,
+        EventBuffer(client, tmp_path, flush_s=60) as second,
+        ThreadPoolExecutor() as pool,
+    ):
+        flushing = pool.submit(first.flush)
+        wait_until(lambda: bool(service.asked))
+        assert second.flush() == flushing.result() == 0
+    assert set(received(service)) == {"e0", "e1"}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_not_a_batch_is_put_aside(tmp_path: Path) -> None:

@@ -99,10 +99,16 @@ def test_every_field_has_a_typed_column(tmp_path: Path) -> None:
     assert row == full | {
         "tenant": "default",
         "person": "u:ann",
+        "attributed": None,
         "at": datetime(2026, 1, 31, 12, tzinfo=UTC),
         "arrived_at": datetime.fromtimestamp(NOON, UTC),
         "context": '{"colours": ["red"], "position": 3}',
     }
+
+
+def test_ids_with_a_zero_byte_stay_apart(tmp_path: Path) -> None:
+    write(tmp_path, click(1, user_id="a", event_id="b\0c"), click(2, user_id="a\0b", event_id="c"))
+    assert run(tmp_path).published == 2
 
 
 def test_the_segment_that_is_being_written_waits(tmp_path: Path) -> None:

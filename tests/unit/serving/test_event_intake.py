@@ -10,15 +10,23 @@ import pytest
 from event_worlds import NOON, DictProfiles, click, clicks, logged, logged_ids, raw_records
 
 from retrank.contract.events import EventBatch
+from retrank.serving.backing import open_backing
 from retrank.serving.events.applied import read_applied, read_trusted, write_applied
 from retrank.serving.events.applier import ApplierOptions
+from retrank.serving.events.compact import compact
 from retrank.serving.events.folders import segments, writers
-from retrank.serving.events.intake import Intake, Logs, open_intake
+from retrank.serving.events.intake import Intake, Logs, Outside, open_intake
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.events.records import MAX_EVENT_BYTES, DeadLetter, Erasure, person_digest
+from retrank.serving.events.recovery import recover
 from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
 from retrank.serving.events.settings import EventSettings
+from retrank.serving.events.tables import published_files, read_columns
+from retrank.serving.settings import ServiceSettings, Settings
 from retrank.serving.stores.protocol import PersonEvent
+from retrank.serving.stores.settings import StateSettings
+from retrank.serving.telemetry.prometheus import PrometheusTelemetry
+from retrank.serving.tokens import Claims, Signer
 
 WAIT_S = 20
 EAGER = ApplierOptions(retry_s=0.02, checkpoint_s=0.02, recover_s=0.02, idle_s=0.01)
@@ -33,7 +41,7 @@ def make(tmp_path: Path) -> Iterator[MakeIntake]:
     def open_one(profiles: DictProfiles, **more: Any) -> Intake:
         events = SegmentLog(tmp_path / "events", SegmentOptions(segment_bytes=more.pop("segment_bytes", 1 << 20)))
         logs = Logs(more.pop("log", events), SegmentLog(tmp_path / "rejected"), SegmentLog(tmp_path / "erasures"))
-        made.append(Intake(logs, profiles, folder=events.folder, options=EAGER, now=lambda: NOON, **more))
+        made.append(Intake(logs, profiles, folder=events.folder, options=EAGER, **{"now": lambda: NOON} | more))
         return made[-1]
 
     yield open_one
@@ -131,16 +139,17 @@ def test_a_bad_event_does_not_stop_the_others_and_becomes_a_dead_letter(make: Ma
         click(10, event_id=17),
         click(11, value=float("nan")),
         click(12, **{"\ud800": 1}),
+        click(13, type="custom", name="dismiss"),
     ]
-    receipt = intake.begin(EventBatch(events=[click(1), *bad, click(13)])).result(WAIT_S)
+    receipt = intake.begin(EventBatch(events=[click(1), *bad, click(14)])).result(WAIT_S)
     assert receipt.accepted == 2
     assert [(rejected.index, rejected.event_id) for rejected in receipt.rejected] == [
-        (index, None if index == 9 else f"e{index + 1}") for index in range(1, 12)
+        (index, None if index == 9 else f"e{index + 1}") for index in range(1, 13)
     ]
     said = [rejected.detail for rejected in receipt.rejected]
     for expected, detail in zip(
         ["type: Input should be", "nobody did this", "no time zone", "in the future", "colour: Extra inputs",
-         "65,6", "needs a name", "", "event_id", "value: ", "unicode string"],
+         "65,6", "needs a name", "", "event_id", "value: ", "unicode string", "name: dismiss is a type"],
         said,
         strict=True,
     ):  # fmt: skip
@@ -150,7 +159,29 @@ def test_a_bad_event_does_not_stop_the_others_and_becomes_a_dead_letter(make: Ma
     assert [letter.detail for letter in letters] == said
     assert letters[0].raw == bad[0]
     assert letters[5].raw is None  # too long to keep
-    assert logged_ids(tmp_path) == ["e1", "e13"]
+    assert logged_ids(tmp_path) == ["e1", "e14"]
+
+
+def test_a_token_is_held_against_the_key_and_the_tenant(make: MakeIntake, tmp_path: Path) -> None:
+    signer = Signer(bytes(32))
+    claims = Claims(id="r1", bundle="b1", tenant="default", person="", at=int(NOON))
+    ours = signer.sign(claims)
+    brought = {
+        1: ours,
+        2: None,
+        3: Signer(bytes(31) + b"\1").sign(claims),
+        4: signer.sign(claims.model_copy(update={"tenant": "other"})),
+        5: ours[:-1],
+        6: "anything at all",
+    }
+    intake = make(DictProfiles(), outside=Outside(signer.has_signed))
+    events = [click(number, recommendation_token=token) for number, token in brought.items()]
+    assert intake.begin(EventBatch(events=events)).result(WAIT_S).accepted == 6
+    intake.close()
+    assert [record.attributed for record in logged(tmp_path)] == [True, None, False, False, False, False]
+    compact(tmp_path, now=lambda: NOON)
+    (path,) = published_files(tmp_path / "parquet")
+    assert read_columns(path)["attributed"].to_pylist() == [True, None, False, False, False, False]
 
 
 def test_the_time_of_an_event_is_the_stated_one_or_its_arrival(make: MakeIntake) -> None:
@@ -180,6 +211,22 @@ def test_while_the_profile_store_is_away_events_are_accepted_and_applied_later(
     intake.begin(clicks(40)).result(WAIT_S)
     assert profiles.ids() == logged_ids(tmp_path) == sorted(f"e{number}" for number in range(41))
     assert [event.event_id for event in profiles.effects["default", "u:ann"]] == [f"e{number}" for number in range(41)]
+
+
+def test_how_far_the_profiles_are_behind_is_told_until_they_have_everything(make: MakeIntake) -> None:
+    told: list[float] = []
+    profiles, now = DictProfiles(), [NOON]
+    intake = make(profiles, outside=Outside(log_lag=told.append), now=lambda: now[0])
+    intake.begin(clicks(1)).result(WAIT_S)
+    until(lambda: told[-1:] == [0.0])
+    profiles.away = True
+    intake.begin(clicks(2)).result(WAIT_S)
+    now[0] += 90
+    intake.begin(clicks(3)).result(WAIT_S)
+    until(lambda: told[-1] == 90.0)
+    profiles.away = False
+    until(lambda: told[-1] == 0.0)
+    assert profiles.ids() == ["e1", "e2", "e3"]
 
 
 def test_a_store_that_fails_in_an_unforeseen_way_stops_no_acknowledgement(make: MakeIntake) -> None:
@@ -300,6 +347,44 @@ def test_recovery_does_not_bring_back_who_was_erased_meanwhile(make: MakeIntake,
     assert profiles.ids() == ["e2"]
 
 
+@pytest.mark.parametrize("compacted", [False, True], ids=["in segments", "published"])
+def test_an_erasure_that_is_recovered_late_leaves_what_arrived_after_it(
+    make: MakeIntake, tmp_path: Path, compacted: bool
+) -> None:
+    profiles = DictProfiles()
+    first = make(profiles)
+    first.begin(EventBatch(events=[click(1), click(2, user_id="bob")])).result(WAIT_S)
+    first.erase("default", "u:ann").result(WAIT_S)
+    first.close()
+    second = make(profiles, now=lambda: NOON + 1)
+    second.begin(EventBatch(events=[click(3), click(4, type="custom", name="pin")])).result(WAIT_S)
+    second.close()
+    if compacted:
+        assert compact(tmp_path, now=lambda: NOON).published == 3
+        assert logged_ids(tmp_path) == []
+        first = make(DictProfiles())
+        first.erase("default", "u:ann").result(WAIT_S)
+        first.close()
+    (folder, *_) = writers(tmp_path / "events")
+    (folder / "applied").write_text("3 another-run-of-the-kernel\n")
+    recover(tmp_path, profiles, lambda: NOON + 2)
+    assert profiles.ids() == ["e2", "e3", "e4"]
+    assert {event.kind for event in profiles.effects["default", "u:ann"]} == {"click", "pin"}
+
+
+def test_an_erasure_made_up_for_after_an_outage_leaves_what_another_replica_applied(make: MakeIntake) -> None:
+    near, far = DictProfiles(), DictProfiles()
+    near.effects = far.effects  # one store; only one replica is cut off from it
+    one, other = make(near), make(far, now=lambda: NOON + 1)
+    one.begin(clicks(1)).result(WAIT_S)
+    near.away = True
+    one.erase("default", "u:ann").result(WAIT_S)
+    other.begin(clicks(2)).result(WAIT_S)
+    near.away = False
+    until(lambda: not one.behind)
+    assert far.ids() == ["e2"]
+
+
 def test_an_erasure_while_the_store_is_away_is_made_up_for(make: MakeIntake) -> None:
     profiles = DictProfiles()
     intake = make(profiles)
@@ -383,3 +468,19 @@ def test_an_intake_is_opened_from_settings(tmp_path: Path) -> None:
     intake.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["erasures", "events", "rejected"]
     assert logged_ids(tmp_path) == profiles.ids() == ["e1"]
+
+
+def test_a_service_holds_tokens_against_its_key_and_shows_how_far_behind_it_is(tmp_path: Path) -> None:
+    telemetry = PrometheusTelemetry()
+    nobody_there = StateSettings.model_validate({"url": "redis://127.0.0.1:1/0", "timeout_s": 0.05})
+    service = ServiceSettings(folder=tmp_path)
+    backing = open_backing(Settings(bundle=tmp_path, service=service, state=nobody_there), telemetry)
+    intake = backing.intake
+    assert intake is not None
+    ours = backing.signer.sign(Claims(id="r1", bundle="b1", tenant="default", person="", at=int(NOON)))
+    assert intake.begin(clicks(1, recommendation_token=ours)).result(WAIT_S).accepted == 1
+    until(lambda: (telemetry.registry.get_sample_value("recsys_event_log_lag_seconds") or 0.0) > 0)
+    intake.close()
+    backing.decisions.close()
+    (stream,) = tmp_path.glob("**/events")
+    assert [record.attributed for record in logged(stream.parent)] == [True]

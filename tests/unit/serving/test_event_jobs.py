@@ -73,6 +73,23 @@ def test_dead_letters_are_listed_and_sent_again(
     assert "0 accepted, 0 duplicates, 1 refused again" in capsys.readouterr().out
 
 
+def test_dead_letters_of_an_erased_person_are_neither_shown_nor_sent_again(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    intake = open_intake(EventSettings(directory=directory), store_at(tmp_path / "state.sqlite"))
+    intake.erase("default", "u:ann").result(WAIT_S)
+    intake.begin(EventBatch(events=[click(6, type="glance"), click(7, type="glance", user_id=None)])).result(WAIT_S)
+    intake.close()
+    words = ["events", "replay", f"directory={directory}", f"state.url=sqlite:{tmp_path / 'state.sqlite'}"]
+    assert main([*words, "dead_letters=list"]) == 0
+    said = capsys.readouterr().out
+    assert "e5" not in said
+    assert "e6" in said  # arrived after the erasure
+    assert "e7" in said  # names nobody
+    assert main([*words, "dead_letters=resubmit"]) == 0
+    assert "2 refused again" in capsys.readouterr().out
+
+
 def test_status_shows_writers_partitions_and_erasures(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["events", "compact", f"directory={directory}"])
     store = store_at(directory.parent / "state.sqlite")

@@ -83,6 +83,7 @@ class Applier:
         now: seconds since the Unix epoch.
         monotonic: seconds that never go back.
         done: called with every batch that was acknowledged or refused.
+        log_lag: told every `checkpoint_s` how old the oldest event is that is not applied, in seconds; 0 for none.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Applier:
         now: Callable[[], float],
         monotonic: Callable[[], float],
         done: Callable[[Admitted], None],
+        log_lag: Callable[[float], None] | None = None,
     ) -> None:
         self.tally = Tally()
         self._profiles, self._options = profiles, options
@@ -103,6 +105,8 @@ class Applier:
         self._below = self._durable_below = 0
         self._noted = -1
         self._retry_at = self._note_at = self._recover_at = 0.0
+        self._log_lag = log_lag
+        self._waiting_since_us: int | None = None
         self._behind = threading.Event()
         self._queue: deque[Admitted] = deque()
         self._changed = threading.Condition()
@@ -191,6 +195,8 @@ class Applier:
                 return True
             except StoreUnavailable as error:
                 self.fall_behind(error)
+        if self._waiting_since_us is None and changes:
+            self._waiting_since_us = changes[0].arrived_us
         self.tally.unapplied += len(changes) if self._folder is None else 0
         return False
 
@@ -224,6 +230,12 @@ class Applier:
         if now >= self._note_at:
             self._note_at = now + self._options.checkpoint_s
             self._note()
+            self._tell_lag()
+
+    def _tell_lag(self) -> None:
+        if self._log_lag is not None:
+            since_us = self._waiting_since_us
+            self._log_lag(0.0 if since_us is None else max(0.0, self._now() - since_us / 1e6))
 
     def _guarded(self, act: Callable[[], None]) -> None:
         """Look after what is left behind without ever stopping the acknowledgements."""
@@ -242,21 +254,35 @@ class Applier:
     def _catch_up(self) -> None:
         if self._recovery is None:
             self._into_profiles([])
-            self._behind.clear()
+            self._caught_up()
             _LOG.warning("profile store is back, without %d events", self.tally.unapplied)
             return
         changes, below = self._recovery.own(self._below, self._durable_below, _GROUP)
         self.tally.applied += self._into_profiles(changes)
+        self._restore(self._recovery, changes)
         stuck, self._below = below == self._below, below
+        if changes:
+            self._waiting_since_us = changes[-1].arrived_us
         if stuck or below >= self._durable_below:
             self._below = self._durable_below
-            self._behind.clear()
+            self._caught_up()
             _LOG.warning("profile store is back and has every event")
+
+    def _caught_up(self) -> None:
+        self._behind.clear()
+        self._waiting_since_us = None
 
     def _recover(self) -> None:
         assert self._recovery is not None
         with self._recovery.portion(_GROUP) as changes:
             self.tally.recovered += self._into_profiles(changes)
+            self._restore(self._recovery, changes)
+
+    def _restore(self, recovery: Recovery, changes: Sequence[Change]) -> None:
+        """Apply again what orders to erase that came late have taken with them."""
+        later = recovery.after_erasing(changes)
+        if later:
+            self._into_profiles(later)
 
     def _note(self, *, force: bool = False) -> None:
         if self._folder is None or (self._below == self._noted and not force):

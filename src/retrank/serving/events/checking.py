@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 
 from retrank.contract.api import MAX_ID_LENGTH
-from retrank.contract.events import Event, RejectedEvent
+from retrank.contract.events import Event, EventType, RejectedEvent
 from retrank.serving.events.records import (
     MAX_EVENT_BYTES,
     DeadLetter,
@@ -20,12 +20,15 @@ from retrank.serving.stores.protocol import PersonEvent
 MAX_AHEAD_US = 3_600 * 1_000_000
 """A stated time further in the future than this is a wrong clock or a wrong unit."""
 
+_TYPES = frozenset(get_args(EventType)) - {"custom"}
+
 
 class Taken(NamedTuple):
-    """An event that can be taken: what the profile store keeps, and its JSON."""
+    """An event that can be taken: what the profile store keeps, its JSON, and its token if it brought one."""
 
     person_event: PersonEvent
     encoded: bytes
+    token: str | None = None
 
 
 class Checked(NamedTuple):
@@ -63,13 +66,15 @@ def _check(raw: Mapping[str, Any], arrived_us: int) -> Taken | str:
         encoded = event_bytes(event)
         if event_time_us(event, arrived_us) > arrived_us + MAX_AHEAD_US:
             return "at: more than an hour in the future; check the clock and the time zone"
+        if event.type == "custom" and event.name in _TYPES:
+            return f"name: {event.name} is a type, and a custom event of that name would count as one; choose another"
     except ValidationError as error:
         return _detail(error)
     except (ValueError, OverflowError, RecursionError):  # a lone surrogate, a time out of range, a context too deep
         return "cannot be written as JSON in UTF-8, or its time is out of range"
     if len(encoded) > MAX_EVENT_BYTES:
         return f"has {len(encoded):,} bytes as JSON, expected at most {MAX_EVENT_BYTES:,}; shorten context"
-    return Taken(person_event(event, arrived_us), encoded)
+    return Taken(person_event(event, arrived_us), encoded, event.recommendation_token)
 
 
 def _detail(error: ValidationError) -> str:

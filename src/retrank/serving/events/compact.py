@@ -29,6 +29,7 @@ from retrank.serving.events.publish import Change, decide, finish, staging
 from retrank.serving.events.records import Erasure, Erasures, EventRecord, decode_event, person_digest
 from retrank.serving.events.segment import CorruptSegment, SegmentReader
 from retrank.serving.events.tables import (
+    ROOT_NAME,
     published_files,
     published_keys,
     read_columns,
@@ -37,7 +38,6 @@ from retrank.serving.events.tables import (
     write_table,
 )
 
-ROOT_NAME = "parquet"
 _PORTION_BYTES = 32 << 20
 
 

@@ -56,6 +56,22 @@ class Logs:
 
 
 @dataclass(frozen=True)
+class Outside:
+    """What an intake asks of the rest of the service, and tells it.
+
+    Attributes:
+        has_signed: tells whether a token was handed out to a tenant; None when nobody can tell.
+        log_lag: is told, now and then, how many seconds ago the oldest event arrived that is not applied; 0 for none.
+    """
+
+    has_signed: Callable[[str, str], bool] | None = None
+    log_lag: Callable[[float], None] | None = None
+
+
+_ALONE = Outside()
+
+
+@dataclass(frozen=True)
 class _Asked:
     """A batch, or a person to erase, as it came in."""
 
@@ -84,6 +100,7 @@ class Intake:
         folder: of the writer of `logs.events`, to recover from; None when that log is not a folder.
         options: how often to look after what is left behind.
         max_pending: events under way above which batches are refused.
+        outside: the rest of the service.
         now: seconds since the Unix epoch.
         monotonic: seconds that never go back.
     """
@@ -96,10 +113,12 @@ class Intake:
         folder: Path | None = None,
         options: ApplierOptions | None = None,
         max_pending: int = 50_000,
+        outside: Outside = _ALONE,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._logs, self._profiles, self._now, self._max_pending = logs, profiles, now, max_pending
+        self._has_signed = outside.has_signed
         self._queue: deque[_Asked] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -107,7 +126,13 @@ class Intake:
         self._next_n = 0
         self._in_flight: dict[_Key, Future[None]] = {}
         self._applier = Applier(
-            profiles, folder, options=options or ApplierOptions(), now=now, monotonic=monotonic, done=self._forget
+            profiles,
+            folder,
+            options=options or ApplierOptions(),
+            now=now,
+            monotonic=monotonic,
+            done=self._forget,
+            log_lag=outside.log_lag,
         )
         self._applier.start()
         self._thread = threading.Thread(target=self._run, name="event-intake", daemon=True)
@@ -256,10 +281,7 @@ class Intake:
                 waits.append(under_way)
             elif key not in prepared.applied:
                 new.setdefault(key, taken)
-        records = [
-            encode_event(taken.encoded, n=self._next_n + offset, tenant=one.tenant, arrived_us=one.arrived_us)
-            for offset, taken in enumerate(new.values())
-        ]
+        records = [self._record(one, taken, offset) for offset, taken in enumerate(new.values())]
         if records:
             waits.append(self._logs.events.append(records))
         changes = [Change(one.tenant, one.arrived_us, taken.person_event) for taken in new.values()]
@@ -268,6 +290,13 @@ class Intake:
             self._in_flight[key] = prepared.under_way[key] = waits[-1]
         receipt = EventReceipt(accepted=len(new), duplicates=len(checked.taken) - len(new), rejected=checked.rejected)
         self._applier.put(Admitted(changes, self._next_n, waits, receipt, one.future, one.size))
+
+    def _record(self, one: _Asked, taken: Taken, offset: int) -> bytes:
+        attributed = None
+        if taken.token is not None and self._has_signed is not None:
+            attributed = self._has_signed(one.tenant, taken.token)
+        n, arrived_us = self._next_n + offset, one.arrived_us
+        return encode_event(taken.encoded, n=n, tenant=one.tenant, arrived_us=arrived_us, attributed=attributed)
 
     def _admit_erasure(self, one: _Asked) -> None:
         order = encode_erase(one.erase, n=self._next_n, tenant=one.tenant, arrived_us=one.arrived_us)
@@ -293,7 +322,7 @@ def _key(tenant: str, event: PersonEvent) -> _Key:
     return tenant, event.person, event.event.event_id
 
 
-def open_intake(settings: EventSettings, profiles: Profiles) -> Intake:
+def open_intake(settings: EventSettings, profiles: Profiles, outside: Outside = _ALONE) -> Intake:
     """Open the logs that the settings describe, and an intake over them; recovers what killed replicas left.
 
     Raises:
@@ -306,4 +335,5 @@ def open_intake(settings: EventSettings, profiles: Profiles) -> Intake:
         open_log(settings, "rejected") if local else None,
         open_log(settings, "erasures") if local else None,
     )
-    return Intake(logs, profiles, folder=events.folder if isinstance(events, SegmentLog) else None)
+    folder = events.folder if isinstance(events, SegmentLog) else None
+    return Intake(logs, profiles, folder=folder, outside=outside)

@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from retrank.contract.errors import ConfigError, DataError
 from retrank.serving.events.applied import read_applied
-from retrank.serving.events.compact import ROOT_NAME, compact
+from retrank.serving.events.compact import compact
 from retrank.serving.events.erasures import ordered, proofs
 from retrank.serving.events.folders import STREAMS, is_abandoned, segments, writers
 from retrank.serving.events.intake import open_intake
 from retrank.serving.events.replay import dead_letters, replay, resubmit
 from retrank.serving.events.segment import CorruptSegment, SegmentReader
 from retrank.serving.events.settings import EventSettings
-from retrank.serving.events.tables import published_files
+from retrank.serving.events.tables import ROOT_NAME, published_files
 from retrank.serving.stores.open_store import open_store
 from retrank.serving.stores.settings import StateSettings
 

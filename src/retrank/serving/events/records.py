@@ -1,8 +1,9 @@
 """What the log holds: one JSON object per event, dead letter or erasure.
 
-An event record is `{"n": ..., "tenant": ..., "arrived_us": ..., "event": {...}}`; an order to erase somebody has
-`"erase": "<person>"` instead. `n` counts the records of one writer and grows along its segments; "applied below n"
-therefore says which records still have to reach the profiles.
+An event record is `{"n": ..., "tenant": ..., "arrived_us": ..., "event": {...}}`, and `"attributed"` when the event
+brought a token; an order to erase somebody has `"erase": "<person>"` instead of the event. `n` counts the records of
+one writer and grows along its segments; "applied below n" therefore says which records still have to reach the
+profiles.
 
 The stream `erasures` names persons by `person_digest` only: the note that somebody was erased outlives the data.
 """
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from retrank.contract.errors import DataError
-from retrank.contract.events import Event
+from retrank.contract.events import Event, person_key
 from retrank.serving.stores.protocol import LiveEvent, PersonEvent
 
 MAX_EVENT_BYTES = 64 << 10
@@ -26,13 +27,18 @@ _EVENT = TypeAdapter(Event)
 
 
 class EventRecord(BaseModel):
-    """An accepted event, or an order to erase a person: its number in its writer's log and when it arrived."""
+    """An accepted event, or an order to erase a person: its number in its writer's log and when it arrived.
+
+    `attributed` says whether this service handed out the token of the event, to this tenant; None when the event
+    brought none, or nobody looked.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     n: int
     tenant: str
     arrived_us: int
+    attributed: bool | None = None
     event: Event | None = None
     erase: str | None = None
 
@@ -60,6 +66,12 @@ class DeadLetter(BaseModel):
     arrived_us: int
     detail: str
     raw: dict[str, Any] | None = None
+
+    @property
+    def person(self) -> str:
+        """Key of the person it names; "" when it names nobody."""
+        ids = [(self.raw or {}).get(name) for name in ("user_id", "anonymous_id", "session_id")]
+        return person_key(*(name if isinstance(name, str) else None for name in ids))
 
     def encode(self) -> bytes:
         """Return the record."""
@@ -105,9 +117,11 @@ def event_bytes(event: Event) -> bytes:
     return _EVENT.dump_json(event, exclude_none=True)
 
 
-def encode_event(event: bytes, *, n: int, tenant: str, arrived_us: int) -> bytes:
+def encode_event(event: bytes, *, n: int, tenant: str, arrived_us: int, attributed: bool | None = None) -> bytes:
     """Return the record of an event that `event_bytes` made."""
-    return b'{"n":%d,"tenant":%s,"arrived_us":%d,"event":%s}' % (n, json.dumps(tenant).encode(), arrived_us, event)
+    said = b"" if attributed is None else b'"attributed":%s,' % json.dumps(attributed).encode()
+    head = b'{"n":%d,"tenant":%s,"arrived_us":%d,' % (n, json.dumps(tenant).encode(), arrived_us)
+    return b'%s%s"event":%s}' % (head, said, event)
 
 
 def encode_erase(person: str, *, n: int, tenant: str, arrived_us: int) -> bytes:

@@ -9,6 +9,7 @@ from retrank.serving.events.applied import Backlog, read_trusted, write_applied
 from retrank.serving.events.changes import apply_changes
 from retrank.serving.events.erasures import erasures_version, read_erasures
 from retrank.serving.events.folders import held, segments, writers
+from retrank.serving.events.history import arrived_after
 from retrank.serving.events.records import Change, Erasures, EventRecord
 from retrank.serving.stores.protocol import Profiles
 
@@ -65,6 +66,16 @@ class Recovery:
             self._left = None
         if mine and len(found) < limit:
             self._finished.add(backlog.folder)
+
+    def after_erasing(self, changes: Sequence[Change]) -> list[Change]:
+        """Return what to apply again once these changes have been: events that arrived after an order to erase.
+
+        The order comes late, out of turn with what other writers have logged and applied since, and the store forgets
+        a person whole. Whatever was applied before then is in the log by now, so none is overlooked.
+        """
+        orders = [change for change in changes if change.event is None]
+        erased = {(change.tenant, change.erase or ""): change.arrived_us for change in orders}
+        return arrived_after(self._stream.parent, erased, self._erasures()) if erased else []
 
     def any_left(self) -> bool:
         """Tell whether a writer who is gone left records behind its mark, and begin with it if so."""
@@ -136,5 +147,6 @@ def recover(directory: Path, profiles: Profiles, now: Callable[[], float]) -> in
     while True:
         with recovery.portion(_PORTION) as changes:
             new += apply_changes(profiles, changes, now())
+            apply_changes(profiles, recovery.after_erasing(changes), now())
         if not recovery.is_open and not recovery.any_left():
             return new

@@ -5,24 +5,21 @@ age or by number it bounds here too.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
-
-import pyarrow as pa
 
 from retrank.contract.events import EventBatch, EventReceipt
 from retrank.serving.events.changes import apply_changes
 from retrank.serving.events.erasures import read_erasures
 from retrank.serving.events.folders import segments, writers
+from retrank.serving.events.history import logged, published
 from retrank.serving.events.intake import Intake
-from retrank.serving.events.records import Change, DeadLetter, Erasures, decode_event
+from retrank.serving.events.records import Change, DeadLetter, Erasures
 from retrank.serving.events.segment import SegmentReader
-from retrank.serving.events.tables import date_of, published_files, read_columns
-from retrank.serving.stores.protocol import LiveEvent, PersonEvent, Profiles
+from retrank.serving.stores.protocol import Profiles
 
 _GROUP = 1_000
-_COLUMNS = ["tenant", "person", "event_id", "type", "name", "item_id", "session_id", "at", "arrived_at"]
 
 
 class Replayed(NamedTuple):
@@ -48,7 +45,7 @@ def replay(directory: Path, root: Path, profiles: Profiles, *, since_us: int = 0
     """
     erasures = read_erasures(directory)
     read = new = 0
-    changes = _kept(_published(root, since_us), _logged(directory), erasures, since_us)
+    changes = _kept(chain(published(root, since_us), logged(directory)), erasures, since_us)
     while group := list(islice(changes, _GROUP)):
         read += len(group)
         new += apply_changes(profiles, group, now())
@@ -56,10 +53,12 @@ def replay(directory: Path, root: Path, profiles: Profiles, *, since_us: int = 0
 
 
 def dead_letters(directory: Path) -> Iterator[DeadLetter]:
-    """Yield the refused events that are still kept, oldest first per writer."""
+    """Yield the refused events that are still kept, oldest first per writer, but those of persons erased since."""
+    erasures = read_erasures(directory)
     for folder in writers(directory / "rejected"):
         for path in segments(folder):
-            yield from (DeadLetter.model_validate_json(raw) for raw in SegmentReader(path))
+            letters = (DeadLetter.model_validate_json(raw) for raw in SegmentReader(path))
+            yield from (one for one in letters if not erasures.cover(one.tenant, one.person, one.arrived_us))
 
 
 def resubmit(letters: Iterable[DeadLetter], intake: Intake) -> EventReceipt:
@@ -80,29 +79,9 @@ def resubmit(letters: Iterable[DeadLetter], intake: Intake) -> EventReceipt:
     return EventReceipt(accepted=accepted, duplicates=duplicates, rejected=rejected)
 
 
-def _kept(published: Iterator[Change], logged: Iterator[Change], erasures: Erasures, since_us: int) -> Iterator[Change]:
-    for source in (published, logged):
-        for change in source:
-            if change.event is None or change.arrived_us < since_us:
-                continue
-            if not erasures.cover(change.tenant, change.event.person, change.arrived_us):
-                yield change
-
-
-def _published(root: Path, since_us: int) -> Iterator[Change]:
-    first = date_of(since_us)
-    for path in published_files(root):
-        if path.parent.name.removeprefix("date=") >= first:
-            table = read_columns(path, _COLUMNS)
-            for name in ("at", "arrived_at"):
-                table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(pa.int64()))
-            for row in table.to_pylist():
-                kind = row["name"] if row["type"] == "custom" else row["type"]
-                event = LiveEvent(row["event_id"], kind, row["item_id"], row["at"], row["session_id"])
-                yield Change(row["tenant"], row["arrived_at"], PersonEvent(row["person"], event))
-
-
-def _logged(directory: Path) -> Iterator[Change]:
-    for folder in writers(directory / "events"):
-        for path in segments(folder):
-            yield from (decode_event(raw).change() for raw in SegmentReader(path))
+def _kept(changes: Iterable[Change], erasures: Erasures, since_us: int) -> Iterator[Change]:
+    for change in changes:
+        if change.event is None or change.arrived_us < since_us:
+            continue
+        if not erasures.cover(change.tenant, change.event.person, change.arrived_us):
+            yield change

@@ -37,18 +37,22 @@ SCHEMA = pa.schema(
         pa.field("name", pa.string()),
         pa.field("value", pa.float64()),
         pa.field("recommendation_token", pa.string()),
+        pa.field("attributed", pa.bool_()),
         pa.field("placement", pa.string()),
         pa.field("context", pa.string()),
         pa.field("key", pa.binary(16), nullable=False),
     ]
 )
-"""`person` is `contract.events.person_key`; `context` is JSON; `key` names (tenant, person, event_id)."""
+"""`person` is `contract.events.person_key`; `attributed` as in `EventRecord`; `context` is JSON; `key` names (tenant,
+person, event_id)."""
+ROOT_NAME = "parquet"
+"""Folder of the partitions, below the directory of the log, unless another is named."""
 WINDOW_US = DEDUP_DAYS * 86_400 * 1_000_000
 
 
 def key_of(tenant: str, person: str, event_id: str) -> bytes:
     """Return the 16 bytes under which repetitions of an event are found."""
-    return hashlib.blake2b("\0".join((tenant, person, event_id)).encode(), digest_size=16).digest()
+    return hashlib.blake2b(json.dumps([tenant, person, event_id]).encode(), digest_size=16).digest()
 
 
 def date_of(arrived_us: int) -> str:
@@ -141,6 +145,7 @@ def _row(record: EventRecord) -> dict[str, object]:
     return {
         **event.model_dump(exclude={"at", "context"}),
         "tenant": record.tenant,
+        "attributed": record.attributed,
         "person": event.person,
         "at": event_time_us(event, record.arrived_us),
         "arrived_at": record.arrived_us,
