@@ -50,7 +50,7 @@ def run(config: dict[str, Any]) -> None:
     _begin(settings)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with serving(settings) as running, _admin(settings):
+        with serving(settings) as running, admin_beside(settings):
             signal.signal(signal.SIGTERM, _interrupt)  # Ray installs a handler of its own while it starts
             url = running.url
             print(f"serving {bundle.model} from bundle {bundle.id} with {settings.replicas} replica(s)")
@@ -154,8 +154,10 @@ def _begin(settings: Settings) -> None:
         print(f"bundle {desired.active} was activated since; `retrank ctl activate {desired.configured}` changes that")
 
 
-def _admin(settings: Settings) -> AbstractContextManager[str | None]:
-    return admin_port(settings) if settings.admin.enabled else nullcontext()
+def admin_beside(settings: Settings) -> AbstractContextManager[str | None]:
+    """Serve the admin routes beside the service of this environment, which they can let leave; None: not enabled."""
+    drain = Drain.of(os.environ).begin
+    return admin_port(settings, drain) if settings.admin.enabled else nullcontext()
 
 
 def _refuse_taken_ports(settings: Settings) -> None:

@@ -137,7 +137,12 @@ def _problem(answer: httpx.Response, status: int, code: str) -> Problem:
         ("PUT", "/v1/items/i1/availability", "ingest", "writes"),
         ("POST", "/v1/items:bulk", "ingest", "writes"),
         ("GET", "/v1/items/i1", "read", "answers"),
-        ("POST", "/a/route/that/somebody/adds", "read", "answers"),
+        ("POST", "/v1/recommend:batch", "read", "answers"),
+        ("POST", "/v1/rank", "read", "answers"),
+        ("POST", "/v1/similar", "read", "answers"),
+        ("GET", "/v1/popular", "read", "answers"),
+        ("GET", "/v1/catalogue/history", "read", "answers"),
+        ("POST", "/a/route/that/somebody/adds", "admin", "writes"),
     ],
 )
 def test_what_each_path_needs(method: str, path: str, permission: str | None, lane: str | None) -> None:
@@ -207,7 +212,7 @@ def test_refused_requests_count_to_their_route_and_never_by_their_path(keyed: Sc
     keyed.ask("DELETE", "/v1/items/somebody-s-item")
     keyed.ask("POST", "/v1/events")
     keyed.ask("POST", "/nowhere")
-    keyed.ask("POST", "/nowhere", authorization=f"Bearer {keyed.tokens['read']}")
+    keyed.ask("POST", "/nowhere", authorization=f"Bearer {keyed.tokens['admin']}")
     shown = keyed.exposition.text().decode()
     for route, status in (("/v1/items/{item_id}", 401), ("/v1/events", 401), ("other", 401), ("other", 404)):
         assert f'route="{route}",status="{status}"' in shown

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,12 @@ from retrank.serving.admin import admin_port
 from retrank.serving.bundles.opening import begin, open_operator, open_service_replica
 from retrank.serving.bundles.replica import Replica
 from retrank.serving.ctl import CtlError, main
+from retrank.serving.guard.caller import PERMISSIONS
+from retrank.serving.guard.drain import FOLDER_VARIABLE, Drain
+from retrank.serving.guard.keys import KeyFile, new_key, write_key_file
+from retrank.serving.guard.settings import AuthSettings, GuardSettings
 from retrank.serving.ingress import free_port
+from retrank.serving.launch import admin_beside
 from retrank.serving.settings import Settings, parse_settings
 from retrank.serving.stores.settings import url_of
 from retrank.serving.web.admin import create_admin_app
@@ -133,6 +140,48 @@ def test_a_drain_is_handed_on(settings: Settings, replica: Replica) -> None:
     app = create_admin_app(open_operator(settings), drain=lambda: told.append(1))
     assert _post(app, "/admin/v1/:drain").status_code == 202
     assert told == [1]
+
+
+def test_the_admin_port_of_a_service_lets_it_leave(
+    settings: Settings, replica: Replica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    with admin_beside(settings) as listening:
+        assert httpx.post(f"{listening}/admin/v1/:drain", json={}).status_code == 202
+    assert Drain(tmp_path).draining
+
+
+def test_with_a_key_file_the_admin_port_asks_for_the_scope_admin(
+    settings: Settings, replica: Replica, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens = _tokens(tmp_path / "keys.json")
+    auth = AuthSettings(key_file=tmp_path / "keys.json")
+    with admin_port(settings.model_copy(update={"guard": GuardSettings(auth=auth)})) as url:
+        answers = {
+            who: httpx.post(f"{url}/admin/v1/bundles:rollback", json={}, headers=headers).status_code
+            for who, headers in {
+                "nobody": {},
+                "reader": {"authorization": f"Bearer {tokens['read']}"},
+                "admin": {"authorization": f"Bearer {tokens['admin']}"},
+            }.items()
+        }
+        assert answers == {"nobody": 401, "reader": 403, "admin": 409}
+        assert httpx.get(f"{url}/livez").status_code == 200
+        (tmp_path / "admin.key").write_text(tokens["admin"])
+        assert "converged" in _ctl(url, "status", "--key-file", str(tmp_path / "admin.key"))
+        with pytest.raises(CtlError, match="Authorization: Bearer") as refused:
+            _ctl(url, "status")
+        assert refused.value.exit_code == 3
+    assert "rollback ended with 409, key" in caplog.text
+
+
+def _tokens(path: Path) -> dict[str, str]:
+    made = {
+        scope: new_key("shop", frozenset({scope}), pepper=b"", random=secrets.token_bytes, now=datetime.now(UTC))
+        for scope in PERMISSIONS
+    }
+    write_key_file(path, KeyFile(keys=tuple(key.record for key in made.values())))
+    return {scope: key.token for scope, key in made.items()}
 
 
 def test_protection_stands_in_front_of_every_admin_route(settings: Settings, replica: Replica) -> None:
