@@ -196,6 +196,17 @@ def test_every_administrative_call_is_written_down_without_its_secret(
     assert not any(token.split("_", 2)[2] in caplog.text for token in keyed.tokens.values())
 
 
+def test_a_path_cannot_write_a_line_of_its_own_into_the_audit_log(
+    keyed: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    keyed.ask("POST", "/admin/x%0d%0aPOST%20/admin/v1/drain%20ended%20with%20200,%20key%20none")
+    [line] = [record.getMessage() for record in caplog.records if record.name == "retrank.audit"]
+    assert len(line.splitlines()) == 1
+    assert line.startswith(
+        "POST /admin/x%0D%0APOST%20/admin/v1/drain%20ended%20with%20200%2C%20key%20none ended with 401,"
+    )
+
+
 def test_a_quota_says_what_is_left_and_when_to_come_back(tmp_path: Path) -> None:
     scene = Scene(tmp_path, GuardSettings(quota=QuotaSettings(per_second=0.5, burst=2)))
     answers = [scene.ask("POST", "/v1/recommend") for _ in range(3)]

@@ -113,27 +113,25 @@ def _add_orders(app: FastAPI, operator: Operator) -> None:
     async def stage(request: Request) -> Response:
         """Fetch and check a bundle on every replica."""
         order = await read_model(request, StageOrder)
-        return await _done("stage", order, lambda: operator.stage(order.source, order.by, dry_run=order.dry_run))
+        return await _done(lambda: operator.stage(order.source, order.by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:activate", response_model=Outcome)
     async def activate(request: Request) -> Response:
         """Swap to a bundle that every replica holds ready."""
         order = await read_model(request, ActivateOrder)
-        return await _done("activate", order, lambda: operator.activate(order.id, order.by, dry_run=order.dry_run))
+        return await _done(lambda: operator.activate(order.id, order.by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:canary", response_model=Outcome)
     async def canary(request: Request) -> Response:
         """Try a bundle on a share of the traffic."""
         order = await read_model(request, CanaryOrder)
-        return await _done(
-            "canary", order, lambda: operator.canary(order.id, order.percent, order.by, dry_run=order.dry_run)
-        )
+        return await _done(lambda: operator.canary(order.id, order.percent, order.by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:rollback", response_model=Outcome)
     async def rollback(request: Request) -> Response:
         """End the canary, or go back to the bundle before."""
         order = await read_model(request, RollbackOrder)
-        return await _done("rollback", order, lambda: operator.rollback(order.by, order.reason, dry_run=order.dry_run))
+        return await _done(lambda: operator.rollback(order.by, order.reason, dry_run=order.dry_run))
 
 
 def _add_drain(app: FastAPI, drain: Callable[[], None] | None) -> None:
@@ -148,10 +146,11 @@ def _add_drain(app: FastAPI, drain: Callable[[], None] | None) -> None:
         return Response('{"status":"draining"}', HTTPStatus.ACCEPTED, _NOT_STORED, "application/json")
 
 
-async def _done(action: str, order: _Order, act: Callable[[], Outcome]) -> Response:
+async def _done(act: Callable[[], Outcome]) -> Response:
     """Carry out an order in the thread pool, as a source may be slow, and leave a line in the audit log."""
     outcome = await run_in_threadpool(_explained, act)
-    _audit.warning("%s %s -> generation %d", action, order.model_dump(), outcome.desired.generation)
+    line, generation = outcome.desired.audit[-1].model_dump(), outcome.desired.generation
+    _audit.warning("%s %s -> generation %d", "tried" if outcome.dry_run else "done", line, generation)
     return _json(outcome)
 
 

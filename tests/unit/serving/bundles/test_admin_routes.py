@@ -1,6 +1,7 @@
 """Operators act through the admin routes and `retrank ctl`; replicas in other processes follow."""
 
 import asyncio
+import http.server
 import json
 import secrets
 import subprocess
@@ -8,7 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -173,6 +176,22 @@ def test_with_a_key_file_the_admin_port_asks_for_the_scope_admin(
             _ctl(url, "status")
         assert refused.value.exit_code == 3
     assert "rollback ended with 409, key" in caplog.text
+
+
+def test_the_secrets_of_a_source_are_in_no_log_and_no_answer(
+    settings: Settings, url: str, three_bundles: Path, names: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(three_bundles / names[1]))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        Thread(target=web.serve_forever, daemon=True).start()
+        where = f"127.0.0.1:{web.server_address[1]}"
+        source = f"http://reader:planted-4711@{where}?signature=planted-4711"
+        said = [_ctl(url, "stage", source, "--dry-run", "--json"), _ctl(url, "stage", source, "--json")]
+        web.shutdown()
+    said += [_ctl(url, "status"), _ctl(url, "status", "--json"), caplog.text]
+    assert [where in text for text in said] == [True] * 5
+    assert [text for text in said if "planted-4711" in text] == []
+    assert begin(settings).staged[-1].source == source  # what replicas fetch with
 
 
 def _tokens(path: Path) -> dict[str, str]:
