@@ -1,7 +1,7 @@
 """A replica follows the desired state; what is bad never answers, or not for long."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import pytest
 from reference_store import ReferenceStore
 from swap_world import QUICK, names_of
 
-from retrank.contract.api import RecommendRequest
+from retrank.contract.api import Degraded, RecommendRequest, SimilarRequest
 from retrank.contract.bundle import FILES, ITEM_VECTORS, MANIFEST, seal, seal_files, verify
 from retrank.contract.errors import BundleError, RetrankError
 from retrank.contract.files import staging
+from retrank.contract.filters import Filter
 from retrank.serving.bundles import desired as state
 from retrank.serving.bundles.desired import Canary, Change, Staged
 from retrank.serving.bundles.front import Front
@@ -219,8 +220,7 @@ def test_a_bundle_that_answers_with_nothing_is_rolled_back_with_the_reason(world
     bad = world.activate(1)
     replica.reconciler.step()
     for _ in range(60):
-        everything = [f"b{row}" for row in range(1, 51)]
-        _service(replica.front).recommend(RecommendRequest(exclude_items=everything))
+        replica.front.watched(replica.front.active, lambda _: Nothing())
     replica.reconciler.step()
     replica.reconciler.step()
     assert _letters(replica) == {"a"}
@@ -230,6 +230,45 @@ def test_a_bundle_that_answers_with_nothing_is_rolled_back_with_the_reason(world
         "id": bad,
         "reason": "100.0% of 60 answers empty, 0.0% before; at most 5.0% is allowed",
     }
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]),
+        RecommendRequest(filter=Filter.model_validate({"exists": {"attribute": "no such"}})),
+        SimilarRequest(item_id="b1", exclude_items=[f"b{row}" for row in range(1, 51)]),
+    ],
+)
+def test_callers_whose_own_wishes_leave_nothing_cannot_roll_a_bundle_back(
+    world: World, wish: RecommendRequest | SimilarRequest
+) -> None:
+    replica = world.replica()
+    world.activate(1)
+    replica.reconciler.step()
+    service = _service(replica.front)
+    for _ in range(60):
+        answer = service.recommend(wish) if isinstance(wish, RecommendRequest) else service.similar(wish)
+        assert answer.items == []
+    replica.reconciler.step()
+    assert world.desired().active == world.names[1]
+
+
+def test_what_the_service_says_of_itself_is_the_active_bundle_whoever_is_in_the_trial(world: World) -> None:
+    replica = world.replica()
+    world.activate(1)
+    canary = Canary(id=world.names[0], percent=100, salt="s")
+    state.edit(world.control, state.canary(canary, world.line(world.names[0])))
+    replica.reconciler.step()
+    assert _letters(replica) == {"a"}
+    assert _service(replica.front).recommender.bundle.id == world.names[1]
+
+
+class Nothing:
+    """The answer of a bundle that finds nothing."""
+
+    items: Sequence[object] = ()
+    degraded = Degraded()
 
 
 def test_the_watch_ends_after_its_time(world: World) -> None:
@@ -251,7 +290,7 @@ def test_a_bad_canary_ends_and_the_active_bundle_stays(world: World) -> None:
     replica.reconciler.step()
     assert _letters(replica) == {"b"}
     for _ in range(60):
-        _service(replica.front).recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
+        replica.front.watched(replica.front.pick("u1").recommender, lambda _: Nothing())
     replica.reconciler.step()
     replica.reconciler.step()
     assert (world.desired().canary, world.desired().active) == (None, world.names[0])
