@@ -18,7 +18,7 @@ from retrank.contract.api import BundleInfo
 from retrank.contract.errors import ConfigError, RetrankError
 from retrank.serving import ingress
 from retrank.serving.admin import admin_port
-from retrank.serving.bundles.opening import begin
+from retrank.serving.bundles.opening import try_begin
 from retrank.serving.guard.drain import FOLDER_VARIABLE, Drain
 from retrank.serving.guard.keys import read_key_file
 from retrank.serving.guard.settings import DrainSettings
@@ -149,8 +149,8 @@ def _proven(settings: Settings) -> BundleInfo:
 
 def _begin(settings: Settings) -> None:
     """Say what the settings ask for; what operators activated since they last changed stays, and is named."""
-    desired = begin(settings)
-    if desired.active != desired.configured:
+    desired = try_begin(settings)
+    if desired is not None and desired.active != desired.configured:
         print(f"bundle {desired.active} was activated since; `retrank ctl activate {desired.configured}` changes that")
 
 

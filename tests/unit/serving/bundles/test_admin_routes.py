@@ -17,10 +17,11 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
+from pydantic import SecretStr
 from swap_world import names_of
 
 from retrank.serving.admin import admin_port
-from retrank.serving.bundles.opening import begin, open_operator, open_service_replica
+from retrank.serving.bundles.opening import begin, open_operator, open_service_replica, try_begin
 from retrank.serving.bundles.replica import Replica
 from retrank.serving.ctl import CtlError, main
 from retrank.serving.guard.caller import PERMISSIONS
@@ -30,7 +31,7 @@ from retrank.serving.guard.settings import AuthSettings, GuardSettings
 from retrank.serving.ingress import free_port
 from retrank.serving.launch import admin_beside
 from retrank.serving.settings import Settings, parse_settings
-from retrank.serving.stores.settings import url_of
+from retrank.serving.stores.settings import StateSettings, url_of
 from retrank.serving.web.admin import create_admin_app
 
 
@@ -262,6 +263,12 @@ def test_two_processes_converge_through_one_sqlite_file(settings: Settings, name
     finally:
         for process in started:
             process.communicate(timeout=20)
+
+
+def test_a_service_begins_while_its_store_is_away(settings: Settings) -> None:
+    away = StateSettings(url=SecretStr(f"redis://127.0.0.1:{free_port()}"))
+    assert try_begin(settings.model_copy(update={"state": away})) is None
+    assert try_begin(settings) == begin(settings)
 
 
 def test_a_restart_with_new_settings_serves_them(settings: Settings, names: list[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import JsonValue
 from reference_store import ReferenceStore
 from swap_world import QUICK, names_of
 
@@ -24,6 +25,7 @@ from retrank.serving.bundles.watch import Summary, breach
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Backing, Service
 from retrank.serving.settings import PipelineSettings
+from retrank.serving.stores.protocol import Document, StoreUnavailable
 from retrank.serving.stores.settings import StateSettings
 from retrank.serving.swap_settings import WatchSettings
 
@@ -344,6 +346,66 @@ def test_staged_bundles_are_brought_here_and_a_bad_source_is_reported(world: Wor
     world.activate(2)
     replica.reconciler.step()
     assert _letters(replica) == {"c"}
+
+
+def test_a_replica_starts_while_the_store_is_away_and_follows_when_it_is_back(world: World) -> None:
+    before = world.replica()
+    world.activate(1)
+    del before
+    world.control = away = Away.like(world.control)
+    replica = world.replica("late")
+    replica.run()
+    try:
+        assert _letters(replica) == {"a"}  # what the settings name
+        away.is_away = False
+        _until(lambda: _letters(replica) == {"b"})
+        _until(lambda: "late" in away.beats(world.time))
+    finally:
+        replica.close()
+
+
+def test_the_first_replica_that_reaches_the_store_says_what_the_settings_ask_for(world: World) -> None:
+    world.replica()
+    world.control = away = Away.like(world.control)
+    replica = world.replica("late", configured=1)
+    with pytest.raises(StoreUnavailable):
+        replica.follow()
+    away.is_away = False
+    replica.follow()
+    assert (world.desired().active, _letters(replica)) == (world.names[1], {"b"})
+
+
+def test_a_bundle_that_cannot_be_fetched_lets_a_replica_start_with_the_one_before(world: World, tmp_path: Path) -> None:
+    world.replica()
+    name = world.names[1]
+    state.edit(world.control, state.stage(Staged(id=name, source=str(tmp_path / "gone")), world.line(name)))
+    world.activate(1)
+    shutil.rmtree(world.root / name)
+    assert _letters(world.replica("late")) == {"a"}
+
+
+class Away(ReferenceStore):
+    """A control store that does not answer until told to."""
+
+    is_away = True
+
+    @classmethod
+    def like(cls, store: ReferenceStore) -> "Away":
+        away = cls(StateSettings())
+        away.__dict__.update(store.__dict__)
+        return away
+
+    def document(self, name: str) -> Document:
+        self._answer()
+        return super().document(name)
+
+    def beat(self, replica: str, status: JsonValue, ttl_s: float, now: float) -> None:
+        self._answer()
+        super().beat(replica, status, ttl_s, now)
+
+    def _answer(self) -> None:
+        if self.is_away:
+            raise StoreUnavailable("nobody there")
 
 
 def test_a_heartbeat_says_what_a_replica_runs(world: World) -> None:
