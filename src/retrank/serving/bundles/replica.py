@@ -119,10 +119,11 @@ class Replica:
         if self._to_start is not None:
             start(self._control, self._to_start, self._clocks.now())
             self._to_start = None
-        self.reconciler.step()
+        result = self.reconciler.step()
+        if result is not None:
+            self._telemetry.swap(result, self._clocks.monotonic() - started)
         if self.holder.serving is not before:
             self.beat()
-            self._telemetry.swap("activated", self._clocks.monotonic() - started)
             self.tell(self._telemetry)
 
     def beat(self) -> None:

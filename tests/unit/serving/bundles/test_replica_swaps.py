@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from retrank.contract.filters import Filter
 from retrank.serving.bundles import desired as state
 from retrank.serving.bundles.desired import Canary, Change, Staged
 from retrank.serving.bundles.front import Front
+from retrank.serving.bundles.reconcile import SwapResult
 from retrank.serving.bundles.replica import Clocks, Replica, open_replica
 from retrank.serving.bundles.status import ReplicaStatus
 from retrank.serving.bundles.watch import Summary, breach
@@ -28,6 +30,8 @@ from retrank.serving.settings import PipelineSettings
 from retrank.serving.stores.protocol import Document, StoreUnavailable
 from retrank.serving.stores.settings import StateSettings
 from retrank.serving.swap_settings import WatchSettings
+from retrank.serving.telemetry.exposition import Exposition
+from retrank.serving.telemetry.prometheus import PrometheusTelemetry
 
 
 @dataclass
@@ -273,6 +277,28 @@ class Nothing:
     degraded = Degraded()
 
 
+def test_every_end_of_a_swap_is_counted(world: World) -> None:
+    replica, telemetry = world.replica(), PrometheusTelemetry()
+    replica.tell(telemetry)
+    for _ in range(60):
+        _letters(replica)
+    world.activate(1)
+    replica.follow()
+    for _ in range(60):
+        replica.front.watched(replica.front.active, lambda _: Nothing())
+    for _ in range(2):  # take it back, and go back
+        replica.follow()
+    (world.root / world.names[2] / MANIFEST).write_text("{}")
+    world.activate(2)
+    replica.follow()
+    shown = Exposition(telemetry.registry, None, now=lambda: 0.0).text().decode()
+    counted = {result: f'recsys_bundle_swap_total{{result="{result}"}}' for result in get_args(SwapResult)}
+    assert [f"{counted[result]} {count:.1f}" in shown for result, count in ENDS.items()] == [True] * 3, shown
+
+
+ENDS = {"activated": 2, "rolled_back": 1, "failed": 1}
+
+
 def test_the_watch_ends_after_its_time(world: World) -> None:
     replica = world.replica()
     world.activate(1)
@@ -305,7 +331,7 @@ def test_two_replicas_agree_on_one_rollback(world: World) -> None:
     for replica in (first, second):
         replica.reconciler.step()
     for _ in range(60):
-        _service(first.front).recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
+        first.front.watched(first.front.active, lambda _: Nothing())
     first.reconciler.step()
     for replica in (first, second):
         replica.reconciler.step()
