@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from retrank.contract.errors import ConfigError
+from retrank.serving.backing import open_state
 from retrank.serving.bundles.opening import open_operator
 from retrank.serving.settings import Settings, parse_settings, refuse_to_open
 from retrank.serving.telemetry.facade import Telemetry
@@ -66,11 +67,17 @@ def admin_port(settings: Settings, drain: Callable[[], None] | None = None) -> I
         ConfigError: the port is taken, or the key file cannot be used.
     """
     gate = open_gate(settings.guard, os.environ, Telemetry())
-    app = create_admin_app(open_operator(settings), drain=drain, protect=lambda app: guard(app, Protection(gate=gate)))
+    store = open_state(settings)
+    app = create_admin_app(
+        open_operator(settings, store),
+        overlay=store,
+        drain=drain,
+        protect=lambda app: guard(app, Protection(gate=gate)),
+    )
     listener = _listen(settings)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listener],), name="admin", daemon=True)
-    with closing(listener):
+    with closing(listener), closing(store):
         thread.start()
         try:
             yield f"http://{settings.admin.host}:{settings.admin.port}"

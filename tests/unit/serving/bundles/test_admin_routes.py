@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from swap_world import names_of
 
 from retrank.serving.admin import admin_port
+from retrank.serving.backing import open_state
 from retrank.serving.bundles.opening import begin, open_operator, open_service_replica, try_begin
 from retrank.serving.bundles.replica import Replica
 from retrank.serving.ctl import CtlError, main
@@ -31,6 +32,7 @@ from retrank.serving.guard.settings import AuthSettings, GuardSettings
 from retrank.serving.ingress import free_port
 from retrank.serving.launch import admin_beside
 from retrank.serving.settings import Settings, parse_settings
+from retrank.serving.stores.protocol import ItemChange
 from retrank.serving.stores.settings import StateSettings, url_of
 from retrank.serving.web.admin import create_admin_app
 
@@ -263,6 +265,20 @@ def test_two_processes_converge_through_one_sqlite_file(settings: Settings, name
     finally:
         for process in started:
             process.communicate(timeout=20)
+
+
+def test_changes_of_items_that_bundles_hold_are_forgotten_from_the_command_line(settings: Settings, url: str) -> None:
+    store = open_state(settings)
+    for item in ("i1", "i2", "i3"):
+        version = store.change_items("shop", [ItemChange(item, 0, deleted=False, available=False, attributes=None)])
+    store.change_items("other", [ItemChange("i1", 0, deleted=True, available=True, attributes=None)])
+    words = ("forget-changes", "shop", str(version - 1))
+    assert _ctl(url, *words, "--dry-run") == f"changes of 2 items up to version {version - 1} would be forgotten"
+    assert len(store.item_changes("shop", 0)) == 3
+    assert _ctl(url, *words, "--wait", "20") == f"changes of 2 items up to version {version - 1} are forgotten"
+    assert [one.item_id for one in store.item_changes("shop", 0)] == ["i3"]
+    assert len(store.item_changes("other", 0)) == 1
+    store.close()
 
 
 def test_a_service_begins_while_its_store_is_away(settings: Settings) -> None:
