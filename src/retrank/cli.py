@@ -52,7 +52,10 @@ _COMMANDS = {
 _PLAIN = {  # words and flags, no settings to compose
     "compare": _Command("retrank.training.compare:main", "compare two runs with a paired bootstrap"),
     "keys": _Command("retrank.serving.guard.keys_command:main", "create, list and revoke API keys"),
-    "ctl": _Command("retrank.serving.ctl:main", "operate a running service: status, stage, activate, canary, rollback"),
+    "ctl": _Command(
+        "retrank.serving.ctl:main",
+        "operate a running service: status, stage, activate, canary, rollback, forget-changes",
+    ),
 }
 _MULTIRUN = "retrank.training.multirun:report"
 _CONFIG_DIR = "--config-dir"

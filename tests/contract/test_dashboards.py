@@ -104,7 +104,7 @@ SICK: dict[str, dict[str, str]] = {
     "RecsysEmpty": {'recsys_empty_total{instance="a"}': "0+600x90"},
     "RecsysBundleOld": {'recsys_bundle_age_seconds{instance="a"}': "300000x90"},
     "RecsysBundlesDiffer": {'recsys_bundle_info{id="b2",instance="a"}': "1x90"},
-    "RecsysSwapFailed": {'recsys_bundle_swap_total{result="refused",instance="a"}': "0+1x90"},
+    "RecsysSwapFailed": {'recsys_bundle_swap_total{result="rolled_back",instance="a"}': "0+1x90"},
     "RecsysBreakerOpen": {'recsys_circuit_state{dep="profile_store",instance="a"}': "2x90"},
     "RecsysEventLogBehind": {'recsys_event_log_lag_seconds{instance="a"}': "120x90"},
     "RecsysEventsSlow": {

@@ -4,6 +4,7 @@ It holds no state and needs no Ray: it edits documents in the control store and 
 and Kubernetes start `retrank admin` beside the service, and it still answers when Ray does not.
 """
 
+import os
 import signal
 import socket
 import threading
@@ -15,9 +16,12 @@ from typing import Any
 import uvicorn
 
 from retrank.contract.errors import ConfigError
+from retrank.serving.backing import open_state
 from retrank.serving.bundles.opening import open_operator
-from retrank.serving.settings import Settings, parse_settings
+from retrank.serving.settings import Settings, parse_settings, refuse_to_open
+from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.web.admin import create_admin_app
+from retrank.serving.web.protection import Protection, guard, open_gate
 
 _STOP_S = 5.0
 
@@ -29,12 +33,14 @@ def run(config: dict[str, Any]) -> None:
         config: `bundle` and `serving`, as for `retrank serve`.
 
     Raises:
-        ConfigError: a setting is unknown or out of range, the port is taken, or admin is not enabled.
+        ConfigError: a setting is unknown or out of range, a key file cannot be used or is missing, the port is taken,
+            or admin is not enabled.
         BundleError: there is no bundle where the settings say; the library lies around it.
     """
     settings = parse_settings({"bundle": config["bundle"], **config["serving"]})
     if not settings.admin.enabled:
         raise ConfigError("serving.admin.enabled is false; there is nothing to serve")
+    refuse_to_open(settings)
     stop = threading.Event()
 
     def interrupted(signum: int, frame: FrameType | None) -> None:
@@ -51,20 +57,27 @@ def run(config: dict[str, Any]) -> None:
 
 @contextmanager
 def admin_port(settings: Settings, drain: Callable[[], None] | None = None) -> Iterator[str]:
-    """Serve the admin routes from a thread, yield their address, and stop.
+    """Serve the admin routes from a thread, yield their address, and stop; keys are asked when a key file is named.
 
     Args:
         settings: of the service.
         drain: lets the service of this host leave; None when this process does not run it.
 
     Raises:
-        ConfigError: the port is taken.
+        ConfigError: the port is taken, or the key file cannot be used.
     """
-    app = create_admin_app(open_operator(settings), drain=drain)
+    gate = open_gate(settings.guard, os.environ, Telemetry())
+    store = open_state(settings)
+    app = create_admin_app(
+        open_operator(settings, store),
+        overlay=store,
+        drain=drain,
+        protect=lambda app: guard(app, Protection(gate=gate)),
+    )
     listener = _listen(settings)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listener],), name="admin", daemon=True)
-    with closing(listener):
+    with closing(listener), closing(store):
         thread.start()
         try:
             yield f"http://{settings.admin.host}:{settings.admin.port}"

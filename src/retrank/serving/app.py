@@ -3,7 +3,7 @@
 from ray.serve import Application
 
 from retrank.contract.bundle import verify
-from retrank.serving.bundles.opening import begin
+from retrank.serving.bundles.opening import try_begin
 from retrank.serving.deployments import fused
 from retrank.serving.settings import Settings, refuse_to_open
 
@@ -17,5 +17,5 @@ def build_app(args: Settings) -> Application:
     """
     refuse_to_open(args)
     verify(args.bundle)
-    begin(args)
+    try_begin(args)
     return fused.build(args)

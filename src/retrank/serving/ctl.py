@@ -6,6 +6,7 @@
     retrank ctl activate ID [--dry-run]
     retrank ctl canary ID PERCENT        0 ends the trial
     retrank ctl rollback [--reason WHY]
+    retrank ctl forget-changes TENANT VERSION    changes of items that every bundle in use holds
 
 `--wait SECONDS` returns when every replica is there (stage: holds the bundle; else: serves it), or fails. `--json`
 prints what the service answered. Exit status: 0 done, 2 wrong words, 3 refused by the service, 4 it cannot be reached,
@@ -65,7 +66,7 @@ def main(
         answer = _act(fleet, asked)
         if asked.wait:
             fleet.wait(asked.command, answer, asked.wait)
-            answer = answer if asked.command in ("stage", "activate", "canary", "rollback") else _act(fleet, asked)
+            answer = _act(fleet, asked) if asked.command in ("status", "bundles") else answer
     say(json.dumps(answer, indent=2) if asked.json else "\n".join(_table(asked, answer)))
 
 
@@ -78,8 +79,8 @@ class _Fleet:
     def get(self, path: str) -> Answer:
         return self._ask("GET", path)
 
-    def order(self, action: str, **body: Any) -> Answer:
-        return self._ask("POST", f"/admin/v1/bundles:{action}", json={"by": getpass.getuser(), **body})
+    def order(self, action: str, of: str = "bundles", **body: Any) -> Answer:
+        return self._ask("POST", f"/admin/v1/{of}:{action}", json={"by": getpass.getuser(), **body})
 
     def wait(self, command: str, outcome: Answer, limit_s: float) -> None:
         """Return when every replica is where the desired state wants it."""
@@ -122,10 +123,8 @@ class _Fleet:
 def _act(fleet: _Fleet, asked: argparse.Namespace) -> Answer:
     dry_run = getattr(asked, "dry_run", False)
     match asked.command:
-        case "status":
-            return fleet.get("/admin/v1/status")
-        case "bundles":
-            return fleet.get("/admin/v1/bundles")
+        case "status" | "bundles":
+            return fleet.get(f"/admin/v1/{asked.command}")
         case "stage":
             folder = Path(asked.source)
             source = str(folder.resolve()) if folder.is_dir() else asked.source
@@ -134,6 +133,8 @@ def _act(fleet: _Fleet, asked: argparse.Namespace) -> Answer:
             return fleet.order("activate", id=asked.id, dry_run=dry_run)
         case "canary":
             return fleet.order("canary", id=asked.id, percent=asked.percent, dry_run=dry_run)
+        case "forget-changes":
+            return fleet.order("forget", "items", tenant=asked.tenant, up_to=asked.version, dry_run=dry_run)
         case _:
             return fleet.order("rollback", reason=asked.reason, dry_run=dry_run)
 
@@ -164,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     canary.add_argument("percent", type=float, help="0..100; 0 ends the trial")
     rollback = commands.add_parser("rollback", parents=[edits], help="end the canary, or go back one bundle")
     rollback.add_argument("--reason", default="", help="for the audit trail")
+    forget = commands.add_parser("forget-changes", parents=[edits], help="drop changes of items that bundles now hold")
+    forget.add_argument("tenant")
+    forget.add_argument("version", type=int, help="the last one that every bundle in use holds, as its receipt said")
     return parser
 
 
@@ -184,6 +188,9 @@ def _table(asked: argparse.Namespace, answer: Answer) -> list[str]:
             f"{one['model'] or ''}"
             for one in answer["bundles"]
         ]
+    if asked.command == "forget-changes":
+        done = "would be" if answer["dry_run"] else "are"
+        return [f"changes of {answer['forgotten']} items up to version {asked.version} {done} forgotten"]
     desired = answer["desired"]
     canary = desired["canary"]
     shown = f", canary {canary['id']} {canary['percent']:g} %" if canary else ""

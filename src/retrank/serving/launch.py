@@ -18,7 +18,7 @@ from retrank.contract.api import BundleInfo
 from retrank.contract.errors import ConfigError, RetrankError
 from retrank.serving import ingress
 from retrank.serving.admin import admin_port
-from retrank.serving.bundles.opening import begin
+from retrank.serving.bundles.opening import try_begin
 from retrank.serving.guard.drain import FOLDER_VARIABLE, Drain
 from retrank.serving.guard.keys import read_key_file
 from retrank.serving.guard.settings import DrainSettings
@@ -50,7 +50,7 @@ def run(config: dict[str, Any]) -> None:
     _begin(settings)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with serving(settings) as running, _admin(settings):
+        with serving(settings) as running, admin_beside(settings):
             signal.signal(signal.SIGTERM, _interrupt)  # Ray installs a handler of its own while it starts
             url = running.url
             print(f"serving {bundle.model} from bundle {bundle.id} with {settings.replicas} replica(s)")
@@ -149,13 +149,15 @@ def _proven(settings: Settings) -> BundleInfo:
 
 def _begin(settings: Settings) -> None:
     """Say what the settings ask for; what operators activated since they last changed stays, and is named."""
-    desired = begin(settings)
-    if desired.active != desired.configured:
+    desired = try_begin(settings)
+    if desired is not None and desired.active != desired.configured:
         print(f"bundle {desired.active} was activated since; `retrank ctl activate {desired.configured}` changes that")
 
 
-def _admin(settings: Settings) -> AbstractContextManager[str | None]:
-    return admin_port(settings) if settings.admin.enabled else nullcontext()
+def admin_beside(settings: Settings) -> AbstractContextManager[str | None]:
+    """Serve the admin routes beside the service of this environment, which they can let leave; None: not enabled."""
+    drain = Drain.of(os.environ).begin
+    return admin_port(settings, drain) if settings.admin.enabled else nullcontext()
 
 
 def _refuse_taken_ports(settings: Settings) -> None:

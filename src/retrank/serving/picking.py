@@ -14,8 +14,11 @@ class Picked(NamedTuple):
     experiment: ExperimentInfo | None = None
 
 
-Pick = Callable[[str], Picked]
-"""Key of a person, or of a request by nobody -> what answers it; the same key gets the same answer."""
+Pick = Callable[[str | None], Picked]
+"""Key of a person, or of a request by nobody -> what answers it; the same key gets the same answer.
+
+None is in no experiment.
+"""
 
 
 class Answer(Protocol):
@@ -38,8 +41,10 @@ AnAnswer = TypeVar("AnAnswer", bound=Answer)
 class Watch(Protocol):
     """Notes how recommenders do."""
 
-    def watched(self, recommender: Recommender, act: Callable[[Recommender], AnAnswer]) -> AnAnswer:
-        """Let a recommender answer, and note how it went."""
+    def watched(
+        self, recommender: Recommender, act: Callable[[Recommender], AnAnswer], *, narrowed: bool = False
+    ) -> AnAnswer:
+        """Let a recommender answer, and note how it went; when narrowed, the caller left it perhaps nothing to show."""
         ...
 
     def remember(self, request: RecommendRequest) -> None:
@@ -50,8 +55,11 @@ class Watch(Protocol):
 class NoWatch:
     """Notes nothing: for a recommender that is never replaced."""
 
-    def watched(self, recommender: Recommender, act: Callable[[Recommender], AnAnswer]) -> AnAnswer:
+    def watched(
+        self, recommender: Recommender, act: Callable[[Recommender], AnAnswer], *, narrowed: bool = False
+    ) -> AnAnswer:
         """Let a recommender answer."""
+        del narrowed
         return act(recommender)
 
     def remember(self, request: RecommendRequest) -> None:

@@ -129,7 +129,7 @@ class Service:
     @property
     def recommender(self) -> Recommender:
         """What answers somebody in no experiment."""
-        return self._pick("").recommender
+        return self._pick(None).recommender
 
     def recommend(self, request: RecommendRequest, tenant: str = DEFAULT_TENANT) -> SlateResponse:
         """Answer for a known user, an anonymous visitor, or nobody in particular."""
@@ -145,7 +145,9 @@ class Service:
         place = None if request.placement is None else Place(request.placement, "7d", asked=False)
         gathered = self._gather.around(who, request.deadline_ms, seed, place)
         self._watch.remember(request)
-        slate = self._watch.watched(recommender, lambda picked: picked.recommend(request, gathered.around))
+        slate = self._watch.watched(
+            recommender, lambda picked: picked.recommend(request, gathered.around), narrowed=_narrowed(request)
+        )
         question = Question(
             "recommend", who, request.placement, None, request.context, explore, request.diversity, experiment
         )
@@ -174,7 +176,9 @@ class Service:
         """Return items like one item."""
         recommender, experiment = self._picked(request.request_id or "")
         gathered = self._gather.around(Who(tenant), request.deadline_ms)
-        slate = self._watch.watched(recommender, lambda picked: picked.similar(request, gathered.around))
+        slate = self._watch.watched(
+            recommender, lambda picked: picked.similar(request, gathered.around), narrowed=_narrowed(request)
+        )
         question = Question("similar", Who(tenant), request.placement, request.item_id, experiment=experiment)
         return self._handout.finish(slate, question, gathered)
 
@@ -316,6 +320,10 @@ class Service:
         if profiles is None:
             raise _no_state()
         return profiles
+
+
+def _narrowed(request: RecommendRequest | SimilarRequest) -> bool:
+    return request.filter is not None or bool(request.exclude_items)
 
 
 def _acts(batch: EventBatch, receipt: EventReceipt) -> list[Act]:

@@ -116,7 +116,9 @@ def refuse_to_open(settings: Settings) -> None:
         ConfigError: no key file is named, and no setting says that this is meant.
     """
     auth = settings.guard.auth
-    hosts = {"serving.host": settings.host} | ({"serving.rpc.host": settings.rpc.host} if settings.rpc.enabled else {})
+    hosts = {"serving.host": settings.host}
+    hosts |= {"serving.rpc.host": settings.rpc.host} if settings.rpc.enabled else {}
+    hosts |= {"serving.admin.host": settings.admin.host} if settings.admin.enabled else {}
     opened = [f"{name}={host}" for name, host in hosts.items() if not is_local(host)]
     if not opened or auth.key_file is not None or auth.allow_open:
         return

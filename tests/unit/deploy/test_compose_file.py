@@ -168,4 +168,9 @@ def test_the_admin_pod_starts_with_its_words_and_writes_where_it_may() -> None:
     assert str(settings.bundle) in mounted
     assert any(settings.folder.is_relative_to(path) for path in mounted)
     assert settings.admin.port == container["ports"][0]["containerPort"]
+    refuse_to_open(settings)
+    assert settings.guard.auth.model_dump(mode="json") == serve_config()["applications"][0]["args"]["guard"]["auth"] | {
+        "allow_open": False
+    }
+    assert "RETRANK_KEY_PEPPER" in {one["name"] for one in container["env"]}
     assert url_of(settings.state_store()) == serve_config()["applications"][0]["args"]["state"]["url"]

@@ -137,7 +137,12 @@ def _problem(answer: httpx.Response, status: int, code: str) -> Problem:
         ("PUT", "/v1/items/i1/availability", "ingest", "writes"),
         ("POST", "/v1/items:bulk", "ingest", "writes"),
         ("GET", "/v1/items/i1", "read", "answers"),
-        ("POST", "/a/route/that/somebody/adds", "read", "answers"),
+        ("POST", "/v1/recommend:batch", "read", "answers"),
+        ("POST", "/v1/rank", "read", "answers"),
+        ("POST", "/v1/similar", "read", "answers"),
+        ("GET", "/v1/popular", "read", "answers"),
+        ("GET", "/v1/catalogue/history", "read", "answers"),
+        ("POST", "/a/route/that/somebody/adds", "admin", "writes"),
     ],
 )
 def test_what_each_path_needs(method: str, path: str, permission: str | None, lane: str | None) -> None:
@@ -191,6 +196,17 @@ def test_every_administrative_call_is_written_down_without_its_secret(
     assert not any(token.split("_", 2)[2] in caplog.text for token in keyed.tokens.values())
 
 
+def test_a_path_cannot_write_a_line_of_its_own_into_the_audit_log(
+    keyed: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    keyed.ask("POST", "/admin/x%0d%0aPOST%20/admin/v1/drain%20ended%20with%20200,%20key%20none")
+    [line] = [record.getMessage() for record in caplog.records if record.name == "retrank.audit"]
+    assert len(line.splitlines()) == 1
+    assert line.startswith(
+        "POST /admin/x%0D%0APOST%20/admin/v1/drain%20ended%20with%20200%2C%20key%20none ended with 401,"
+    )
+
+
 def test_a_quota_says_what_is_left_and_when_to_come_back(tmp_path: Path) -> None:
     scene = Scene(tmp_path, GuardSettings(quota=QuotaSettings(per_second=0.5, burst=2)))
     answers = [scene.ask("POST", "/v1/recommend") for _ in range(3)]
@@ -207,7 +223,7 @@ def test_refused_requests_count_to_their_route_and_never_by_their_path(keyed: Sc
     keyed.ask("DELETE", "/v1/items/somebody-s-item")
     keyed.ask("POST", "/v1/events")
     keyed.ask("POST", "/nowhere")
-    keyed.ask("POST", "/nowhere", authorization=f"Bearer {keyed.tokens['read']}")
+    keyed.ask("POST", "/nowhere", authorization=f"Bearer {keyed.tokens['admin']}")
     shown = keyed.exposition.text().decode()
     for route, status in (("/v1/items/{item_id}", 401), ("/v1/events", 401), ("other", 401), ("other", 404)):
         assert f'route="{route}",status="{status}"' in shown

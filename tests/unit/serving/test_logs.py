@@ -1,4 +1,4 @@
-"""Log lines: JSON when wanted, no secrets ever, people by pseudonym."""
+"""Log lines: JSON when wanted, no secrets ever."""
 
 import io
 import json
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from retrank.serving.telemetry.logs import Pseudonyms, set_up, unbuffered
+from retrank.serving.telemetry.logs import set_up, unbuffered
 
 TOKEN = "retrank_0123456789ab_" + "s3cret-_" * 5 + "xyz"
 
@@ -63,13 +63,6 @@ def test_a_json_line_holds_the_record_and_its_traceback(
     }
     assert first["time"].endswith("Z")
     assert "ValueError: why" in second["error"]
-
-
-def test_a_pseudonym_is_stable_and_needs_the_key() -> None:
-    name = Pseudonyms(b"key")
-    assert name("17850") == name("17850") == Pseudonyms(b"key")("17850")
-    assert len({name("17850"), name("17851"), Pseudonyms(b"other")("17850")}) == 3
-    assert "17850" not in name("17850")
 
 
 def test_lines_do_not_wait_in_a_buffer_for_an_error() -> None:

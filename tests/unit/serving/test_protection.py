@@ -11,6 +11,7 @@ from retrank.contract.errors import ConfigError
 from retrank.serving.guard.settings import AuthSettings, GuardSettings
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings, refuse_to_open
+from retrank.serving.swap_settings import AdminSettings
 from retrank.serving.telemetry.settings import TelemetrySettings
 from retrank.serving.web.protection import open_protection
 from retrank.serving.web.routes import create_app
@@ -29,6 +30,15 @@ def test_other_machines_need_keys_or_a_word_that_they_do_not(host: str) -> None:
         refuse_to_open(Settings(bundle=Path("b"), host=host))
     for auth in (AuthSettings(allow_open=True), AuthSettings(key_file=Path("keys.json"))):
         refuse_to_open(Settings(bundle=Path("b"), host=host, guard=GuardSettings(auth=auth)))
+
+
+def test_the_admin_port_is_opened_to_the_network_on_the_same_terms() -> None:
+    opened = AdminSettings(host="0.0.0.0")
+    with pytest.raises(ConfigError, match=r"serving\.admin\.host=0\.0\.0\.0 .*allow_open=true"):
+        refuse_to_open(Settings(bundle=Path("b"), admin=opened))
+    refuse_to_open(Settings(bundle=Path("b"), admin=opened.model_copy(update={"enabled": False})))
+    guard = GuardSettings(auth=AuthSettings(key_file=Path("keys.json")))
+    refuse_to_open(Settings(bundle=Path("b"), admin=opened, guard=guard))
 
 
 def test_an_answer_shows_up_in_the_metrics_of_the_real_routes(tiny_bundle: Path) -> None:

@@ -94,7 +94,6 @@ def test_every_other_fact_has_its_series(telemetry: PrometheusTelemetry, shown: 
     telemetry.bundle("b1", MADE)
     telemetry.bundle("b2", MADE)
     telemetry.swap("activated", 2.0)
-    telemetry.store("profiles", 10, evicted=1)
     values = shown()
     labelled = 'recsys_requests_total{placement="home",route="/v1/recommend",status="200",variant="none"}'
     expected = {
@@ -116,8 +115,6 @@ def test_every_other_fact_has_its_series(telemetry: PrometheusTelemetry, shown: 
         "recsys_bundle_age_seconds": 60.0,
         'recsys_bundle_swap_total{result="activated"}': 1,
         "recsys_swap_seconds_count": 1,
-        'recsys_store_entries{store="profiles"}': 10,
-        'recsys_store_evictions_total{store="profiles"}': 1,
         "recsys_replicas": 1,
     }
     assert {name: values.get(name) for name in expected} == expected
@@ -130,7 +127,7 @@ def test_saying_nothing_costs_nothing_and_still_keeps_the_labels() -> None:
     silent = Telemetry()
     silent.observe_answer(scope, _slate(), placement="home")
     assert labels_of(scope) == ("home", "none")
-    for word in (silent.shed, lambda _: silent.queued(1.0), lambda _: silent.store("a", 1)):
+    for word in (silent.shed, lambda _: silent.queued(1.0)):
         word("x")
 
 

@@ -49,9 +49,11 @@ class Front:
         """The open files of the active bundle; take it once per request."""
         return self.active.runtime
 
-    def pick(self, key: str) -> Picked:
+    def pick(self, key: str | None) -> Picked:
         """Return what answers a request; `key` decides about a canary, so it names the person where possible."""
         serving = self._holder.serving
+        if key is None:
+            return Picked(serving.active)
         recommender, variant = serving.pick(key)
         if serving.canary is None:
             return Picked(recommender)
@@ -61,8 +63,10 @@ class Front:
         """Keep a request for the rehearsal of the next bundle; the oldest one makes room."""
         self._recent.append(request)
 
-    def watched(self, recommender: Recommender, act: Callable[[Recommender], AnAnswer]) -> AnAnswer:
-        """Let a recommender answer, and note how it went."""
+    def watched(
+        self, recommender: Recommender, act: Callable[[Recommender], AnAnswer], *, narrowed: bool = False
+    ) -> AnAnswer:
+        """Let a recommender answer, and note how it went; that the caller narrowed it to nothing is no fault of it."""
         figures = self.figures(recommender.bundle.id)
         started = self._clock()
         try:
@@ -71,7 +75,7 @@ class Front:
             figures.note(self._clock() - started, failed=True, empty=False)
             raise
         failed = any(reason.endswith(_FAILED) for reason in answer.degraded.reasons)
-        figures.note(self._clock() - started, failed=failed, empty=not answer.items)
+        figures.note(self._clock() - started, failed=failed, empty=not (answer.items or narrowed))
         return answer
 
     def figures(self, bundle_id: str) -> Figures:

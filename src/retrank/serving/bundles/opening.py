@@ -1,5 +1,6 @@
 """From settings to the pieces that serve and administer bundles; the deployments and commands only call these."""
 
+import logging
 import secrets
 import time
 from pathlib import Path
@@ -13,9 +14,10 @@ from retrank.serving.bundles.operator import Operator
 from retrank.serving.bundles.replica import Replica, open_replica
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings
-from retrank.serving.stores.protocol import Control
+from retrank.serving.stores.protocol import Control, StoreUnavailable
 from retrank.serving.telemetry.facade import Telemetry
 
+_log = logging.getLogger(__name__)
 _SALT_BYTES = 8
 
 
@@ -54,6 +56,15 @@ def begin(settings: Settings, control: Control | None = None) -> Desired:
     """Say that the service starts with these settings, and return what it will serve; see `desired.start`."""
     fleet = _fleet(settings, control or open_state(settings))
     return start(fleet, locate(settings.bundle).name, time.time())
+
+
+def try_begin(settings: Settings) -> Desired | None:
+    """Begin, unless the store is away: then return None, and the first replica to reach it says it instead."""
+    try:
+        return begin(settings)
+    except StoreUnavailable as error:
+        _log.warning("control store away, starting with the configured bundle: %s", error)
+        return None
 
 
 def open_operator(settings: Settings, control: Control | None = None) -> Operator:

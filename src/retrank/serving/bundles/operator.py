@@ -83,7 +83,7 @@ class Operator:
             and bool(replicas)
             and all(replica.generation == desired.generation for replica in replicas.values())
         )
-        return FleetStatus(desired=desired, converged=converged, replicas=replicas)
+        return FleetStatus(desired=desired and _shown(desired), converged=converged, replicas=replicas)
 
     def bundles(self) -> list[BundleListed]:
         """List the bundles of the library, newest first, then those that are staged and not here yet."""
@@ -105,11 +105,11 @@ class Operator:
             RetrankError: there is no bundle, or one of another format.
         """
         if source in self._library_ids():
-            staged = Staged(id=source)
+            staged, shown = Staged(id=source), source
         else:
-            name, _, _ = identify(parse_source(source))
-            staged = Staged(id=name, source=source)
-        return self._edit(state.stage(staged, self._line("stage", staged.id, by, reason=source)), dry_run=dry_run)
+            parsed = parse_source(source)
+            staged, shown = Staged(id=identify(parsed)[0], source=source), str(parsed)
+        return self._edit(state.stage(staged, self._line("stage", staged.id, by, reason=shown)), dry_run=dry_run)
 
     def activate(self, name: BundleId, by: str, *, dry_run: bool = False) -> Outcome:
         """Let a bundle answer everything.
@@ -164,11 +164,11 @@ class Operator:
     def _edit(self, change: Edit, *, dry_run: bool) -> Outcome:
         replicas = len(self._replicas())
         if not dry_run:
-            return Outcome(desired=state.edit(self._control, change), dry_run=False, replicas=replicas)
+            return Outcome(desired=_shown(state.edit(self._control, change)), dry_run=False, replicas=replicas)
         before = state.read(self._control)
         if before is None:
             raise SwapRefused("no replica has started yet, so there is nothing to change; start the service first")
-        return Outcome(desired=change(before), dry_run=True, replicas=replicas)
+        return Outcome(desired=_shown(change(before)), dry_run=True, replicas=replicas)
 
     def _line(self, action: state.Action, name: str, by: str, reason: str = "") -> Change:
         return Change(at=self._now(), by=by, action=action, id=name, reason=reason)
@@ -182,6 +182,15 @@ class Operator:
 
 def _has(replica: ReplicaStatus, name: str) -> bool:
     return name in replica.resident or name in replica.verified
+
+
+def _shown(desired: Desired) -> Desired:
+    """Return what people and logs may see: URLs without the secrets that replicas fetch with."""
+    staged = tuple(
+        one if one.source is None else one.model_copy(update={"source": str(parse_source(one.source))})
+        for one in desired.staged
+    )
+    return desired.model_copy(update={"staged": staged})
 
 
 def _role(desired: Desired | None, name: str) -> str:

@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from retrank.contract.api import RecommendRequest
 from retrank.contract.manifest import Manifest
@@ -27,6 +27,8 @@ from retrank.serving.stores.protocol import Control
 from retrank.serving.swap_settings import WatchSettings
 
 RETRY_S = 10.0
+SwapResult = Literal["activated", "failed", "rolled_back"]
+"""How a change of bundle ended here; `rolled_back` by the watch, an order to go back is one more activation."""
 _QUICK_S = 0.0005
 _log = logging.getLogger(__name__)
 
@@ -97,21 +99,22 @@ class Reconciler:
         """The bundles in memory."""
         return tuple(self._resident)
 
-    def step(self) -> None:
-        """Look once, and do what there is to do.
+    def step(self) -> SwapResult | None:
+        """Look once, do what there is to do, and return how a change of bundle ended; None when nothing changed.
 
         Raises:
             StoreUnavailable: the control store does not answer; what serves goes on serving.
         """
         desired = read(self._control)
         if desired is None:
-            return
+            return None
         if desired.generation == self._holder.serving.generation:
-            self._look(desired)
-        elif desired.generation != self._failed.generation or self._clock() >= self._failed.again_at:
-            self._approach(desired)
+            return self._look(desired)
+        if desired.generation != self._failed.generation or self._clock() >= self._failed.again_at:
+            return self._approach(desired)
+        return None
 
-    def _approach(self, desired: Desired) -> None:
+    def _approach(self, desired: Desired) -> SwapResult | None:
         for name in desired.answers():
             try:
                 self._load(name, keep=desired.answers())
@@ -119,10 +122,12 @@ class Reconciler:
                 _log.exception("bundle %s was refused", name)
                 self._failed = _Failed(desired.generation, self._clock() + RETRY_S)
                 self._refuse(name, desired, f"{type(error).__name__}: {error}", for_all=self._settled)
-                return
+                return "failed"
         latest = read(self._control)
-        if latest is not None and latest.generation == desired.generation:
-            self._serve(desired)
+        if latest is None or latest.generation != desired.generation:
+            return None
+        self._serve(desired)
+        return "activated"
 
     def _load(self, name: str, *, keep: Sequence[str]) -> None:
         if name in self._resident:
@@ -160,21 +165,25 @@ class Reconciler:
         self._resident = {name: held for name, held in self._resident.items() if name in kept}
         self._front.keep_figures(kept)
 
-    def _look(self, desired: Desired) -> None:
+    def _look(self, desired: Desired) -> SwapResult | None:
         """Compare a new bundle, or one on trial, with the one it stands against."""
+        result: SwapResult | None = None
         if desired.canary is not None:
             against = self._front.figures(desired.active).summary()
             found = breach(against, self._front.figures(desired.canary.id).summary(), self._limits)
             if found:
                 self._refuse(desired.canary.id, desired, found)
+                result = "rolled_back"
         watch = self._watch
         if watch is None:
-            return
+            return result
         found = breach(watch.before, self._front.figures(watch.bundle).summary(), self._limits)
         if found:
             self._refuse(watch.bundle, desired, found)
+            result = "rolled_back"
         if found or self._clock() >= watch.until:
             self._watch = None
+        return result
 
     @property
     def _settled(self) -> bool:

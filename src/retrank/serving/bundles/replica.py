@@ -10,13 +10,14 @@ The event loop is never asked to do any of it. When the control store is away, w
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
 from retrank.contract.api import RecommendRequest
 from retrank.contract.bundle import locate
-from retrank.contract.errors import BundleError
+from retrank.contract.errors import RetrankError
 from retrank.contract.manifest import Manifest
 from retrank.serving.bundles.desired import Desired, read, start
 from retrank.serving.bundles.front import Front
@@ -59,8 +60,13 @@ class Replica:
         *,
         settings: BundlesSettings,
         clocks: Clocks,
+        to_start: str | None = None,
     ) -> None:
-        """Take over what was opened; `run` starts the threads, or call the steps yourself."""
+        """Take over what was opened; `run` starts the threads, or call the steps yourself.
+
+        `to_start` is the configured bundle when the control store was away, so that nobody was told of the start yet.
+        """
+        self._to_start = to_start
         self._name = name
         self._control = control
         self._settings = settings
@@ -83,8 +89,9 @@ class Replica:
         self._threads: list[Thread] = []
 
     def run(self) -> None:
-        """Start the threads; they end with the process, or with `close`."""
-        self.beat()
+        """Start the threads; they end with the process, or with `close`. A store that is away stops nobody."""
+        with suppress(StoreUnavailable):  # the threads say so
+            self.beat()
         for every_s, step in (
             (self._settings.poll_s, self.follow),
             (self._settings.poll_s, self.stager.step),
@@ -109,10 +116,14 @@ class Replica:
     def follow(self) -> None:
         """Take one step towards the desired state, and say so at once when something else answers now."""
         before, started = self.holder.serving, self._clocks.monotonic()
-        self.reconciler.step()
+        if self._to_start is not None:
+            start(self._control, self._to_start, self._clocks.now())
+            self._to_start = None
+        result = self.reconciler.step()
+        if result is not None:
+            self._telemetry.swap(result, self._clocks.monotonic() - started)
         if self.holder.serving is not before:
             self.beat()
-            self._telemetry.swap("activated", self._clocks.monotonic() - started)
             self.tell(self._telemetry)
 
     def beat(self) -> None:
@@ -161,7 +172,9 @@ def open_replica(
     settings: BundlesSettings,
     clocks: Clocks | None = None,
 ) -> Replica:
-    """Open what the fleet should serve, or its predecessor when that cannot be opened here.
+    """Open what the fleet should serve, or its predecessor when that cannot be fetched or opened here.
+
+    While the control store is away that is the configured bundle; the replica follows when the store is back.
 
     Args:
         name: of this replica, in heartbeats and the audit trail.
@@ -174,12 +187,12 @@ def open_replica(
 
     Raises:
         BundleError: neither can be opened.
+        DownloadError: neither can be fetched.
     """
     clocks = clocks or Clocks()
     directory = locate(configured)
     library = Library.around(directory, max_bytes=settings.max_bytes)
     pace = Pace(clocks.monotonic, clocks.sleep)
-    desired = read(control) or start(control, directory.name, clocks.now())
 
     def loader(name: str, beside: Manifest | None, requests: Sequence[RecommendRequest]) -> Recommender:
         return load(
@@ -192,10 +205,16 @@ def open_replica(
             pace=pace,
         )
 
-    active, generation = _first(desired, library, loader)
-    return Replica(
-        name, control, library, Serving(active, generation=generation), loader, settings=settings, clocks=clocks
-    )
+    to_start = None
+    try:
+        desired = read(control) or start(control, directory.name, clocks.now())
+    except StoreUnavailable as error:
+        _log.warning("control store away, serving the configured bundle %s: %s", directory.name, error)
+        to_start, active, generation = directory.name, loader(directory.name, None, ()), 0
+    else:
+        active, generation = _first(desired, library, loader)
+    serving = Serving(active, generation=generation)
+    return Replica(name, control, library, serving, loader, settings=settings, clocks=clocks, to_start=to_start)
 
 
 def _first(desired: Desired, library: Library, loader: Loader) -> tuple[Recommender, int]:
@@ -204,7 +223,7 @@ def _first(desired: Desired, library: Library, loader: Loader) -> tuple[Recommen
         _bring(desired, desired.active, library)
         settled = desired.generation if desired.canary is None else 0
         return loader(desired.active, None, ()), settled
-    except BundleError as error:
+    except RetrankError as error:
         if desired.previous is None:
             raise
         _log.error("%s; serving its predecessor %s meanwhile", error, desired.previous)

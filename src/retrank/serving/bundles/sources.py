@@ -98,7 +98,9 @@ class _Web:
 
     def __str__(self) -> str:
         parts = urlsplit(self._url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()  # no secrets in messages
+        return parts._replace(
+            netloc=parts.netloc.rpartition("@")[2], query="", fragment=""
+        ).geturl()  # no secrets in messages
 
     def read(self, file: str, limit: int) -> bytes:
         with self._blocks(file) as blocks:

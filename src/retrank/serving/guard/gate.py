@@ -23,6 +23,7 @@ from retrank.serving.telemetry.facade import Telemetry
 Headers = list[tuple[bytes, bytes]]
 LaneName = Literal["answers", "writes"]
 _READING = ("GET", "HEAD", "OPTIONS")
+_ANSWERING = ("/v1/recommend", "/v1/rank", "/v1/similar", "/v1/popular", "/v1/catalogue/", "/v1/items")
 _PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
 
 
@@ -41,11 +42,12 @@ def need_of(method: str, path: str) -> Need:
         return Need("read", None)
     if path == "/metrics" or path.startswith("/admin/"):
         return Need("admin", None)
-    if path.startswith("/v1/users/") and (method not in _READING or not path.endswith("/recommendations")):
-        return Need("admin", "writes")
     if path == "/v1/events" or (path.startswith("/v1/items") and method not in _READING):
         return Need("ingest", "writes")
-    return Need("read", "answers")
+    slate_of_a_user = path.startswith("/v1/users/") and path.endswith("/recommendations") and method in _READING
+    if slate_of_a_user or path.startswith(_ANSWERING):
+        return Need("read", "answers")
+    return Need("admin", "writes")
 
 
 class Refusal(Exception):  # noqa: N818  (an answer, not a mistake)

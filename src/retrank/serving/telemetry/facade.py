@@ -70,9 +70,6 @@ class Telemetry:
     def swap(self, result: str, seconds: float) -> None:
         """Count a change of bundle, by how it ended."""
 
-    def store(self, kind: str, entries: int, evicted: int = 0) -> None:
-        """Note how much a store holds, and count what it dropped to stay within bounds."""
-
 
 def labels_of(scope: Mapping[str, Any]) -> tuple[str, str]:
     """Return placement and variant of a request."""

@@ -1,7 +1,5 @@
-"""Logs that can be kept: one JSON object per line if wanted, never a secret, and people only by pseudonym."""
+"""Logs that can be kept: one JSON object per line if wanted, and never a secret."""
 
-import hashlib
-import hmac
 import json
 import logging
 import re
@@ -10,22 +8,6 @@ from datetime import UTC, datetime
 
 _SECRETS = re.compile(r"(retrank_[0-9a-f]{12}_)[A-Za-z0-9_-]+|((?:Bearer|Basic) )[^\s\"',}]+", re.IGNORECASE)
 _HIDDEN = r"\1\2***"
-_PSEUDONYM_LETTERS = 16
-
-
-class Pseudonyms:
-    """Names people in logs: the same person always the same, and nobody can tell who without the key."""
-
-    def __init__(self, key: bytes) -> None:
-        """Keep the key: of the service, so that replicas agree; changing it breaks every link to older logs."""
-        self._key = key
-
-    def __call__(self, user_id: str) -> str:
-        """Return the pseudonym of a user, 16 hex letters.
-
-        A plain hash would not do: whoever has a list of user ids could hash them all and compare.
-        """
-        return hmac.new(self._key, user_id.encode(), hashlib.sha256).hexdigest()[:_PSEUDONYM_LETTERS]
 
 
 class Redacting(logging.Formatter):

@@ -97,15 +97,10 @@ class PrometheusTelemetry(Telemetry):
         self._series.created.set(created_at.timestamp())
 
     def swap(self, result: str, seconds: float) -> None:
-        """Count a change of bundle."""
+        """Count a change of bundle, and note how long it took when it came to its end."""
         self._series.swaps.labels(result=self._reason(result)).inc()
-        self._series.swap_seconds.observe(seconds)
-
-    def store(self, kind: str, entries: int, evicted: int = 0) -> None:
-        """Note how much a store holds."""
-        self._series.entries.labels(store=self._name(kind)).set(entries)
-        if evicted:
-            self._series.evictions.labels(store=self._name(kind)).inc(evicted)
+        if result == "activated":
+            self._series.swap_seconds.observe(seconds)
 
     def _timing(self, series: Histogram, label: str) -> Histogram:
         found = self._timings.get((series, label))

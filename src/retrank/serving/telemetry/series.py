@@ -42,7 +42,6 @@ class Series:
         self.event_ack = timing("event_ack_seconds", "time until events were durable")
         self.swaps = counter("bundle_swap", "changes of bundle", "result")
         self.swap_seconds = timing("swap_seconds", "time from the order to a new bundle until it answers", buckets=SLOW)
-        self.evictions = counter("store_evictions", "entries dropped to stay within bounds", "store")
         self._add_gauges(registry)
 
     def _add_gauges(self, registry: CollectorRegistry) -> None:
@@ -56,7 +55,6 @@ class Series:
         self.circuit = worst("circuit_state", "breaker of a dependency: 0 closed, 1 half-open, 2 open", "dep")
         self.log_lag = worst("event_log_lag_seconds", "age of the oldest event that is not applied yet")
         self.bundle = summed("bundle_info", "replicas that answer from a bundle", "id")
-        self.entries = worst("store_entries", "entries of a store", "store")
         self.created = Gauge(
             BUNDLE_CREATED,
             "when the oldest bundle that answers was made, Unix time",

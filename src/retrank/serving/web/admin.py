@@ -18,7 +18,7 @@ from retrank.contract.errors import RetrankError
 from retrank.serving.bundles.desired import SwapRefused
 from retrank.serving.bundles.operator import BundleListed, FleetStatus, Operator, Outcome
 from retrank.serving.bundles.sources import MAX_SOURCE_LENGTH
-from retrank.serving.stores.protocol import StoreUnavailable
+from retrank.serving.stores.protocol import CatalogueOverlay, StoreUnavailable
 from retrank.serving.web import problems
 from retrank.serving.web.bodies import read_model
 from retrank.serving.web.problems import ProblemError
@@ -27,6 +27,7 @@ from retrank.serving.web.request_id import RequestIds
 _Answer = TypeVar("_Answer")
 Protect = Callable[[FastAPI], None]
 _NOT_STORED = {"Cache-Control": "private, no-store"}
+MAX_VERSION = 2**53
 _audit = logging.getLogger("retrank.audit")
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 _By = Annotated[str, Field(max_length=100)]
@@ -64,6 +65,20 @@ class RollbackOrder(_Order):
     reason: str = Field(default="", max_length=500)
 
 
+class ForgetOrder(_Order):
+    """Drop a tenant's changes of items up to a version, because every bundle in use holds them."""
+
+    tenant: str = Field(min_length=1, max_length=100)
+    up_to: int = Field(ge=1, le=MAX_VERSION)
+
+
+class Forgotten(BaseModel):
+    """Answer of `POST /admin/v1/items:forget`: how many items had such a change."""
+
+    forgotten: int
+    dry_run: bool
+
+
 class BundleList(BaseModel):
     """Answer of `GET /admin/v1/bundles`."""
 
@@ -71,12 +86,17 @@ class BundleList(BaseModel):
 
 
 def create_admin_app(
-    operator: Operator, *, drain: Callable[[], None] | None = None, protect: Protect | None = None
+    operator: Operator,
+    *,
+    overlay: CatalogueOverlay | None = None,
+    drain: Callable[[], None] | None = None,
+    protect: Protect | None = None,
 ) -> FastAPI:
     """Return the admin application.
 
     Args:
         operator: acts on the fleet.
+        overlay: changes of items, which it may forget; None does not offer that.
         drain: lets the service of this host leave; None answers 501.
         protect: puts authentication in front; None lets in whoever reaches the port.
     """
@@ -87,6 +107,8 @@ def create_admin_app(
     app.add_middleware(RequestIds, echo=True)
     _add_reading(app, operator)
     _add_orders(app, operator)
+    if overlay is not None:
+        _add_forgetting(app, overlay)
     _add_drain(app, drain)
     return app
 
@@ -113,27 +135,41 @@ def _add_orders(app: FastAPI, operator: Operator) -> None:
     async def stage(request: Request) -> Response:
         """Fetch and check a bundle on every replica."""
         order = await read_model(request, StageOrder)
-        return await _done("stage", order, lambda: operator.stage(order.source, order.by, dry_run=order.dry_run))
+        return await _done(lambda: operator.stage(order.source, order.by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:activate", response_model=Outcome)
     async def activate(request: Request) -> Response:
         """Swap to a bundle that every replica holds ready."""
         order = await read_model(request, ActivateOrder)
-        return await _done("activate", order, lambda: operator.activate(order.id, order.by, dry_run=order.dry_run))
+        return await _done(lambda: operator.activate(order.id, order.by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:canary", response_model=Outcome)
     async def canary(request: Request) -> Response:
         """Try a bundle on a share of the traffic."""
         order = await read_model(request, CanaryOrder)
-        return await _done(
-            "canary", order, lambda: operator.canary(order.id, order.percent, order.by, dry_run=order.dry_run)
-        )
+        return await _done(lambda: operator.canary(order.id, order.percent, order.by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:rollback", response_model=Outcome)
     async def rollback(request: Request) -> Response:
         """End the canary, or go back to the bundle before."""
         order = await read_model(request, RollbackOrder)
-        return await _done("rollback", order, lambda: operator.rollback(order.by, order.reason, dry_run=order.dry_run))
+        return await _done(lambda: operator.rollback(order.by, order.reason, dry_run=order.dry_run))
+
+
+def _add_forgetting(app: FastAPI, overlay: CatalogueOverlay) -> None:
+    @app.post("/admin/v1/items:forget", response_model=Forgotten)
+    async def forget(request: Request) -> Response:
+        """Drop changes of items that every bundle in use holds."""
+        order = await read_model(request, ForgetOrder)
+
+        def act() -> int:
+            if not order.dry_run:
+                return overlay.forget_changes(order.tenant, order.up_to)
+            return sum(one.version <= order.up_to for one in overlay.item_changes(order.tenant, 0))
+
+        forgotten = await run_in_threadpool(_explained, act)
+        _audit.warning("forget %s: %d items", order.model_dump(), forgotten)
+        return _json(Forgotten(forgotten=forgotten, dry_run=order.dry_run))
 
 
 def _add_drain(app: FastAPI, drain: Callable[[], None] | None) -> None:
@@ -148,10 +184,11 @@ def _add_drain(app: FastAPI, drain: Callable[[], None] | None) -> None:
         return Response('{"status":"draining"}', HTTPStatus.ACCEPTED, _NOT_STORED, "application/json")
 
 
-async def _done(action: str, order: _Order, act: Callable[[], Outcome]) -> Response:
+async def _done(act: Callable[[], Outcome]) -> Response:
     """Carry out an order in the thread pool, as a source may be slow, and leave a line in the audit log."""
     outcome = await run_in_threadpool(_explained, act)
-    _audit.warning("%s %s -> generation %d", action, order.model_dump(), outcome.desired.generation)
+    line, generation = outcome.desired.audit[-1].model_dump(), outcome.desired.generation
+    _audit.warning("%s %s -> generation %d", "tried" if outcome.dry_run else "done", line, generation)
     return _json(outcome)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from http import HTTPStatus
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,6 +13,7 @@ from retrank.serving.web.problems import MEDIA_TYPE
 from retrank.serving.web.request_id import request_id_of
 
 NOBODY = Caller("unknown", None, frozenset())
+_SHOWN = 200
 _audit = logging.getLogger("retrank.audit")
 
 
@@ -66,7 +68,7 @@ def audit(scope: Scope, caller: Caller, status: int) -> None:
     _audit.warning(  # the level at which the service logs: what an operator does is always written down
         "%s %s ended with %d, key %s of tenant %s, request %s",
         scope["method"],
-        scope["path"][:200],
+        quote(scope["path"][:_SHOWN], safe="/:", errors="replace"),  # decoded, so it may hold a line break
         status,
         caller.key_id or "none",
         caller.tenant,

@@ -65,8 +65,18 @@ def open_protection(settings: GuardSettings, said: TelemetrySettings, environmen
     if folder is not None:
         share(folder)
     telemetry = PrometheusTelemetry()
+    gate = open_gate(settings, environment, telemetry)
+    return Protection(gate, telemetry, Exposition(telemetry.registry, folder, now=time.time), open_tracer(said))
+
+
+def open_gate(settings: GuardSettings, environment: Mapping[str, str], telemetry: Telemetry) -> Gate:
+    """Return the gate of one process; without a key file it lets everybody in.
+
+    Raises:
+        ConfigError: the key file cannot be used.
+    """
     key_file = settings.auth.key_file
-    gate = Gate(
+    return Gate(
         settings,
         keyring=None if key_file is None else Keyring(key_file, pepper=pepper_from(environment), clock=time.monotonic),
         drain=Drain.of(environment),
@@ -74,7 +84,6 @@ def open_protection(settings: GuardSettings, said: TelemetrySettings, environmen
         rng=random.Random(),
         telemetry=telemetry,
     )
-    return Protection(gate, telemetry, Exposition(telemetry.registry, folder, now=time.time), open_tracer(said))
 
 
 def guard(app: FastAPI, protection: Protection) -> None:

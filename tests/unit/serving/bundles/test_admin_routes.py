@@ -1,26 +1,39 @@
 """Operators act through the admin routes and `retrank ctl`; replicas in other processes follow."""
 
 import asyncio
+import http.server
 import json
+import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
+from pydantic import SecretStr
 from swap_world import names_of
 
 from retrank.serving.admin import admin_port
-from retrank.serving.bundles.opening import begin, open_operator, open_service_replica
+from retrank.serving.backing import open_state
+from retrank.serving.bundles.opening import begin, open_operator, open_service_replica, try_begin
 from retrank.serving.bundles.replica import Replica
 from retrank.serving.ctl import CtlError, main
+from retrank.serving.guard.caller import PERMISSIONS
+from retrank.serving.guard.drain import FOLDER_VARIABLE, Drain
+from retrank.serving.guard.keys import KeyFile, new_key, write_key_file
+from retrank.serving.guard.settings import AuthSettings, GuardSettings
 from retrank.serving.ingress import free_port
+from retrank.serving.launch import admin_beside
 from retrank.serving.settings import Settings, parse_settings
-from retrank.serving.stores.settings import url_of
+from retrank.serving.stores.protocol import ItemChange
+from retrank.serving.stores.settings import StateSettings, url_of
 from retrank.serving.web.admin import create_admin_app
 
 
@@ -135,6 +148,64 @@ def test_a_drain_is_handed_on(settings: Settings, replica: Replica) -> None:
     assert told == [1]
 
 
+def test_the_admin_port_of_a_service_lets_it_leave(
+    settings: Settings, replica: Replica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    with admin_beside(settings) as listening:
+        assert httpx.post(f"{listening}/admin/v1/:drain", json={}).status_code == 202
+    assert Drain(tmp_path).draining
+
+
+def test_with_a_key_file_the_admin_port_asks_for_the_scope_admin(
+    settings: Settings, replica: Replica, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens = _tokens(tmp_path / "keys.json")
+    auth = AuthSettings(key_file=tmp_path / "keys.json")
+    with admin_port(settings.model_copy(update={"guard": GuardSettings(auth=auth)})) as url:
+        answers = {
+            who: httpx.post(f"{url}/admin/v1/bundles:rollback", json={}, headers=headers).status_code
+            for who, headers in {
+                "nobody": {},
+                "reader": {"authorization": f"Bearer {tokens['read']}"},
+                "admin": {"authorization": f"Bearer {tokens['admin']}"},
+            }.items()
+        }
+        assert answers == {"nobody": 401, "reader": 403, "admin": 409}
+        assert httpx.get(f"{url}/livez").status_code == 200
+        (tmp_path / "admin.key").write_text(tokens["admin"])
+        assert "converged" in _ctl(url, "status", "--key-file", str(tmp_path / "admin.key"))
+        with pytest.raises(CtlError, match="Authorization: Bearer") as refused:
+            _ctl(url, "status")
+        assert refused.value.exit_code == 3
+    assert "rollback ended with 409, key" in caplog.text
+
+
+def test_the_secrets_of_a_source_are_in_no_log_and_no_answer(
+    settings: Settings, url: str, three_bundles: Path, names: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(three_bundles / names[1]))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        Thread(target=web.serve_forever, daemon=True).start()
+        where = f"127.0.0.1:{web.server_address[1]}"
+        source = f"http://reader:planted-4711@{where}?signature=planted-4711"
+        said = [_ctl(url, "stage", source, "--dry-run", "--json"), _ctl(url, "stage", source, "--json")]
+        web.shutdown()
+    said += [_ctl(url, "status"), _ctl(url, "status", "--json"), caplog.text]
+    assert [where in text for text in said] == [True] * 5
+    assert [text for text in said if "planted-4711" in text] == []
+    assert begin(settings).staged[-1].source == source  # what replicas fetch with
+
+
+def _tokens(path: Path) -> dict[str, str]:
+    made = {
+        scope: new_key("shop", frozenset({scope}), pepper=b"", random=secrets.token_bytes, now=datetime.now(UTC))
+        for scope in PERMISSIONS
+    }
+    write_key_file(path, KeyFile(keys=tuple(key.record for key in made.values())))
+    return {scope: key.token for scope, key in made.items()}
+
+
 def test_protection_stands_in_front_of_every_admin_route(settings: Settings, replica: Replica) -> None:
     def protect(app: FastAPI) -> None:
         @app.middleware("http")
@@ -194,6 +265,26 @@ def test_two_processes_converge_through_one_sqlite_file(settings: Settings, name
     finally:
         for process in started:
             process.communicate(timeout=20)
+
+
+def test_changes_of_items_that_bundles_hold_are_forgotten_from_the_command_line(settings: Settings, url: str) -> None:
+    store = open_state(settings)
+    for item in ("i1", "i2", "i3"):
+        version = store.change_items("shop", [ItemChange(item, 0, deleted=False, available=False, attributes=None)])
+    store.change_items("other", [ItemChange("i1", 0, deleted=True, available=True, attributes=None)])
+    words = ("forget-changes", "shop", str(version - 1))
+    assert _ctl(url, *words, "--dry-run") == f"changes of 2 items up to version {version - 1} would be forgotten"
+    assert len(store.item_changes("shop", 0)) == 3
+    assert _ctl(url, *words, "--wait", "20") == f"changes of 2 items up to version {version - 1} are forgotten"
+    assert [one.item_id for one in store.item_changes("shop", 0)] == ["i3"]
+    assert len(store.item_changes("other", 0)) == 1
+    store.close()
+
+
+def test_a_service_begins_while_its_store_is_away(settings: Settings) -> None:
+    away = StateSettings(url=SecretStr(f"redis://127.0.0.1:{free_port()}"))
+    assert try_begin(settings.model_copy(update={"state": away})) is None
+    assert try_begin(settings) == begin(settings)
 
 
 def test_a_restart_with_new_settings_serves_them(settings: Settings, names: list[str]) -> None:

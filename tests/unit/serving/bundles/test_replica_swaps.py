@@ -1,30 +1,37 @@
 """A replica follows the desired state; what is bad never answers, or not for long."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
+from pydantic import JsonValue
 from reference_store import ReferenceStore
 from swap_world import QUICK, names_of
 
-from retrank.contract.api import RecommendRequest
+from retrank.contract.api import Degraded, RecommendRequest, SimilarRequest
 from retrank.contract.bundle import FILES, ITEM_VECTORS, MANIFEST, seal, seal_files, verify
 from retrank.contract.errors import BundleError, RetrankError
 from retrank.contract.files import staging
+from retrank.contract.filters import Filter
 from retrank.serving.bundles import desired as state
 from retrank.serving.bundles.desired import Canary, Change, Staged
 from retrank.serving.bundles.front import Front
+from retrank.serving.bundles.reconcile import SwapResult
 from retrank.serving.bundles.replica import Clocks, Replica, open_replica
 from retrank.serving.bundles.status import ReplicaStatus
 from retrank.serving.bundles.watch import Summary, breach
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Backing, Service
 from retrank.serving.settings import PipelineSettings
+from retrank.serving.stores.protocol import Document, StoreUnavailable
 from retrank.serving.stores.settings import StateSettings
 from retrank.serving.swap_settings import WatchSettings
+from retrank.serving.telemetry.exposition import Exposition
+from retrank.serving.telemetry.prometheus import PrometheusTelemetry
 
 
 @dataclass
@@ -219,8 +226,7 @@ def test_a_bundle_that_answers_with_nothing_is_rolled_back_with_the_reason(world
     bad = world.activate(1)
     replica.reconciler.step()
     for _ in range(60):
-        everything = [f"b{row}" for row in range(1, 51)]
-        _service(replica.front).recommend(RecommendRequest(exclude_items=everything))
+        replica.front.watched(replica.front.active, lambda _: Nothing())
     replica.reconciler.step()
     replica.reconciler.step()
     assert _letters(replica) == {"a"}
@@ -230,6 +236,67 @@ def test_a_bundle_that_answers_with_nothing_is_rolled_back_with_the_reason(world
         "id": bad,
         "reason": "100.0% of 60 answers empty, 0.0% before; at most 5.0% is allowed",
     }
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]),
+        RecommendRequest(filter=Filter.model_validate({"exists": {"attribute": "no such"}})),
+        SimilarRequest(item_id="b1", exclude_items=[f"b{row}" for row in range(1, 51)]),
+    ],
+)
+def test_callers_whose_own_wishes_leave_nothing_cannot_roll_a_bundle_back(
+    world: World, wish: RecommendRequest | SimilarRequest
+) -> None:
+    replica = world.replica()
+    world.activate(1)
+    replica.reconciler.step()
+    service = _service(replica.front)
+    for _ in range(60):
+        answer = service.recommend(wish) if isinstance(wish, RecommendRequest) else service.similar(wish)
+        assert answer.items == []
+    replica.reconciler.step()
+    assert world.desired().active == world.names[1]
+
+
+def test_what_the_service_says_of_itself_is_the_active_bundle_whoever_is_in_the_trial(world: World) -> None:
+    replica = world.replica()
+    world.activate(1)
+    canary = Canary(id=world.names[0], percent=100, salt="s")
+    state.edit(world.control, state.canary(canary, world.line(world.names[0])))
+    replica.reconciler.step()
+    assert _letters(replica) == {"a"}
+    assert _service(replica.front).recommender.bundle.id == world.names[1]
+
+
+class Nothing:
+    """The answer of a bundle that finds nothing."""
+
+    items: Sequence[object] = ()
+    degraded = Degraded()
+
+
+def test_every_end_of_a_swap_is_counted(world: World) -> None:
+    replica, telemetry = world.replica(), PrometheusTelemetry()
+    replica.tell(telemetry)
+    for _ in range(60):
+        _letters(replica)
+    world.activate(1)
+    replica.follow()
+    for _ in range(60):
+        replica.front.watched(replica.front.active, lambda _: Nothing())
+    for _ in range(2):  # take it back, and go back
+        replica.follow()
+    (world.root / world.names[2] / MANIFEST).write_text("{}")
+    world.activate(2)
+    replica.follow()
+    shown = Exposition(telemetry.registry, None, now=lambda: 0.0).text().decode()
+    counted = {result: f'recsys_bundle_swap_total{{result="{result}"}}' for result in get_args(SwapResult)}
+    assert [f"{counted[result]} {count:.1f}" in shown for result, count in ENDS.items()] == [True] * 3, shown
+
+
+ENDS = {"activated": 2, "rolled_back": 1, "failed": 1}
 
 
 def test_the_watch_ends_after_its_time(world: World) -> None:
@@ -251,7 +318,7 @@ def test_a_bad_canary_ends_and_the_active_bundle_stays(world: World) -> None:
     replica.reconciler.step()
     assert _letters(replica) == {"b"}
     for _ in range(60):
-        _service(replica.front).recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
+        replica.front.watched(replica.front.pick("u1").recommender, lambda _: Nothing())
     replica.reconciler.step()
     replica.reconciler.step()
     assert (world.desired().canary, world.desired().active) == (None, world.names[0])
@@ -264,7 +331,7 @@ def test_two_replicas_agree_on_one_rollback(world: World) -> None:
     for replica in (first, second):
         replica.reconciler.step()
     for _ in range(60):
-        _service(first.front).recommend(RecommendRequest(exclude_items=[f"b{row}" for row in range(1, 51)]))
+        first.front.watched(first.front.active, lambda _: Nothing())
     first.reconciler.step()
     for replica in (first, second):
         replica.reconciler.step()
@@ -305,6 +372,66 @@ def test_staged_bundles_are_brought_here_and_a_bad_source_is_reported(world: Wor
     world.activate(2)
     replica.reconciler.step()
     assert _letters(replica) == {"c"}
+
+
+def test_a_replica_starts_while_the_store_is_away_and_follows_when_it_is_back(world: World) -> None:
+    before = world.replica()
+    world.activate(1)
+    del before
+    world.control = away = Away.like(world.control)
+    replica = world.replica("late")
+    replica.run()
+    try:
+        assert _letters(replica) == {"a"}  # what the settings name
+        away.is_away = False
+        _until(lambda: _letters(replica) == {"b"})
+        _until(lambda: "late" in away.beats(world.time))
+    finally:
+        replica.close()
+
+
+def test_the_first_replica_that_reaches_the_store_says_what_the_settings_ask_for(world: World) -> None:
+    world.replica()
+    world.control = away = Away.like(world.control)
+    replica = world.replica("late", configured=1)
+    with pytest.raises(StoreUnavailable):
+        replica.follow()
+    away.is_away = False
+    replica.follow()
+    assert (world.desired().active, _letters(replica)) == (world.names[1], {"b"})
+
+
+def test_a_bundle_that_cannot_be_fetched_lets_a_replica_start_with_the_one_before(world: World, tmp_path: Path) -> None:
+    world.replica()
+    name = world.names[1]
+    state.edit(world.control, state.stage(Staged(id=name, source=str(tmp_path / "gone")), world.line(name)))
+    world.activate(1)
+    shutil.rmtree(world.root / name)
+    assert _letters(world.replica("late")) == {"a"}
+
+
+class Away(ReferenceStore):
+    """A control store that does not answer until told to."""
+
+    is_away = True
+
+    @classmethod
+    def like(cls, store: ReferenceStore) -> "Away":
+        away = cls(StateSettings())
+        away.__dict__.update(store.__dict__)
+        return away
+
+    def document(self, name: str) -> Document:
+        self._answer()
+        return super().document(name)
+
+    def beat(self, replica: str, status: JsonValue, ttl_s: float, now: float) -> None:
+        self._answer()
+        super().beat(replica, status, ttl_s, now)
+
+    def _answer(self) -> None:
+        if self.is_away:
+            raise StoreUnavailable("nobody there")
 
 
 def test_a_heartbeat_says_what_a_replica_runs(world: World) -> None:
