@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
@@ -98,6 +99,7 @@ def _start(settings: Settings, *, listen_on: str) -> None:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         _start_ray(settings)
+        _take_signals()
         with suppress(TimeoutError):  # Serve gives its proxies a minute; how long is long enough is our setting
             serve.start(http_options={"host": listen_on, "port": settings.port}, logging_config=quiet)
         serve.run(build_app(settings), name=_APPLICATION, logging_config=quiet)
@@ -106,6 +108,12 @@ def _start(settings: Settings, *, listen_on: str) -> None:
     except Exception as error:  # Ray raises a bare one when its own processes do not start
         cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise ConfigError(f"Ray Serve did not start: {cause}; its logs are in {_LOGS}") from error
+
+
+def _take_signals() -> None:
+    """End cleanly on SIGTERM while the service still starts: Ray's core has put a handler in place that aborts."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
 
 
 def _start_ray(settings: Settings) -> None:
@@ -164,6 +172,8 @@ def _refuse_taken_ports(settings: Settings) -> None:
     _refuse_taken("serving", settings.host, settings.port)
     if settings.rpc.enabled:  # replicas share the port with each other, and would with a stranger
         _refuse_taken("serving.rpc", settings.rpc.host, settings.rpc.port)
+    if settings.admin.enabled:
+        _refuse_taken("serving.admin", settings.admin.host, settings.admin.port)
 
 
 def _refuse_taken(where: str, host: str, port: int) -> None:
