@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## create .venv with the tested versions
 
@@ -24,6 +24,19 @@ test: $(STAMP) ## run the default test suite
 
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+bench-serving: $(STAMP) ## measure serving beside its peers on 200,000 items (half an hour; scripts/bench_serving.py)
+	$(BIN)/python scripts/make_big_bundle.py --items 200000 --out bundles/bench
+	$(BIN)/python scripts/bench_serving.py --bundle bundles/bench --out docs/benchmarks/serving.md
+
+chaos: $(STAMP) ## kill replicas, take dependencies away, fuzz, soak (an hour; needs redis-server)
+	$(BIN)/python scripts/make_big_bundle.py --items 20000 --flat --out bundles/chaos20k
+	$(BIN)/python scripts/make_big_bundle.py --items 2000 --users 500 --out bundles/fuzz
+	$(BIN)/python scripts/chaos_replicas.py --bundle bundles/chaos20k --out docs/benchmarks/chaos_replicas.md
+	$(BIN)/python scripts/chaos_dependencies.py --bundle bundles/chaos20k --out docs/benchmarks/chaos_dependencies.md
+	$(BIN)/python scripts/fuzz_requests.py --bundle bundles/fuzz --out docs/benchmarks/fuzz.md
+	$(BIN)/python scripts/soak.py --bundle bundles/chaos20k --out docs/benchmarks/soak.md
+	$(BIN)/python scripts/chaos_events.py --report docs/benchmarks/chaos_events.md
 
 check: lint types imports test ## everything CI runs
 
@@ -44,4 +57,4 @@ format: $(STAMP) ## rewrite files in the project's format
 clean: ## remove stores, runs and bundles (the virtual environment stays)
 	rm -rf stores runs bundles multirun
 
-.PHONY: help install demo test test-slow check lint types imports format clean
+.PHONY: help install demo test test-slow bench-serving chaos check lint types imports format clean

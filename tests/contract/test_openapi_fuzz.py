@@ -21,7 +21,7 @@ from write_openapi import TARGET
 from retrank.serving.recommender import Recommender
 from retrank.serving.web.routes import create_app
 
-QUICK, DEEP = 20, 1_000
+QUICK, DEEP = 20, 200
 UNSAID = ("nested deeper than", "more than 64 terms")
 """Refusals of a filter that JSON Schema has no words for."""
 DOCUMENT: dict[str, Any] = json.loads(TARGET.read_text())
@@ -44,7 +44,7 @@ def test_an_operation_answers_as_it_is_described(schema: Any, path: str, method:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("path", "method"), OPERATIONS, ids=str)
-def test_an_operation_answers_as_it_is_described_to_a_thousand_requests(schema: Any, path: str, method: str) -> None:
+def test_an_operation_answers_as_it_is_described_to_many_requests(schema: Any, path: str, method: str) -> None:
     _probe(schema[path][method], DEEP)
 
 

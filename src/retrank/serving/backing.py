@@ -27,17 +27,23 @@ def open_backing(settings: Settings, telemetry: Telemetry | None = None) -> Back
     """
     telemetry = telemetry or Telemetry()
     signer = Signer(load_key(settings.folder / KEY_FILE, os.environ))
-    store, logs = open_state(settings), settings.event_logs()
+    store, quick, logs = open_state(settings), open_quick_state(settings), settings.event_logs()
     decisions = Decisions(open_log(logs, "decisions") if settings.service.keep_decisions else None)
     breaker = Breaker(
         settings.guard.breaker, time.monotonic, on_change=lambda state: telemetry.circuit(DEPENDENCY, state)
     )
-    profiles = GuardedProfiles(store, breaker, time.monotonic, telemetry)
+    profiles = GuardedProfiles(store, breaker, time.monotonic, telemetry, quick=quick)
     outside = Outside(signer.has_signed, telemetry.event_log_lag)
-    return Backing(store, open_intake(logs, store, outside), decisions, signer, profiles)
+    return Backing(store, open_intake(logs, store, outside), decisions, signer, profiles, quick)
 
 
 def open_state(settings: Settings) -> StateStore:
     """Open the state store that replicas, launcher and operators share; its folder is made when it is missing."""
     settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return open_store(settings.state_store())
+
+
+def open_quick_state(settings: Settings) -> StateStore:
+    """Open the same store for those who hold up a slate: they give up sooner."""
+    state = settings.state_store()
+    return open_store(state.model_copy(update={"timeout_s": min(state.timeout_s, state.answer_timeout_s)}))

@@ -7,6 +7,9 @@ HAProxy is started through a small script that adds what Ray offers no setting f
 stay on this machine, and a service that is open to the network opens one port, not those of its replicas as well. A
 replica sees a request only when all of it is there, for which a client has ten seconds: a slow one occupies nothing
 but a connection. A request id that no log could hold is replaced (Ray fails on it).
+
+A replica that dies takes nobody's request with it: HAProxy sends what was under way to another one. Every public route
+may be asked twice (events and changes carry ids or say how things shall be), which is what allows it.
 """
 
 import os
@@ -31,6 +34,7 @@ _BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 _PIDS = "pids"
 _POLL_S = 0.05
 _REQUEST_S = 10
+_CONNECT_MS = 100
 _RAY_AGENT_PORT = 52_365
 _SCRIPT = """#!/bin/sh
 # Started by Ray Serve as: haproxy -db -f CONFIG ...
@@ -44,6 +48,8 @@ _SOUND_IDS = (
     "s/^frontend http_frontend *$/&\\n    http-request del-header x-request-id unless "
     f"{{ req.hdr(x-request-id) -m reg ^[!-~]{{1,{MAX_ID_LENGTH}}}$ }}/"
 )
+# HAProxy waits as long as this, and at most a second, before it asks another replica when one refused to connect.
+_QUICK_TO_MOVE_ON = f"s/^\\( *timeout connect \\)[0-9]*s *$/\\1{_CONNECT_MS}ms/"
 _PAGES_HERE = f"s/^\\( *bind \\)[*]\\{{0,1\\}}:/\\1{LOOPBACK}:/"
 
 
@@ -127,6 +133,10 @@ def _haproxy(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        # Ask another replica when one cannot be reached, or is gone before it answered; a request that kills whoever
+        # reads it must not go round for long.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_RETRIES": "2",
     }
 
 
@@ -154,7 +164,7 @@ def _haproxy_binary(environment: MutableMapping[str, str]) -> str | None:
 def _script(folder: Path, binary: str, *, alone: bool, front: str) -> Path:
     script = folder / "haproxy"
     opened = f"s/^\\( *bind \\){LOOPBACK}:/\\1{front}:/"
-    edits = [opened, _WHOLE_REQUESTS, _SOUND_IDS, *([_PAGES_HERE] if alone else [])]
+    edits = [opened, _WHOLE_REQUESTS, _SOUND_IDS, _QUICK_TO_MOVE_ON, *([_PAGES_HERE] if alone else [])]
     shown = " ".join(f"-e {shlex.quote(edit)}" for edit in edits)
     script.write_text(_SCRIPT.format(edits=shown, pids=shlex.quote(str(folder / _PIDS)), binary=shlex.quote(binary)))
     script.chmod(0o700)

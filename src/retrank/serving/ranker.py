@@ -49,10 +49,20 @@ class SecondStage:
         return found
 
     def score(self, merged: Merged, asker: Asker, item_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the `[C]` float32 score of C candidates, a product of calibrated probabilities and amounts."""
+        """Return the `[C]` float32 score of C candidates, a product of calibrated probabilities and amounts.
+
+        Raises:
+            BundleError: a score is no finite number; nothing could be ordered by it, and JSON has no word for it.
+        """
         if len(merged.rows) == 0:
             return np.empty(0, dtype=np.float32)
-        return self.spec.score(self.outputs(merged, asker, item_vectors)).astype(np.float32)
+        scores = self.spec.score(self.outputs(merged, asker, item_vectors)).astype(np.float32)
+        if not np.isfinite(scores).all():
+            raise BundleError(
+                f"the ranker gives {np.count_nonzero(~np.isfinite(scores))} of {len(scores)} candidates "
+                "a score that is no finite number; its files on disk or its features are damaged"
+            )
+        return scores
 
 
 def open_ranker(bundle: VerifiedBundle, item_vectors: NDArray[np.float32]) -> SecondStage | None:

@@ -57,6 +57,7 @@ class Backing:
         decisions: keeps answers.
         signer: makes tokens.
         profiles: how profiles are read and forgotten when the store may be away; None goes to the store itself.
+        quick: the same store for those who hold up a slate, which gives up sooner; None is the store itself.
     """
 
     store: StateStore | None
@@ -64,6 +65,7 @@ class Backing:
     decisions: Decisions
     signer: Signer
     profiles: GuardedProfiles | None = None
+    quick: StateStore | None = None
 
     @classmethod
     def none(cls) -> "Backing":
@@ -100,11 +102,12 @@ class Service:
         store = backing.store
         self._pick, self.backing, self._now, self._new_seed = pick, backing, now, new_seed
         self._watch = watch or NoWatch()
-        overlay = None if store is None else Overlay(store, clock, chosen.catalogue_refresh_s)
+        quick = backing.quick or store
+        overlay = None if quick is None else Overlay(quick, clock, chosen.catalogue_refresh_s)
         self._desk = None if store is None or overlay is None else CatalogueDesk(store, overlay)
         every_s = chosen.catalogue_refresh_s
         share_s = _SHARE_EVERY * every_s
-        self._trends = None if store is None else Trends(store, now, clock=clock, every_s=share_s)
+        self._trends = None if quick is None else Trends(quick, now, clock=clock, every_s=share_s)
         self._pollers = [] if overlay is None else [Poller(overlay.poll, every_s, "poll-catalogue")]
         if self._trends is not None:
             self._pollers.append(Poller(self._trends.poll, share_s, "poll-trends"))
@@ -253,8 +256,9 @@ class Service:
         if self._trends is not None:
             self._trends.merge()
         self.backing.decisions.close()
-        if self.backing.store is not None:
-            self.backing.store.close()
+        for store in (self.backing.store, self.backing.quick):
+            if store is not None:
+                store.close()
 
     def _one(self, fields: Mapping[str, object], tenant: str) -> BatchItem:
         try:

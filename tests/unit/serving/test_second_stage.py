@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from ranked_world import ACTIONS_KNOWN, SETTINGS, ranked_world
 
 from retrank.contract.api import RecommendRequest, Session, SlateResponse
 from retrank.contract.candidate_features import Asker
 from retrank.contract.errors import BundleError
 from retrank.contract.proposals import Merged
+from retrank.contract.ranker_spec import RankerSpec
 from retrank.contract.sequences import Sequences
 from retrank.serving.draft import Draft
 from retrank.serving.ranker import SecondStage
@@ -154,6 +156,22 @@ def test_a_ranker_that_fails_leaves_retrieval_scores(
     scores = [item.score for item in slate.items]
     assert scores == sorted(scores, reverse=True)
     assert "RankScore failed" in caplog.text
+
+
+def test_a_score_that_is_no_number_counts_as_a_failure_of_the_ranker(recommender: Recommender) -> None:
+    stage = recommender.runtime.second
+    assert stage is not None
+    broken = replace(recommender.runtime, second=replace(stage, spec=_Nonsense.model_validate(stage.spec.model_dump())))
+    slate = Recommender(broken, PipelineSettings(), now=lambda: NOW).recommend(RecommendRequest(user_id="u3", k=8))
+    assert slate.degraded.reasons == ["ranker_failed"]
+    assert all(np.isfinite(item.score) for item in slate.items)
+
+
+class _Nonsense(RankerSpec):
+    """Of a ranker whose calibration divides by zero."""
+
+    def score(self, outputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.full(len(outputs), np.nan)
 
 
 def test_a_ranker_that_answers_differently_is_refused(ranked_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,16 @@ def test_a_replica_sees_whole_requests_only(binary: Path, tmp_path: Path) -> Non
     ]
 
 
+def test_a_dead_replica_costs_a_moment_not_the_request(binary: Path, tmp_path: Path) -> None:
+    config = tmp_path / "haproxy.cfg"
+    config.write_text("defaults\n    timeout connect 5s\n    timeout client 3600s\nbackend a\n    timeout connect 5s\n")
+    environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
+    prepare(environment)
+    assert environment["RAY_SERVE_HAPROXY_RETRY_ON"] == "conn-failure empty-response"
+    waits = [line.split()[1:] for line in _started(environment, config).splitlines() if "timeout c" in line]
+    assert waits == [["connect", "100ms"], ["client", "3600s"], ["connect", "100ms"]]
+
+
 def test_an_open_service_opens_its_front_and_nothing_else(binary: Path, tmp_path: Path) -> None:
     config = tmp_path / "haproxy.cfg"
     config.write_text("frontend a\n    bind 127.0.0.1:8000\nlisten b\n  bind *:8404\n")

@@ -120,6 +120,12 @@ def test_unknown_routes_and_wrong_methods_are_problems_too(client: Client) -> No
     assert refused.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize("path", ["/", "/page/index.html"])
+@pytest.mark.parametrize("wanted", ["bytes=5-1", "bytes=999999-", "bytes=0-3", "pages=1"])
+def test_files_of_the_page_come_whole_whatever_range_is_asked_for(client: Client, path: str, wanted: str) -> None:
+    assert client.get(path, headers={"Range": wanted}).content == client.get(path).content
+
+
 def test_an_item_nobody_knows_yet_still_gets_a_slate(client: Client) -> None:
     answer = client.post("/v1/similar", json={"item_id": "nothing", "k": 4})
     slate = SlateResponse.model_validate_json(answer.content)

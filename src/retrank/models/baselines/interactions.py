@@ -6,6 +6,8 @@ from scipy import sparse
 
 from retrank.contract.sequences import Sequences
 
+_ROWS = 1 << 15
+
 
 def user_item_matrix(histories: Sequences, num_items: int) -> sparse.csr_array:
     """Return `[U, N + 1]` float32 CSR with 1 where a user met an item, however often; column 0 is empty."""
@@ -42,3 +44,30 @@ def strongest_per_row(block: NDArray[np.float32], top_k: int) -> tuple[NDArray[n
     empty = values <= 0
     columns[empty], values[empty] = 0, 0.0
     return columns.astype(np.int32), values
+
+
+def strongest_of_sparse(matrix: sparse.csr_array, top_k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return what `strongest_per_row` returns of the dense matrix; costs what the stored entries cost.
+
+    Args:
+        matrix: `[R, N + 1]` float32, no entry stored twice.
+        top_k: entries per row, >= 1.
+    """
+    parts = [_strongest(matrix[start : start + _ROWS], top_k) for start in range(0, matrix.shape[0], _ROWS)]
+    return np.concatenate([columns for columns, _ in parts]), np.concatenate([values for _, values in parts])
+
+
+def _strongest(rows: sparse.csr_array, top_k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    top_k = min(top_k, rows.shape[1] - 1)
+    positive = rows.data > 0
+    owners = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))[positive]
+    columns, values = rows.indices[positive], rows.data[positive]
+    order = np.lexsort((columns, -values, owners))
+    owners, columns, values = owners[order], columns[order], values[order]
+    places = np.arange(len(owners)) - np.searchsorted(owners, np.arange(rows.shape[0]))[owners]
+    kept = places < top_k
+    found = np.zeros((rows.shape[0], top_k), dtype=np.int32)
+    weights = np.zeros((rows.shape[0], top_k), dtype=np.float32)
+    found[owners[kept], places[kept]] = columns[kept]
+    weights[owners[kept], places[kept]] = values[kept]
+    return found, weights

@@ -6,9 +6,9 @@ from scipy import sparse
 
 from retrank.contract.errors import ConfigError
 from retrank.contract.sequences import Sequences
-from retrank.models.baselines.interactions import strongest_per_row, user_item_matrix
+from retrank.models.baselines.interactions import strongest_of_sparse, user_item_matrix
 
-_BLOCK_ENTRIES = 1 << 24
+_BLOCK_ROWS = 256
 
 
 class ItemKNN:
@@ -40,15 +40,13 @@ class ItemKNN:
         items_users = sparse.csr_array(users_items.T)
         norms = np.sqrt(np.asarray(users_items.sum(axis=0), dtype=np.float32))
         size = num_items + 1
-        step = max(1, _BLOCK_ENTRIES // size)
         parts = []
-        for start in range(0, size, step):
-            rows = slice(start, min(start + step, size))
-            together = (items_users[rows] @ users_items).toarray()
-            together[np.arange(rows.stop - start), np.arange(start, rows.stop)] = 0
-            denominators = norms[rows, None] * norms + np.float32(self.shrink)
-            similar = np.divide(together, denominators, out=together, where=together > 0)
-            parts.append(strongest_per_row(similar, self.top_k))
+        for start in range(0, size, _BLOCK_ROWS):
+            similar = sparse.csr_array(items_users[start : start + _BLOCK_ROWS] @ users_items, dtype=np.float32)
+            owners = np.repeat(np.arange(start, start + similar.shape[0]), np.diff(similar.indptr))
+            similar.data /= norms[owners] * norms[similar.indices] + np.float32(self.shrink)
+            similar.data[owners == similar.indices] = 0
+            parts.append(strongest_of_sparse(similar, self.top_k))
         neighbours = np.concatenate([items for items, _ in parts])
         values = np.concatenate([weights for _, weights in parts])
         offsets = np.arange(0, neighbours.size + 1, neighbours.shape[1])
@@ -57,13 +55,7 @@ class ItemKNN:
 
     def neighbours(self, top_k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return the most similar items of each item, for the bundle; arguments and shapes as for `EASE.neighbours`."""
-        size = self.similarities.shape[0]
-        step = max(1, _BLOCK_ENTRIES // size)
-        parts = [
-            strongest_per_row(self.similarities[start : start + step].toarray(), top_k)
-            for start in range(0, size, step)
-        ]
-        return np.concatenate([items for items, _ in parts]), np.concatenate([weights for _, weights in parts])
+        return strongest_of_sparse(self.similarities, top_k)
 
     def score(self, histories: Sequences) -> NDArray[np.float32]:
         """Return `[B, N + 1]` float32 scores >= 0; items that neighbour nothing in the history are tied at 0."""

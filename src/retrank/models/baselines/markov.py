@@ -6,9 +6,7 @@ from scipy import sparse
 
 from retrank.contract.errors import ConfigError
 from retrank.contract.sequences import Sequences
-from retrank.models.baselines.interactions import strongest_per_row
-
-_BLOCK_ENTRIES = 1 << 24
+from retrank.models.baselines.interactions import strongest_of_sparse
 
 
 class Markov:
@@ -71,9 +69,4 @@ class Markov:
             `[N + 1, K]` int32 item rows and `[N + 1, K]` float32 weights with K = min(top_k, N), strongest first, equal
             weights by item row; 0 and 0.0 where an item has fewer.
         """
-        size = self.transitions.shape[0]
-        step = max(1, _BLOCK_ENTRIES // size)
-        parts = [
-            strongest_per_row(self.transitions[start : start + step].toarray(), top_k) for start in range(0, size, step)
-        ]
-        return np.concatenate([items for items, _ in parts]), np.concatenate([weights for _, weights in parts])
+        return strongest_of_sparse(self.transitions, top_k)

@@ -35,6 +35,7 @@ class GuardedProfiles:
         telemetry: Telemetry,
         *,
         max_known: int = MAX_KNOWN,
+        quick: Profiles | None = None,
     ) -> None:
         """Wrap a store.
 
@@ -44,8 +45,10 @@ class GuardedProfiles:
             clock: monotonic seconds.
             telemetry: told when a fallback answers.
             max_known: profiles kept here.
+            quick: the same store for reading profiles, which gives up sooner; None reads `store`.
         """
         self._store = store
+        self._quick = quick or store
         self._breaker = breaker
         self._clock = clock
         self._telemetry = telemetry
@@ -72,7 +75,7 @@ class GuardedProfiles:
         """Return what is known of a person, and the rung that answered: None, `last_known` or `anonymous`."""
         key = (tenant, person, session_id)
         try:
-            profile = self._guarded(lambda: self._store.profile(tenant, person, session_id, now))
+            profile = self._guarded(lambda: self._quick.profile(tenant, person, session_id, now))
         except StoreUnavailable:
             last = self._known.get(key)
             rung = "anonymous" if last is None else "last_known"

@@ -20,6 +20,12 @@ class StateSettings(BaseModel):
         "or file:PATH of a file that holds one of these",
     )
     timeout_s: float = Field(default=0.25, gt=0, le=30, description="longest wait for the store, per round trip")
+    answer_timeout_s: float = Field(
+        default=0.04,
+        gt=0,
+        le=30,
+        description="the same while somebody waits for a slate: two of them must fit into a deadline",
+    )
     key_prefix: str = Field(
         default="retrank", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="what all keys in Redis start with"
     )

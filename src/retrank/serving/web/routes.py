@@ -7,7 +7,7 @@ from fastapi import FastAPI, Query, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.types import Lifespan
+from starlette.types import Lifespan, Receive, Scope, Send
 
 from retrank import __version__
 from retrank.contract.api import MAX_ID_LENGTH, CatalogueItems, Health, KnownUsers, UserHistory, Version
@@ -149,6 +149,24 @@ def _add_page(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return FileResponse(PAGE / "index.html", headers=_PAGE_HEADERS)
+        return _WholeFile(PAGE / "index.html", headers=_PAGE_HEADERS)
 
-    app.mount("/page", StaticFiles(directory=PAGE))
+    app.mount("/page", _WholeFiles(directory=PAGE))
+
+
+def _whole(scope: Scope) -> Scope:
+    """Ask for all of a file: they are small, and a range that makes no sense would be refused in plain text.
+
+    Source: RFC 9110, section 14.2: a server may ignore the Range header.
+    """
+    return {**scope, "headers": [header for header in scope["headers"] if header[0] != b"range"]}
+
+
+class _WholeFile(FileResponse):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(_whole(scope), receive, send)
+
+
+class _WholeFiles(StaticFiles):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(_whole(scope), receive, send)
