@@ -37,11 +37,11 @@ from pathlib import Path
 
 from retrank.contract.events import EventBatch, EventReceipt
 from retrank.serving.events.applier import ApplierOptions
-from retrank.serving.events.compact import ROOT_NAME, compact
+from retrank.serving.events.compact import compact
 from retrank.serving.events.intake import Intake, Logs
 from retrank.serving.events.recovery import recover
 from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
-from retrank.serving.events.tables import published_files, read_columns
+from retrank.serving.events.tables import ROOT_NAME, published_files, read_columns
 from retrank.serving.stores.open_store import open_store
 from retrank.serving.stores.protocol import PersonEvent, StateStore
 from retrank.serving.stores.settings import StateSettings
