@@ -63,9 +63,9 @@ def test_all_parts_of_a_batch_share_one_deadline_beside_their_own(recommender: R
 
 
 def test_parts_of_a_batch_by_nobody_fall_into_an_experiment_each_by_itself(recommender: Recommender) -> None:
-    keys: list[str] = []
+    keys: list[str | None] = []
 
-    def pick(key: str) -> Picked:
+    def pick(key: str | None) -> Picked:
         keys.append(key)
         return Picked(recommender)
 
