@@ -21,7 +21,7 @@ def described() -> str:
     return json.dumps(openapi.document(create_app(Service(_nothing, Backing.none()))), indent=2) + "\n"
 
 
-def _nothing(key: str) -> Picked:
+def _nothing(key: str | None) -> Picked:
     raise LookupError(f"no bundle is open to answer {key!r}")
 
 
