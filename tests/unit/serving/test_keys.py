@@ -86,6 +86,8 @@ def test_a_key_file_is_private_and_one_that_is_not_is_refused(tmp_path: Path) ->
     path = _file(tmp_path / "keys.json", MADE.record)
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o640)
+    read_key_file(path)
+    path.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
         read_key_file(path)
 

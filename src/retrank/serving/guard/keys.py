@@ -116,7 +116,7 @@ def read_key_file(path: Path) -> KeyFile:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"key file {path}: {error.strerror}; make one with `retrank keys create`") from error
-    if mode & 0o077:
+    if mode & 0o037:  # a group may read: that is how Kubernetes mounts a secret, and it holds hashes only
         raise ConfigError(f"key file {path} has mode {mode:o}, expected 600: run `chmod 600 {path}`")
     try:
         return KeyFile.model_validate_json(content)
