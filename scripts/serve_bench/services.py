@@ -43,7 +43,8 @@ def retrank(
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         *(sys.executable, "-m", "retrank.cli", "serve", f"bundle={bundle.resolve()}", f"serving.port={port}"),
-        *(f"serving.replicas={replicas}", f"serving.ready_timeout_s={READY_S:g}", *overrides),
+        *(f"serving.replicas={replicas}", f"serving.ready_timeout_s={READY_S:g}"),
+        *(f"serving.admin.port={free_port()}", f"serving.service.folder={folder / 'state'}", *overrides),
     ]
     with _running(name, command, folder) as pid:
         yield Service(name, port, pid, replicas)
