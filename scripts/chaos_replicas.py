@@ -88,7 +88,7 @@ def run(asked: argparse.Namespace) -> tuple[list[Kill], Callers, float]:
     users = [vocab.id(row) for row in range(1, min(len(vocab), 5_000) + 1)]
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
-        own = [f"serving.admin.port={free_port()}", f"+serving.service.folder={folder / 'state'}"]
+        own = [f"serving.admin.port={free_port()}", f"serving.service.folder={folder / 'state'}"]
         with (
             retrank(asked.bundle, folder, replicas=REPLICAS, overrides=own) as service,
             Callers(

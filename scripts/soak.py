@@ -111,7 +111,7 @@ def run(asked: argparse.Namespace) -> Soak:
     soak, ends = Soak(), time.monotonic() + asked.most_s
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)
-        own = [f"serving.admin.port={free_port()}", f"+serving.service.folder={folder / 'state'}"]
+        own = [f"serving.admin.port={free_port()}", f"serving.service.folder={folder / 'state'}"]
         with retrank(asked.bundle, folder, replicas=asked.replicas, overrides=own) as service:
             target = mixed(asked.bundle, service.port, random.Random(asked.seed))
             while sum(soak.seen.statuses.values()) < asked.count and time.monotonic() < ends:
