@@ -1,5 +1,6 @@
 """Fixtures and settings that more than one folder of tests needs."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,3 +69,13 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
         found = Backend.of_redis(request.getfixturevalue("redis_cluster"))
     yield found
     found.close()
+
+
+@pytest.fixture(autouse=True)
+def _series_stay_in_their_test() -> Iterator[None]:
+    """Undo what `telemetry.exposition.share` decides for a whole process: where series that are made later live."""
+    yield
+    if os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None) is not None:
+        from prometheus_client import values  # noqa: PLC0415  (only tests that shared series pay for it)
+
+        values.ValueClass = values.MutexValue
