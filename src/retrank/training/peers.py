@@ -30,7 +30,8 @@ class Peer:
     @property
     def temperature(self) -> float:
         """Return by what its loss divided its scores; a loss without a temperature divides by nothing."""
-        return float(self.config["loss"].get("temperature", 1.0))
+        loss = self.config["loss"]
+        return float(loss.get("base", loss).get("temperature", 1.0))  # of the retriever, where its order is rescored
 
 
 def open_peer(run_dir: Path, question: Mapping[str, Any], *, role: str) -> Peer:
