@@ -105,6 +105,11 @@ _RAY = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # One machine: there is no load balancer elsewhere that needs half a minute to notice that a replica leaves.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    # uvloop takes one new connection per turn of its loop, and a turn may make a slate: of a burst of 500 connections the
+    # last one waited seconds before anybody knew of it. The loop of Python takes all that have come at once.
+    "RAY_USE_UVLOOP": "0",
+    # Slates and events go round Ray's own handling of requests.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "retrank.serving.deployments.express:middlewares",
     # Ray gives its workers a niceness of 15, right for batch jobs: a replica then starves beside anything busy.
     "RAY_worker_niceness": "0",
 }
