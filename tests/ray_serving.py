@@ -1,4 +1,4 @@
-"""What stands between Ray Serve and the application in a replica, imported without the warnings that Ray's import gives."""
+"""What stands between Ray Serve and the application in a replica, without the warnings that importing Ray gives."""
 
 import warnings
 

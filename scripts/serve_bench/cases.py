@@ -121,9 +121,7 @@ def overload(service: Service, bodies: Sequence[bytes], *, peak_rate: float, sec
     pids = family.replicas(service.root_pid)
     before = sum(map(family.resident_bytes, pids))
     during = Measured()
-    _measure(
-        service, during, lambda: open_loop(target, rate=2 * peak_rate, seconds=seconds, connections=256, seed=1)
-    )
+    _measure(service, during, lambda: open_loop(target, rate=2 * peak_rate, seconds=seconds, connections=256, seed=1))
     time.sleep(5.0)
     after = open_loop(target, rate=0.6 * peak_rate, seconds=10.0, connections=64, seed=2)
     at_once = burst(target, connections=BURST)

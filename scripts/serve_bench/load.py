@@ -19,7 +19,7 @@ MOST_SECONDS = 600.0
 LOOPBACK = "127.0.0.1"
 REFUSED = (429, 503)
 BACK_OFF_S = 0.1
-"""How long a connection of the closed loop rests when it was refused; a client that asks again at once only makes work."""
+"""How long a connection of the closed loop rests when it was refused; one that asks again at once only makes work."""
 _Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 

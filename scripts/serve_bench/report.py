@@ -49,11 +49,11 @@ def write(arguments: argparse.Namespace, figures: Figures) -> str:
             "",
             "## Peak, contestants taking turns",
             "",
-            f"Closed loop, {CONNECTIONS} connections, each resting {BACK_OFF_S * 1e3:g} ms when it was refused. retrank is "
-            "asked for everything (session, placement, context, reasons, diversity, exploration; live profile, event and "
-            "decision log on); the peers for a plain slate. All stand on the machine at the same time; those that are not "
-            "asked are idle. A peer spreads each request over three processes and may use both cores, as may two replicas; "
-            "one replica uses one.",
+            f"Closed loop, {CONNECTIONS} connections, each resting {BACK_OFF_S * 1e3:g} ms when it was refused. "
+            "retrank is asked for everything (session, placement, context, reasons, diversity, exploration; live "
+            "profile, event and decision log on); the peers for a plain slate. All stand on the machine at the same "
+            "time; those that are not asked are idle. A peer spreads each request over three processes and may use "
+            "both cores, as may two replicas; one replica uses one.",
             "",
             *_table(figures.peak),
             "",
@@ -94,7 +94,8 @@ def _row(name: str, goal: str, measured: str, reached: bool) -> str:
 
 def _table(measured: dict[str, Measured]) -> list[str]:
     lines = [
-        "| contestant | requests/s (rounds) | p50 ms | p99 ms | CPU ms/request: replicas | proxy | generator | other than 200 |",
+        "| contestant | requests/s (rounds) | p50 ms | p99 ms | CPU ms/request: replicas | proxy | generator "
+        "| other than 200 |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, one in measured.items():
@@ -119,11 +120,12 @@ def _under_load(figures: Figures) -> list[str]:
         f"{latency.statuses[200]:,} answers degraded.",
         f"- Twice the peak for {during.seconds:.0f} s: {statuses}; {during.rate:.0f} good answers/s, "
         f"p99 {during.quantile_ms(0.99):.0f} ms, {during.degraded:,} degraded; a refusal took "
-        f"{during.refused_p99_ms:.1f} ms at p99. Processor seconds meanwhile: replica {overload.during.replica_cpu_s:.1f}, "
-        f"proxy {overload.during.proxy_cpu_s:.1f}, generator {overload.during.generator_cpu_s:.1f}.",
+        f"{during.refused_p99_ms:.1f} ms at p99. Processor seconds meanwhile: "
+        f"replica {overload.during.replica_cpu_s:.1f}, proxy {overload.during.proxy_cpu_s:.1f}, "
+        f"generator {overload.during.generator_cpu_s:.1f}.",
         f"- Five seconds later, at 60 %: p50 {after.quantile_ms(0.5):.1f} ms, p99 {after.quantile_ms(0.99):.1f} ms.",
-        f"- {BURST} new connections at once: {at_once.statuses[200]} x 200, {at_once.statuses[429]} x 429, the last one "
-        f"answered after {at_once.seconds:.2f} s.",
+        f"- {BURST} new connections at once: {at_once.statuses[200]} x 200, {at_once.statuses[429]} x 429, the last "
+        f"one answered after {at_once.seconds:.2f} s.",
         f"- Memory of the replica after it all: {figures.overload.growth_bytes / _MIB:+.0f} MiB.",
         f"- In process, on one thread, JSON in and out: {figures.in_process_ms:.2f} ms of processor time per request.",
     ]

@@ -45,7 +45,7 @@ def main() -> None:
             os.environ["RAY_USE_UVLOOP"] = "1"  # what Ray uses where nobody says otherwise
             stack.enter_context(ingress.prepared(os.environ, ingress.LOOPBACK))
         else:
-            # Ray's default niceness of 15 would starve it beside the generator, which says nothing about how it is built.
+            # Ray's default niceness of 15 would starve it beside the generator; how it is built has no part in that.
             quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
             os.environ |= quiet | {"RAY_worker_niceness": "0"}
         _serve(arguments.bundle, arguments.port)

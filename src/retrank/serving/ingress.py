@@ -105,11 +105,6 @@ _RAY = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # One machine: there is no load balancer elsewhere that needs half a minute to notice that a replica leaves.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-    # uvloop takes one new connection per turn of its loop, and a turn may make a slate: of a burst of 500 connections the
-    # last one waited seconds before anybody knew of it. The loop of Python takes all that have come at once.
-    "RAY_USE_UVLOOP": "0",
-    # Slates and events go round Ray's own handling of requests.
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "retrank.serving.deployments.express:middlewares",
     # Ray gives its workers a niceness of 15, right for batch jobs: a replica then starves beside anything busy.
     "RAY_worker_niceness": "0",
 }
@@ -138,6 +133,11 @@ def _haproxy(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        # uvloop takes one new connection per turn of the loop, and a turn may make a slate: of 300 that came at once,
+        # the last one waited for seconds before anybody knew of it. Python's own loop takes all that have come.
+        "RAY_USE_UVLOOP": "0",
+        # Slates and events go round Ray's own handling of requests.
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "retrank.serving.deployments.express:middlewares",
         # Ask another replica when one cannot be reached, or is gone before it answered; a request that kills whoever
         # reads it must not go round for long.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",

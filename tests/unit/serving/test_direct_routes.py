@@ -17,7 +17,8 @@ EVENT = {"event_id": "e1", "type": "click", "item_id": "i3", "user_id": "u1"}
 
 
 def _without_direct(app: FastAPI) -> FastAPI:
-    app.user_middleware = [one for one in app.user_middleware if one.cls is not Direct]
+    direct: object = Direct
+    app.user_middleware = [one for one in app.user_middleware if one.cls is not direct]
     return app
 
 

@@ -1,8 +1,8 @@
 """What Ray leaves out where a replica starts to listen: answers that are sent at once.
 
 An answer leaves in two pieces, head and body. Ray makes the socket it listens on without naming a protocol, by which
-asyncio tells whether delaying small pieces should be switched off, so the body would wait for 40 ms until HAProxy's side
-acknowledges the head. A socket that is accepted takes the option over from the one that listens.
+asyncio tells whether delaying small pieces should be switched off, so the body would wait for 40 ms until HAProxy's
+side acknowledges the head. A socket that is accepted takes the option over from the one that listens.
 """
 
 import asyncio

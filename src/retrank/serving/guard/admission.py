@@ -1,9 +1,9 @@
 """Who may start now: bounded concurrency, and in front of it a queue that is bounded in length and in age.
 
 Answering keeps the event loop busy for milliseconds. Were every request that has arrived started at once, they would
-all run one after the other before the loop looks at a socket again, and nobody could be turned away in time. So between
-two starts the loop turns a few times without one: one turn reads what has arrived, the next queues or refuses it. Whoever
-is turned away has waited for one answer at most.
+all run one after the other before the loop looks at a socket again, and nobody could be turned away in time. So
+between two starts the loop turns twice without one: one turn reads what has arrived, the next queues or refuses it.
+Whoever is turned away has waited for one answer at most.
 
 A queue that may grow until the last one in it is just served in time refuses half of those late, at the age limit. So
 whoever would have to wait for more than half of it, as fast as the queue moves now, is refused on arrival.

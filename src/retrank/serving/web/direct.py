@@ -1,9 +1,9 @@
 """The short way to a handler that takes nothing but the request.
 
-The framework solves dependencies, opens two exit stacks and matches one pattern after the other for every request, which
-costs a tenth of what a slate costs. A route whose path has no parameters and whose handler takes the request, reads the
-body itself and returns a response needs none of it, so it is found in a table and called. Handlers, problem documents
-and the OpenAPI document are the framework's own: a route is written once.
+The framework solves dependencies, opens two exit stacks and matches one pattern after the other for every request. A
+route whose path has no parameters and whose handler takes the request, reads the body itself and returns a response
+needs none of it, so it is found in a table and called. Handlers, problem documents and the OpenAPI document are the
+framework's own: a route is written once.
 """
 
 import inspect
@@ -40,7 +40,7 @@ class Direct:
         request = Request(scope, receive)
         try:
             response = await found.handler(request)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (raised again where no handler of the application wants it)
             response = await _problem(request, error)
         await response(scope, receive, send)
 
@@ -55,7 +55,7 @@ def _table(app: FastAPI) -> dict[tuple[str, str], _Found]:
     table: dict[tuple[str, str], _Found] = {}
     for route in app.routes:
         if isinstance(route, APIRoute) and "{" not in route.path and _takes_the_request_alone(route):
-            for method in route.methods:
+            for method in route.methods or ():
                 table.setdefault((method, route.path), _Found(route, route.endpoint))
     return table
 

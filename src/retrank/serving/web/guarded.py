@@ -54,8 +54,8 @@ class Guarded:
 def _hung_up(receive: Receive) -> bool:
     """Tell whether the client went away while its request was queued: nobody would read the answer.
 
-    ASGI has no way to ask without waiting. Uvicorn knows, in the object whose method `receive` is; of any other server's
-    clients none is ever taken to be gone.
+    ASGI has no way to ask without waiting. Uvicorn knows, in the object whose method `receive` is; of any other
+    server's clients none is ever taken to be gone.
     """
     return getattr(getattr(receive, "__self__", None), "disconnected", False) is True
 
@@ -104,7 +104,7 @@ async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
 
 @lru_cache(maxsize=64)
 def _around_the_id(status: HTTPStatus, code: str, detail: str) -> tuple[bytes, bytes]:
-    """Return the problem document of a refusal, cut where the id of the request stands: few differ in more than that."""
+    """Return the problem document of a refusal, cut where the id of the request stands: few differ in more."""
     problem = Problem(
         type=f"/problems/{code}", title=status.phrase, status=status, detail=detail, instance=_HOLE, code=code
     )
