@@ -25,7 +25,7 @@ from retrank.models.protocols import Preparable, Scorer
 CATALOGUE_KS = (10, 100)
 _FIRST_BLOCK = 32
 _VALUES_PER_BLOCK = 6 << 20  # 25 MB; what is larger, the C library returns and fetches anew, page by page, each time
-_VALUES_IN_PLACE = 12 << 20  # where a scorer keeps its memory: more cases share one pass over the item vectors
+_VALUES_IN_PLACE = 24 << 20  # where a scorer keeps its memory: more cases share one pass over the item vectors
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def evaluate(
         cases: C cases; each input is what the scorer may read.
         train: U training histories; they define item popularity for slices, novelty and popularity lift.
         batch_size: cases scored at a time, >= 1; working memory is about 4 bytes x batch_size x N. By default a few
-            first, which tell N, then as many as fill 25 MB, or 50 MB of a `Preparable`, between 32 and 1,024. It
+            first, which tell N, then as many as fill 25 MB, or 100 MB of a `Preparable`, between 32 and 1,024. It
             changes no result.
         ks: list lengths for HR, Recall, NDCG and MRR.
         progress: show a progress bar.
