@@ -48,7 +48,9 @@ def _assert_same(
     top_ks=st.sampled_from([(1,), (3, 2), (10, 100)]),
     barred=st.sampled_from([0.0, 0.3, 1.0]),
 )
-def test_agrees_with_the_key_path(seed: int, num_items: int, levels: int, top_ks: tuple[int, ...], barred: float) -> None:
+def test_agrees_with_the_key_path(
+    seed: int, num_items: int, levels: int, top_ks: tuple[int, ...], barred: float
+) -> None:
     random = np.random.default_rng(seed)
     scores = (random.integers(-levels, levels, (4, num_items + 1)) / 7).astype(np.float32)
     scores[random.random(scores.shape) < barred] = -np.inf
