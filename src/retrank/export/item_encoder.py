@@ -72,7 +72,7 @@ def _difference(seen: NDArray[np.float32], expected: NDArray[np.float32]) -> flo
 
 
 def export_item_encoder(side: ContentSide, path: Path) -> None:
-    """Write `side.forward`: `codes` `[items, F]` and `tokens` `[items, T]` int64 -> `item_vectors` float32 `[items, D]`.
+    """Write `side.forward`: int64 `codes` `[items, F]`, `tokens` `[items, T]` -> float32 `item_vectors` `[items, D]`.
 
     Raises:
         BundleError: it cannot be exported.

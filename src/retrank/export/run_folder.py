@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from retrank.config import instantiate
 from retrank.contract.errors import BundleError, SourceError, TrainingError
+from retrank.contract.item_content import ContentArrays, ItemEncoding
 from retrank.contract.manifest import DataFacts, MetricFacts
 from retrank.contract.sequences import Sequences
 from retrank.data.splits import split_store
 from retrank.data.store import EventStore
-from retrank.contract.item_content import ContentArrays, ItemEncoding
 from retrank.export.evidence import gather
 from retrank.export.item_encoder import NewItems
 from retrank.export.ranker import TrainedRanker

@@ -123,7 +123,7 @@ def _places(pairs: Pairs, width: int) -> NDArray[np.int64]:
 def _maxima(scores: NDArray[np.float32], top_k: int) -> NDArray[np.float32]:
     """Return `[B, G]` maxima of G >= top_k groups of items, or all scores where there are fewer items than that.
 
-    Item i stands in group `i % G`, so that maxima are taken along whole rows; what is left at the end are groups of one.
+    Item i stands in group `i % G`, so that maxima are taken along whole rows; what is left over are groups of one.
     """
     width = scores.shape[1]
     depth = max(1, width // (_GROUPS_PER_PLACE * top_k))

@@ -84,7 +84,7 @@ class ModelScorer:
 class PreparedScorer:
     """Scores of a model as it was, for many calls; an array it returns is good until the next call.
 
-    Scores are written to the same memory each time: the system takes longer to give a fresh one of some dozen megabytes,
+    Scores go to the same memory each time: the system takes longer to give a fresh one of some dozen megabytes,
     page by page, than a core to compute what goes there.
 
     Args:

@@ -72,10 +72,10 @@ def test_an_item_that_came_later_gets_the_vector_of_an_untouched_one(
 
 def test_a_graph_that_is_not_the_model_is_refused(tmp_path: Path) -> None:
     parts, model = new_items(CHOICES["all"])
-    with pytest.raises(GateError, match="the item encoder in ONNX differs by .* untouched ones"):
+    with pytest.raises(GateError, match=r"the item encoder in ONNX differs by .* untouched ones"):
         write_item_encoder(parts, vectors_of(model) + np.float32(0.01), tmp_path, tolerance=1e-4)
     assert not (tmp_path / ITEM_ENCODING).exists()
 
 
 def test_a_model_of_ids_alone_has_nothing_to_export() -> None:
-    assert TwoTower(4, history=lambda n, **settings: SASRec(n, **settings), width=8).content_side() is None
+    assert TwoTower(4, history=SASRec, width=8).content_side() is None
