@@ -39,6 +39,7 @@ class FusedReplica:
         self._replica = open_service_replica(settings, name, control=backing.store, telemetry=telemetry)
         front = self._replica.front
         self._service = Service(front.pick, backing, settings.service, watch=front)
+        self._replica.reconciler.prepare = self._service.ready
         self._service.warm_up()
         self._rpc = settings.rpc
         self._replica.run()

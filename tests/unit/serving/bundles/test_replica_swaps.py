@@ -13,7 +13,7 @@ from reference_store import ReferenceStore
 from swap_world import QUICK, names_of
 
 from retrank.contract.api import Degraded, RecommendRequest, SimilarRequest
-from retrank.contract.bundle import FILES, ITEM_VECTORS, MANIFEST, seal, seal_files, verify
+from retrank.contract.bundle import FILES, ITEM_VECTORS, MANIFEST, VerifiedBundle, seal, seal_files, verify
 from retrank.contract.errors import BundleError, RetrankError
 from retrank.contract.files import staging
 from retrank.contract.filters import Filter
@@ -60,9 +60,9 @@ class World:
             clocks=Clocks(clock, clock, self.slept.append),
         )
 
-    def _open(self, path: Path) -> Recommender:
-        self.opened.append(path.name)
-        return Recommender.open(path)
+    def _open(self, bundle: VerifiedBundle) -> Recommender:
+        self.opened.append(bundle.bundle_id)
+        return Recommender.over(bundle)
 
     def activate(self, number: int) -> str:
         name = self.names[number]
@@ -197,7 +197,7 @@ def test_a_bundle_that_fails_on_recent_requests_is_refused_before_any_user_sees_
         "strict",
         world.control,
         world.root / world.names[0],
-        opened=Recommender.open,
+        opened=Recommender.over,
         rehearsal=lambda ready: Fails(ready.runtime, PipelineSettings()),
         settings=QUICK,
     )
