@@ -1,7 +1,7 @@
 """Display attributes of items as the arrays a bundle holds: one row per attribute, one place per item row.
 
-    text      `attribute_codes.npy` [T, N + 1] int32: 1 + number of the word in the words, 0 = no value; the words of one
-              attribute stand together and increase by their UTF-8
+    text      `attribute_codes.npy` [T, N + 1] int32: 1 + number of the word in the words, 0 = no value; the words of
+              one attribute stand together and increase by their UTF-8
     truth     `attribute_codes.npy` too: 1 = false, 2 = true, 0 = no value
     integer   `attribute_integers.npy` [I, N + 1] int64, NO_INTEGER = no value
     number    `attribute_numbers.npy` [F, N + 1] float64, NaN = no value

@@ -6,7 +6,8 @@
         query_encoder.onnx    item_rows, and ages and actions if it reads them, [B, L] int64 -> query [B, D] float32
         items.faiss           index over item vectors; ids are item rows
         item_vectors.npy      [N + 1, D] float32, row 0 is zero
-        item_ids.npy          [bytes] uint8, item_id_offsets.npy [N + 1] int64, item_id_table.npy [places] uint64; see `Vocab`
+        item_ids.npy          [bytes] uint8, item_id_offsets.npy [N + 1] int64, item_id_table.npy [places] uint64;
+                              ids of items and where to find each, see `Vocab`
         user_ids.npy          user_id_offsets.npy, user_id_table.npy: the same of users
         attribute_codes.npy   [T, N + 1] int32, attribute_integers.npy [I, N + 1] int64, attribute_numbers.npy
                               [F, N + 1] float64, attribute_words.npy [bytes] uint8, attribute_word_offsets.npy [W + 1]
@@ -74,8 +75,9 @@ GOLDEN = "golden.jsonl"
 REFERENCE_HISTOGRAMS = "reference_histograms.npz"
 MODEL_CARD = "MODEL_CARD.md"
 FILES = (
-    QUERY_ENCODER, INDEX, ITEM_VECTORS, *ITEM_VOCAB, *USER_VOCAB, ATTRIBUTE_CODES, ATTRIBUTE_INTEGERS, ATTRIBUTE_NUMBERS,
-    ATTRIBUTE_WORDS, ATTRIBUTE_WORD_OFFSETS, HISTORY_ITEMS, HISTORY_OFFSETS, HISTORY_TIMES, HISTORY_ACTIONS,
+    QUERY_ENCODER, INDEX, ITEM_VECTORS, *ITEM_VOCAB, *USER_VOCAB,
+    ATTRIBUTE_CODES, ATTRIBUTE_INTEGERS, ATTRIBUTE_NUMBERS, ATTRIBUTE_WORDS, ATTRIBUTE_WORD_OFFSETS,
+    HISTORY_ITEMS, HISTORY_OFFSETS, HISTORY_TIMES, HISTORY_ACTIONS,
     POPULAR_ITEMS, POPULARITY, COVISIT_ITEMS, COVISIT_WEIGHTS, FEATURES, GOLDEN, REFERENCE_HISTOGRAMS, MODEL_CARD,
 )  # fmt: skip
 RANKER = "ranker.onnx"

@@ -97,7 +97,9 @@ def check_golden(
     """
     if not cases:
         raise BundleError("no golden requests; a bundle without them cannot be proven, export it again")
-    wheres = [f"golden request {number} ({case.kind}, history {case.item_ids[-3:]})" for number, case in enumerate(cases, 1)]
+    wheres = [
+        f"golden request {number} ({case.kind}, history {case.item_ids[-3:]})" for number, case in enumerate(cases, 1)
+    ]
     for case, where in zip(cases, wheres, strict=True):
         _check_rows(case, items, where)
     queries = np.concatenate([encode(case.history()) for case in cases])  # [G, D]
@@ -122,7 +124,8 @@ def best_scores(queries: NDArray[np.float32], item_vectors: NDArray[np.float32],
     best = np.full((len(queries), top), -np.inf, dtype=np.float32)
     for start in range(1, len(item_vectors), _ROWS_AT_ONCE):
         scores = queries @ item_vectors[start : start + _ROWS_AT_ONCE].T  # [B, block]
-        joined = np.concatenate([best, scores], axis=1)
+        better = np.flatnonzero((~(scores <= best.min(axis=1, keepdims=True))).any(axis=0))  # NaN counts as better
+        joined = np.concatenate([best, scores[:, better]], axis=1)
         best = np.partition(joined, -top, axis=1)[:, -top:]
     ordered: NDArray[np.float32] = np.sort(best, axis=1)[:, ::-1]
     return ordered
@@ -138,9 +141,7 @@ def _check_rows(case: GoldenCase, items: Vocab, where: str) -> None:
         raise BundleError(f"{where}: the expected rows {case.top_rows} are not {case.top_item_ids}; export again")
 
 
-def _check_scores(
-    case: GoldenCase, of_expected: NDArray[np.float32], best: NDArray[np.float32], where: str
-) -> float:
+def _check_scores(case: GoldenCase, of_expected: NDArray[np.float32], best: NDArray[np.float32], where: str) -> float:
     """Compare the scores of the expected items, and the best scores of all: together they prove the list up to ties."""
     expected = np.array(case.top_scores)
     allowed = case.tolerance * np.maximum(1.0, np.abs(expected))

@@ -91,7 +91,7 @@ class RankerFacts(_Record):
 class ItemColumn(_Record):
     """A display attribute of the items, and where its values lie; see `contract.attributes`.
 
-    `place` is the row of the array that its kind names; its words are numbered first_word..stop_word - 1, if it is text.
+    `place` is the row of the array that its kind names; the words of a text are numbered first_word..stop_word - 1.
     """
 
     name: str

@@ -4,9 +4,9 @@ Ids are `Texts` beside a hash table of their rows, three arrays that a bundle ho
 opening a million ids costs microseconds, and the replicas of a host share them. A look-up costs about a microsecond.
 
 The table: an id's hash is its BLAKE2b of 8 bytes, little-endian. With N ids there are 2^b home places, 2^b the lowest
-power of two that is at least 2 N. Its home is the first b bits of the hash; ids stand in the order of their hashes, ties by
-row, each at its home or the first place after it that is free. An entry is the last 32 bits of the hash, then 32 bits
-of the row; 0 = empty. The last entry is always empty, so that a search which starts anywhere ends.
+power of two that is at least 2 N. Its home is the first b bits of the hash; ids stand in the order of their hashes,
+ties by row, each at its home or the first place after it that is free. An entry is the last 32 bits of the hash, then
+32 bits of the row; 0 = empty. The last entry is always empty, so that a search which starts anywhere ends.
 """
 
 from collections.abc import Iterable, Sequence
@@ -98,7 +98,7 @@ class Vocab:
         table = mapped(directory / files.table, np.uint64)
         if len(table) <= 1 << _home_bits(len(texts)) or table[-1] != 0:
             raise FormatError(
-                f"{directory / files.table}: {len(table)} places for {len(texts)} ids, or no end; export the bundle again"
+                f"{directory / files.table}: {len(table)} places for {len(texts)} ids, or no end; export it again"
             )
         return cls(texts, table)
 

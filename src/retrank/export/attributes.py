@@ -67,9 +67,7 @@ def _add(name: str, column: pa.ChunkedArray, made: _Made) -> ItemColumn:
     codes, words = _words(column.cast(pa.large_string()))
     made.codes.append(_padded(np.where(codes < 0, 0, codes + 1 + first).astype(np.int32), np.int32(0)))
     made.words.append(words)
-    return ItemColumn(
-        name=name, kind="text", place=len(made.codes) - 1, first_word=first, stop_word=first + len(words)
-    )
+    return ItemColumn(name=name, kind="text", place=len(made.codes) - 1, first_word=first, stop_word=first + len(words))
 
 
 def _integers(name: str, column: pa.ChunkedArray) -> NDArray[np.int64]:

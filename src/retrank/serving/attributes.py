@@ -53,7 +53,7 @@ class ItemAttributes:
         found = _containing(self._items.texts, text)
         for column in self._arrays.columns:
             if column.name == _TITLE and column.kind == "text":
-                having = np.append(_containing(self._arrays.words, text), False)  # noqa: FBT003  (code 0 - 1: no title)
+                having = np.append(_containing(self._arrays.words, text), False)  # code 0 - 1: the one without
                 found |= having[self._arrays.codes[column.place][1:] - 1]
         return found
 

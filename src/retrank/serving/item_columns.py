@@ -162,7 +162,9 @@ def _column(column: ItemColumn, arrays: AttributeArrays) -> Column:
         return Numbers(arrays.numbers[column.place])
     if column.kind == "truth":
         return Codes(arrays.codes[column.place], _truth_code, lambda code: code == TRUE)
-    return Codes(arrays.codes[column.place], partial(_word_code, arrays.words, column), lambda code: arrays.words[code - 1])
+    return Codes(
+        arrays.codes[column.place], partial(_word_code, arrays.words, column), lambda code: arrays.words[code - 1]
+    )
 
 
 def _truth_code(value: JsonValue) -> int | None:

@@ -78,13 +78,17 @@ def _declaration(raw: Raw, tensor: _Field, file: str, min_bytes: int) -> bytes:
 
 def _message(number: int, content: bytes) -> bytes:
     """Return a field of bytes with its key and length."""
-    head, length = bytearray(), len(content)
-    for value in (number << 3 | _BYTES, length):
-        while value >= 0x80:
-            head.append(value & 0x7F | 0x80)
-            value >>= 7
-        head.append(value)
-    return bytes(head) + content
+    return _encoded(number << 3 | _BYTES) + _encoded(len(content)) + content
+
+
+def _encoded(value: int) -> bytes:
+    """Return a varint."""
+    found = bytearray()
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
 
 
 def _fields(raw: Raw, at: int, stop: int) -> Iterator[_Field]:

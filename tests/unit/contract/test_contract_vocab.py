@@ -76,7 +76,7 @@ def test_very_long_ids_and_text_without_utf8_do_no_harm() -> None:
 
 
 def test_the_table_is_the_published_one() -> None:
-    """Known answer: `printf a | b2sum -l 64` says 40f89e395b66422f, of b 8472c2e34d854f75; their homes are 0 and 1 of 4."""
+    """`printf a | b2sum -l 64` says 40f89e395b66422f, of b 8472c2e34d854f75; their homes are 0 and 1 of 4."""
     assert Vocab(["a", "b"]).table.tolist() == [0x399EF84000000001, 0xE3C2728400000002, 0, 0, 0]
 
 

@@ -48,9 +48,7 @@ def _opened(table: pa.Table) -> ItemAttributes:
 @given(ITEMS)
 def test_records_are_those_of_the_table_without_what_is_missing(items: list[dict[str, Any]]) -> None:
     attributes = _opened(pa.Table.from_pylist(items, SCHEMA))
-    wanted = [
-        {name: value for name, value in item.items() if value is not None and not _odd(value)} for item in items
-    ]
+    wanted = [{name: value for name, value in item.items() if value is not None and not _odd(value)} for item in items]
     rows = np.arange(len(items), 0, -1)
     found = attributes.of(rows)
     assert found == wanted[::-1]
@@ -80,7 +78,7 @@ def test_what_json_has_no_word_for_becomes_text() -> None:
 
 @pytest.mark.parametrize(("value", "kind"), [(2**64 - 1, pa.uint64()), (-(2**63), pa.int64())])
 def test_an_integer_that_does_not_fit_is_refused(value: int, kind: pa.DataType) -> None:
-    with pytest.raises(BundleError, match="'stock'.*make it text"):
+    with pytest.raises(BundleError, match=r"'stock'.*make it text"):
         attribute_arrays(pa.table({"stock": pa.array([value], kind)}))
 
 
