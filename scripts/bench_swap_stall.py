@@ -4,8 +4,8 @@
     python scripts/bench_swap_stall.py --bundle bundles/million
 
 One process opens the bundle and keeps it, as a replica that answers. Then it loads the bundle again beside it, as a
-swap does, and lets the first one go. What else runs on the machine only adds to a gap, so of several runs the least of the
-longest gaps counts. CPU seconds are those of the whole process.
+swap does, and lets the first one go. What else runs on the machine only adds to a gap, so of several runs the least of
+the longest gaps counts. CPU seconds are those of the whole process.
 """
 
 import argparse

@@ -57,9 +57,10 @@ class Numbers:
 
     def _of(self, rows: Rows) -> NDArray[np.float64]:
         values = self._values[rows]
-        if values.dtype == np.float64:
-            return values
-        return np.where(values == NO_INTEGER, np.nan, values)
+        floats = values.astype(np.float64)
+        if values.dtype == np.int64:
+            floats[values == NO_INTEGER] = np.nan
+        return floats
 
     def _within(self, term: Range) -> Mask:
         def test(rows: Rows) -> NDArray[np.bool_]:
