@@ -86,8 +86,8 @@ def main() -> None:
             f"{os.cpu_count()} cores; memory does not depend on the load.",
             "",
             f"Bundle of {manifest.data.num_items:,} items and {manifest.data.num_users:,} users, {size / 1e6:,.0f} MB, "
-            f"index {manifest.index.factory}; {asked.requests:,} requests of known users per process. A process that only "
-            f"imports the code and opens nothing has {nothing.proportional / 1e6:,.0f} MB.",
+            f"index {manifest.index.factory}; {asked.requests:,} requests of known users per process. A process "
+            f"that only imports the code and opens nothing has {nothing.proportional / 1e6:,.0f} MB.",
             "",
             f"| processes | proportional MB | of which no file backs | against one (goal <= {GOAL}x) |",
             "|--:|--:|--:|--:|",

@@ -1,6 +1,8 @@
 """Attributes come out of mapped arrays as they went into the table, or as JSON says them."""
 
 import json
+import subprocess
+import sys
 import tempfile
 from datetime import date
 from pathlib import Path
@@ -94,6 +96,12 @@ def test_an_attribute_outside_the_arrays_is_refused(tmp_path: Path, column: Item
     attribute_arrays(pa.table({"brand": ["acme"]})).write(tmp_path)
     with pytest.raises(FormatError, match="'brand' lies outside"):
         AttributeArrays.open(tmp_path, [column], 1)
+
+
+def test_what_answers_does_not_load_arrow() -> None:
+    """It costs every replica ten megabytes of its own."""
+    program = "import sys, retrank.serving.recommender; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def _types(record: dict[str, Any]) -> dict[str, type]:
