@@ -21,7 +21,6 @@ from process_memory import anonymous_bytes, proportional_bytes
 from retrank.contract.bundle import describe, locate
 
 GOAL = 1.3
-_REQUESTS = 200
 _PROGRAM = """
 import sys
 from retrank.contract.api import RecommendRequest
@@ -49,10 +48,10 @@ class Row(NamedTuple):
         return f"| {self.processes} | {self.proportional / 1e6:,.0f} | {self.anonymous / 1e6:,.0f} | {share:.2f}x |"
 
 
-def measure(bundle: str, processes: int) -> Row:
+def measure(bundle: str, processes: int, requests: int) -> Row:
     """Start processes that open the bundle ("-": none) and add up their memory."""
     with ExitStack() as stack:
-        command = [sys.executable, "-c", _PROGRAM, bundle, str(_REQUESTS)]
+        command = [sys.executable, "-c", _PROGRAM, bundle, str(requests)]
         started = [
             stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
             for _ in range(processes)
@@ -71,13 +70,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--requests", type=int, default=2_000, help="of each process; they touch what is mapped")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     asked = parser.parse_args()
     directory = locate(asked.bundle)
     _, manifest = describe(directory)
     size = sum(sealed.size for sealed in manifest.files.values())
-    nothing, one = measure("-", 1), measure(str(directory), 1)
-    many = measure(str(directory), asked.processes)
+    nothing, one = measure("-", 1, 0), measure(str(directory), 1, asked.requests)
+    many = measure(str(directory), asked.processes, asked.requests)
     text = "\n".join(
         [
             "# Memory of replicas on one host",
@@ -86,8 +86,8 @@ def main() -> None:
             f"{os.cpu_count()} cores; memory does not depend on the load.",
             "",
             f"Bundle of {manifest.data.num_items:,} items and {manifest.data.num_users:,} users, {size / 1e6:,.0f} MB, "
-            f"index {manifest.index.factory}; {_REQUESTS} requests of known users per process. A process that only "
-            f"imports the code and opens nothing has {nothing.proportional / 1e6:,.0f} MB.",
+            f"index {manifest.index.factory}; {asked.requests:,} requests of known users per process. A process "
+            f"that only imports the code and opens nothing has {nothing.proportional / 1e6:,.0f} MB.",
             "",
             f"| processes | proportional MB | of which no file backs | against one (goal <= {GOAL}x) |",
             "|--:|--:|--:|--:|",

@@ -23,7 +23,7 @@ from stress import front, page
 from stress.callers import Callers, quantile_ms
 
 from retrank.client import ClientSettings
-from retrank.contract.bundle import USERS
+from retrank.contract.bundle import USER_VOCAB
 from retrank.contract.files import current
 from retrank.contract.vocab import Vocab
 from retrank.serving.ingress import free_port
@@ -84,7 +84,7 @@ def _until_full(root_pid: int) -> float:
 
 def run(asked: argparse.Namespace) -> tuple[list[Kill], Callers, float]:
     """Start the service, and kill."""
-    vocab = Vocab.read(current(asked.bundle) / USERS, "user_id")
+    vocab = Vocab.open(current(asked.bundle), USER_VOCAB)
     users = [vocab.id(row) for row in range(1, min(len(vocab), 5_000) + 1)]
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)

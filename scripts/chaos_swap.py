@@ -35,7 +35,7 @@ import httpx
 import numpy as np
 from process_memory import descendants, proportional_bytes
 
-from retrank.contract.bundle import ITEMS, describe
+from retrank.contract.bundle import ITEM_VOCAB, describe
 from retrank.contract.vocab import Vocab
 from retrank.serving.ingress import free_port
 
@@ -180,7 +180,7 @@ class _Connection:
 @contextmanager
 def running(root: Path, names: list[str], replicas: int) -> Iterator[Service]:
     """Start the service on the first bundle and stop it at the end."""
-    letters = {name: Vocab.read(root / name / ITEMS, "item_id").id(1)[0] for name in names}
+    letters = {name: Vocab.open(root / name, ITEM_VOCAB).id(1)[0] for name in names}
     port, admin_port = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         overrides = [

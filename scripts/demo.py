@@ -18,9 +18,12 @@ import httpx
 
 from retrank.config import compose, resolve
 from retrank.contract.api import RecommendRequest, SlateResponse
+from retrank.contract.attributes import AttributeArrays
+from retrank.contract.bundle import ITEM_VOCAB, USER_VOCAB, describe
 from retrank.contract.files import current
 from retrank.contract.vocab import Vocab
 from retrank.serving.ask import slate_table
+from retrank.serving.attributes import ItemAttributes
 
 EXPERIMENT = "online_retail_sasrec"
 READY_TIMEOUT_S = 180.0
@@ -146,7 +149,7 @@ def _wait_until_ready(service: subprocess.Popen[bytes], port: int) -> None:
 
 def _answer(port: int) -> None:
     bundle = current(BUNDLE)
-    user_id = Vocab.read(bundle / "users.parquet", "user_id").id(1)
+    user_id = Vocab.open(bundle, USER_VOCAB).id(1)
     request = RecommendRequest(user_id=user_id, k=10)
     body = request.model_dump_json(exclude_defaults=True)
     print(f"\n    $ curl -s http://127.0.0.1:{port}/v1/recommend -H 'content-type: application/json' -d '{body}'\n")
@@ -158,8 +161,8 @@ def _answer(port: int) -> None:
 
 
 def _titles(bundle: Path) -> dict[str, str]:
-    ids, titles = (Vocab.read(bundle / "items.parquet", column).ids for column in ("item_id", "title"))
-    return dict(zip(ids, titles, strict=True))
+    items, (_, manifest) = Vocab.open(bundle, ITEM_VOCAB), describe(bundle)
+    return ItemAttributes(items, AttributeArrays.open(bundle, manifest.item_columns, len(items))).titles()
 
 
 def _stop(service: subprocess.Popen[bytes]) -> None:

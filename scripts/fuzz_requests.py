@@ -31,7 +31,7 @@ from stress.application import application, open_settings
 from stress.asgi import Hang, exchange, fault
 from stress.fuzz_cases import Case, World, draw
 
-from retrank.contract.bundle import ITEMS, USERS
+from retrank.contract.bundle import ITEM_VOCAB, USER_VOCAB
 from retrank.contract.files import current
 from retrank.contract.vocab import Vocab
 from retrank.serving.guard.settings import GuardSettings, LaneSettings
@@ -80,7 +80,7 @@ class Tracebacks(logging.Handler):
 
 def world_of(bundle: Path) -> World:
     """Return a few ids of a bundle."""
-    items, users = Vocab.read(current(bundle) / ITEMS, "item_id"), Vocab.read(current(bundle) / USERS, "user_id")
+    items, users = (Vocab.open(current(bundle), files) for files in (ITEM_VOCAB, USER_VOCAB))
     return World(
         [items.id(row) for row in range(1, min(len(items), 500) + 1)],
         [users.id(row) for row in range(1, min(len(users), 200) + 1)],

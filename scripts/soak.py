@@ -24,7 +24,7 @@ from serve_bench.load import LOOPBACK, Seen, Target, closed_loop
 from serve_bench.services import retrank
 from stress import page
 
-from retrank.contract.bundle import ITEMS, USERS
+from retrank.contract.bundle import ITEM_VOCAB, USER_VOCAB
 from retrank.contract.files import current
 from retrank.contract.vocab import Vocab
 from retrank.serving.ingress import free_port
@@ -63,7 +63,7 @@ class Soak:
 
 def mixed(bundle: Path, port: int, rng: random.Random) -> Target:
     """Return requests of all kinds, ready to be written to a socket."""
-    items, users = Vocab.read(current(bundle) / ITEMS, "item_id"), Vocab.read(current(bundle) / USERS, "user_id")
+    items, users = (Vocab.open(current(bundle), files) for files in (ITEM_VOCAB, USER_VOCAB))
     known = [users.id(row) for row in range(1, min(len(users), PEOPLE) + 1)]
     return Target(port, [_request(port, *_one(number, items, known, rng)) for number in range(_DISTINCT)])
 

@@ -4,12 +4,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from retrank.contract.bundle import GOLDEN, ITEMS, VerifiedBundle, seal, seal_files, verify
+from retrank.contract.bundle import GOLDEN, ITEM_VOCAB, VerifiedBundle, seal, seal_files, verify
 from retrank.contract.files import staging
 from retrank.contract.golden import read_golden, write_golden
+from retrank.contract.vocab import Vocab
 from retrank.serving.swap_settings import BundlesSettings
 
 
@@ -25,9 +23,7 @@ def _seal(origin: VerifiedBundle, root: Path, letter: str) -> str:
     with staging(root) as staged:
         for name in origin.manifest.files:
             shutil.copyfile(origin.path(name), staged / name)
-        items = pq.read_table(staged / ITEMS)
-        ids = pa.array(renamed(items.column("item_id").to_pylist()))
-        pq.write_table(items.set_column(0, "item_id", ids), staged / ITEMS)
+        Vocab(renamed(Vocab.open(origin.directory, ITEM_VOCAB).ids)).write(staged, ITEM_VOCAB)
         cases = read_golden(staged / GOLDEN)
         update = [
             case.model_copy(update={"item_ids": renamed(case.item_ids), "top_item_ids": renamed(case.top_item_ids)})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from retrank.contract.bundle import ITEM_VOCAB, USER_VOCAB
 from retrank.contract.files import current
 from retrank.contract.vocab import Vocab
 
@@ -21,7 +22,7 @@ def plain(bundle: Path, *, seed: int = 0) -> list[bytes]:
 def full(bundle: Path, *, seed: int = 0) -> list[bytes]:
     """Return bodies that ask for everything: session, placement, context, reasons, diversity, exploration."""
     rng = np.random.default_rng(seed)
-    items = Vocab.read(current(bundle) / "items.parquet", "item_id")
+    items = Vocab.open(current(bundle), ITEM_VOCAB)
     bodies = []
     for user_id in _users(bundle, seed):
         recent = [items.id(int(row)) for row in rng.integers(1, len(items) + 1, _RECENT)]
@@ -39,6 +40,6 @@ def full(bundle: Path, *, seed: int = 0) -> list[bytes]:
 
 
 def _users(bundle: Path, seed: int) -> list[str]:
-    users = Vocab.read(current(bundle) / "users.parquet", "user_id")
+    users = Vocab.open(current(bundle), USER_VOCAB)
     drawn = np.random.default_rng(seed).integers(1, len(users) + 1, NUM_REQUESTS)
     return [users.id(int(row)) for row in drawn]

@@ -12,6 +12,7 @@ from retrank.contract.manifest import (
     DataFacts,
     EncoderFacts,
     IndexFacts,
+    ItemColumn,
     Manifest,
     MetricFacts,
     RankerFacts,
@@ -28,7 +29,7 @@ def test_every_file_is_described(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [Manifest, DataFacts, EncoderFacts, IndexFacts, MetricFacts, RankerFacts, SealedFile]
+    "record", [Manifest, DataFacts, EncoderFacts, IndexFacts, ItemColumn, MetricFacts, RankerFacts, SealedFile]
 )
 def test_every_field_is_described(record: type[BaseModel]) -> None:
     assert [name for name in record.model_fields if f"`{name}`" not in PAGE] == []

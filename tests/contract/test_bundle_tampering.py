@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from retrank.contract.bundle import FILES, ITEM_VECTORS, ITEMS, MANIFEST, RANKER_FILES, seal, seal_files, verify
+from retrank.contract.bundle import FILES, INDEX, ITEM_VECTORS, MANIFEST, RANKER_FILES, seal, seal_files, verify
 from retrank.contract.errors import BundleError, ChecksumError, FormatError
 from retrank.contract.files import POINTER, current, staging
 
@@ -51,7 +51,7 @@ def test_an_untouched_bundle_opens_by_its_root_and_by_its_folder(root: Path) -> 
     assert verify(by_root.directory) == by_root
     assert by_root.directory == root / by_root.bundle_id
     assert sorted(path.name for path in by_root.directory.iterdir()) == sorted([*FILES, MANIFEST])
-    assert by_root.path(ITEMS).is_file()
+    assert by_root.path(INDEX).is_file()
 
 
 def test_a_copy_of_the_folder_alone_opens(root: Path, tmp_path: Path) -> None:
@@ -175,13 +175,14 @@ def _resealed(root: Path, change: Callable[[dict[str, object]], object]) -> Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda manifest: manifest.update(format_version=5, novelty=True), "bundle format 5, this version reads 4"),
-        (lambda manifest: manifest.update(format_version=0), "bundle format 0, this version reads 4"),
+        (lambda manifest: manifest.update(format_version=6, novelty=True), "bundle format 6, this version reads 5"),
+        (lambda manifest: manifest.update(format_version=0), "bundle format 0, this version reads 5"),
+        (lambda manifest: manifest.update(format_version=4), "bundle format 4, this version reads 5; export it again"),
         (lambda manifest: manifest.pop("format_version"), "field 'format_version'"),
         (lambda manifest: manifest.update(surprise=1), "field 'surprise'"),
         (lambda manifest: manifest["encoder"].pop("width"), r"field 'encoder\.width'"),
-        (lambda manifest: manifest["files"].pop(ITEMS), "the manifest lists"),
-        (lambda manifest: manifest["files"].update({"../../escape": manifest["files"][ITEMS]}), "the manifest lists"),
+        (lambda manifest: manifest["files"].pop(INDEX), "the manifest lists"),
+        (lambda manifest: manifest["files"].update({"../../escape": manifest["files"][INDEX]}), "the manifest lists"),
     ],
 )
 def test_a_manifest_of_another_shape_is_refused(
@@ -198,8 +199,8 @@ def test_a_manifest_that_is_not_json_is_refused(root: Path) -> None:
 
 
 def test_an_incomplete_bundle_cannot_be_sealed(root: Path) -> None:
-    (current(root) / ITEMS).unlink()
-    with pytest.raises(BundleError, match=r"missing \['items\.parquet'\]"):
+    (current(root) / INDEX).unlink()
+    with pytest.raises(BundleError, match=r"missing \['items\.faiss'\]"):
         seal_files(current(root))
 
 

@@ -6,15 +6,19 @@
         query_encoder.onnx    item_rows, and ages and actions if it reads them, [B, L] int64 -> query [B, D] float32
         items.faiss           index over item vectors; ids are item rows
         item_vectors.npy      [N + 1, D] float32, row 0 is zero
-        items.parquet         row i describes item row i + 1: item_id, then display attributes
-        users.parquet         row i is user row i + 1: user_id
+        item_ids.npy          [bytes] uint8, item_id_offsets.npy [N + 1] int64, item_id_table.npy [places] uint64;
+                              ids of items and where to find each, see `Vocab`
+        user_ids.npy          user_id_offsets.npy, user_id_table.npy: the same of users
+        attribute_codes.npy   [T, N + 1] int32, attribute_integers.npy [I, N + 1] int64, attribute_numbers.npy
+                              [F, N + 1] float64, attribute_words.npy [bytes] uint8, attribute_word_offsets.npy [W + 1]
+                              int64: display attributes, see `contract.attributes`
         history_items.npy     [E] int32 item rows of all known users, oldest first
         history_offsets.npy   [U + 1] int64
         history_times.npy     [E] int64 microseconds UTC, of each event; [0] when the data has no times
         history_actions.npy   [E] int16 action rows, 1 = the first of `actions` in features.json, 0 = unknown; [0] when
                               the data has no actions
         popular_items.npy     [N] int32 item rows, most popular first
-        popular_scores.npy    [N] float32, non-increasing
+        popularity.npy        [N + 1] float32 share of the most popular item's score, 0..1, by item row
         covisit_items.npy     [N + 1, K] int32, strongest successor first, 0 = none
         covisit_weights.npy   [N + 1, K] float32
         features.json         the history encoding the model was trained with
@@ -26,6 +30,8 @@
         ranker.onnx           what `RankerArrays` names -> head_scores [B, C, H] float32
         ranker.json           sources, features, heads and their calibration, see RankerSpec
         item_facts.npy        [N + 1, 4 + K] float32, see ItemFacts
+        trending_items.npy    [R] int64 items with an event, those liked most recently first
+        fresh_items.npy       [R] int64 items first met within the `fresh_days` of ranker.json, in the same order
         neighbour_items.npy   [N + 1, K] int32, what goes with an item, strongest first, 0 = none
         neighbour_weights.npy [N + 1, K] float32
         ranker_golden.npz     inputs of the graph with the outputs they must get
@@ -47,19 +53,25 @@ from pydantic import ValidationError
 from retrank.contract.errors import BundleError, ChecksumError, FormatError, SourceError
 from retrank.contract.files import current, publish, sha256_of
 from retrank.contract.manifest import FORMAT_VERSION, AnyManifest, Manifest, SealedFile
+from retrank.contract.vocab import VocabFiles
 
 MANIFEST = "manifest.json"
 QUERY_ENCODER = "query_encoder.onnx"
 INDEX = "items.faiss"
 ITEM_VECTORS = "item_vectors.npy"
-ITEMS = "items.parquet"
-USERS = "users.parquet"
+ITEM_VOCAB = VocabFiles("item_ids.npy", "item_id_offsets.npy", "item_id_table.npy")
+USER_VOCAB = VocabFiles("user_ids.npy", "user_id_offsets.npy", "user_id_table.npy")
+ATTRIBUTE_CODES = "attribute_codes.npy"
+ATTRIBUTE_INTEGERS = "attribute_integers.npy"
+ATTRIBUTE_NUMBERS = "attribute_numbers.npy"
+ATTRIBUTE_WORDS = "attribute_words.npy"
+ATTRIBUTE_WORD_OFFSETS = "attribute_word_offsets.npy"
 HISTORY_ITEMS = "history_items.npy"
 HISTORY_OFFSETS = "history_offsets.npy"
 HISTORY_TIMES = "history_times.npy"
 HISTORY_ACTIONS = "history_actions.npy"
 POPULAR_ITEMS = "popular_items.npy"
-POPULAR_SCORES = "popular_scores.npy"
+POPULARITY = "popularity.npy"
 COVISIT_ITEMS = "covisit_items.npy"
 COVISIT_WEIGHTS = "covisit_weights.npy"
 FEATURES = "features.json"
@@ -67,16 +79,22 @@ GOLDEN = "golden.jsonl"
 REFERENCE_HISTOGRAMS = "reference_histograms.npz"
 MODEL_CARD = "MODEL_CARD.md"
 FILES = (
-    QUERY_ENCODER, INDEX, ITEM_VECTORS, ITEMS, USERS, HISTORY_ITEMS, HISTORY_OFFSETS, HISTORY_TIMES, HISTORY_ACTIONS,
-    POPULAR_ITEMS, POPULAR_SCORES, COVISIT_ITEMS, COVISIT_WEIGHTS, FEATURES, GOLDEN, REFERENCE_HISTOGRAMS, MODEL_CARD,
+    QUERY_ENCODER, INDEX, ITEM_VECTORS, *ITEM_VOCAB, *USER_VOCAB,
+    ATTRIBUTE_CODES, ATTRIBUTE_INTEGERS, ATTRIBUTE_NUMBERS, ATTRIBUTE_WORDS, ATTRIBUTE_WORD_OFFSETS,
+    HISTORY_ITEMS, HISTORY_OFFSETS, HISTORY_TIMES, HISTORY_ACTIONS,
+    POPULAR_ITEMS, POPULARITY, COVISIT_ITEMS, COVISIT_WEIGHTS, FEATURES, GOLDEN, REFERENCE_HISTOGRAMS, MODEL_CARD,
 )  # fmt: skip
 RANKER = "ranker.onnx"
 RANKER_SPEC = "ranker.json"
 ITEM_FACTS = "item_facts.npy"
+TRENDING_ITEMS = "trending_items.npy"
+FRESH_ITEMS = "fresh_items.npy"
 NEIGHBOUR_ITEMS = "neighbour_items.npy"
 NEIGHBOUR_WEIGHTS = "neighbour_weights.npy"
 RANKER_GOLDEN = "ranker_golden.npz"
-RANKER_FILES = (RANKER, RANKER_SPEC, ITEM_FACTS, NEIGHBOUR_ITEMS, NEIGHBOUR_WEIGHTS, RANKER_GOLDEN)
+RANKER_FILES = (
+    RANKER, RANKER_SPEC, ITEM_FACTS, TRENDING_ITEMS, FRESH_ITEMS, NEIGHBOUR_ITEMS, NEIGHBOUR_WEIGHTS, RANKER_GOLDEN,
+)  # fmt: skip
 ITEM_ENCODER = "item_encoder.onnx"
 ITEM_ENCODING = "item_encoding.json"
 ITEM_ENCODER_FILES = (ITEM_ENCODER, ITEM_ENCODING)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Major version of the bundle layout; a reader refuses every other."""
 
 
@@ -88,6 +88,19 @@ class RankerFacts(_Record):
     parity_max_difference: float
 
 
+class ItemColumn(_Record):
+    """A display attribute of the items, and where its values lie; see `contract.attributes`.
+
+    `place` is the row of the array that its kind names; the words of a text are numbered first_word..stop_word - 1.
+    """
+
+    name: str
+    kind: Literal["text", "truth", "integer", "number"]
+    place: int = Field(ge=0)
+    first_word: int = Field(default=0, ge=0)
+    stop_word: int = Field(default=0, ge=0)
+
+
 class Manifest(_Record):
     """The whole of `manifest.json`."""
 
@@ -102,6 +115,6 @@ class Manifest(_Record):
     index: IndexFacts
     metrics: MetricFacts
     ranker: RankerFacts | None = None
-    item_columns: list[str]
+    item_columns: list[ItemColumn]
     files: dict[str, SealedFile]
     config: dict[str, Any] = {}

@@ -31,6 +31,7 @@ from retrank.contract.errors import SourceError
 from retrank.contract.files import current
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
+from retrank.data.arrow_texts import read_vocab
 
 STORE_FORMAT = 1
 _SHOWN_EXAMPLES = 2
@@ -121,12 +122,12 @@ class EventStore:
     @cached_property
     def users(self) -> Vocab:
         """User ids and their rows."""
-        return Vocab.read(self.directory / USERS, "user_id")
+        return read_vocab(self.directory / USERS, "user_id")
 
     @cached_property
     def items(self) -> Vocab:
         """Item ids and their rows."""
-        return Vocab.read(self.directory / ITEMS, "item_id")
+        return read_vocab(self.directory / ITEMS, "item_id")
 
     @cached_property
     def item_table(self) -> pa.Table:

@@ -15,11 +15,12 @@ from retrank.config import instantiate
 from retrank.contract import bundle
 from retrank.contract.bundle import VerifiedBundle, seal, seal_files
 from retrank.contract.errors import BundleError, GateError
-from retrank.contract.features import ITEM_COLUMN, FeatureSpec
+from retrank.contract.features import FeatureSpec
 from retrank.contract.files import staging
 from retrank.contract.golden import check_golden, read_golden, write_golden
 from retrank.contract.manifest import FORMAT_VERSION, EncoderFacts, IndexFacts, Manifest
 from retrank.contract.vocab import Vocab
+from retrank.export.attributes import attribute_arrays
 from retrank.export.gates import Gates
 from retrank.export.golden import make_golden
 from retrank.export.index import IndexPlan, write_index
@@ -141,7 +142,8 @@ def assemble(
         gates.check_index(measured, plan.recall_target)
         write_index(measured.index, str(staged / bundle.INDEX))
         np.save(staged / bundle.ITEM_VECTORS, encoder.item_vectors)
-        write_catalogue(catalogue, staged)
+        attributes = attribute_arrays(catalogue.items)
+        write_catalogue(catalogue, attributes, staged)
         write_fallbacks(fallbacks, staged)
         write_histograms(catalogue.histories, encoder.queries, encoder.item_vectors, staged)
         (staged / bundle.FEATURES).write_bytes(spec.canonical())
@@ -170,7 +172,7 @@ def assemble(
             index=_index_facts(plan, measured),
             metrics=model.metrics,
             ranker=second,
-            item_columns=[name for name in catalogue.items.column_names if name != ITEM_COLUMN],
+            item_columns=list(attributes.columns),
             files=seal_files(staged),
             config=model.config,
         )
@@ -238,7 +240,7 @@ def _prove_golden(
     cases = make_golden(
         model.encoder,
         encoder.item_vectors,
-        Vocab(catalogue.item_ids),
+        Vocab.open(staged, bundle.ITEM_VOCAB),
         catalogue.histories,
         tolerance=gates.golden_tolerance,
         rng=rng,
@@ -250,7 +252,7 @@ def _prove_golden(
             read_golden(staged / bundle.GOLDEN),
             encode=lambda history: run_encoder(encoder.session, spec.encode(history)),
             item_vectors=np.load(staged / bundle.ITEM_VECTORS, mmap_mode="r"),
-            items=Vocab.read(staged / bundle.ITEMS, ITEM_COLUMN),
+            items=Vocab.open(staged, bundle.ITEM_VOCAB),
         )
     except BundleError as error:
         raise GateError(f"golden requests: {error}") from error

@@ -84,6 +84,8 @@ def write_ranker(
     export_ranker(ranker.model, staged / bundle.RANKER, rotation=ranker.rotation)
     (staged / bundle.RANKER_SPEC).write_text(ranker.spec.to_json(), encoding="utf-8")
     np.save(staged / bundle.ITEM_FACTS, sources.facts.table)
+    np.save(staged / bundle.TRENDING_ITEMS, sources.facts.trending())
+    np.save(staged / bundle.FRESH_ITEMS, sources.facts.fresh(ranker.spec.fresh_days))
     items, weights = sources.neighbour_lists
     np.save(staged / bundle.NEIGHBOUR_ITEMS, items)
     np.save(staged / bundle.NEIGHBOUR_WEIGHTS, weights)

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retrank.contract import bundle
-from retrank.contract.features import ITEM_COLUMN, USER_COLUMN
+from retrank.contract.attributes import AttributeArrays
+from retrank.contract.features import ITEM_COLUMN
 from retrank.contract.sequences import Sequences
+from retrank.contract.vocab import Vocab
+from retrank.data.arrow_texts import texts_of
 from retrank.export.exact import exact_top_k
 from retrank.export.sources import Catalogue, Fallbacks
 
@@ -17,14 +18,11 @@ LENGTH_EDGES = np.array([0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1_000, np.inf
 _SCORE_BINS = 40
 
 
-def write_catalogue(catalogue: Catalogue, directory: Path) -> None:
-    """Write items, users and histories."""
-    columns = [ITEM_COLUMN, *(name for name in catalogue.items.column_names if name != ITEM_COLUMN)]
-    items = catalogue.items.select(columns)
-    items = items.set_column(0, ITEM_COLUMN, items.column(ITEM_COLUMN).cast(pa.string()))
-    pq.write_table(items.replace_schema_metadata(None), directory / bundle.ITEMS)
-    users = pa.table({USER_COLUMN: pa.array(list(catalogue.user_ids), pa.string())})
-    pq.write_table(users, directory / bundle.USERS)
+def write_catalogue(catalogue: Catalogue, attributes: AttributeArrays, directory: Path) -> None:
+    """Write items with their attributes, users and histories."""
+    Vocab(texts_of(catalogue.items.column(ITEM_COLUMN))).write(directory, bundle.ITEM_VOCAB)
+    Vocab(catalogue.user_ids).write(directory, bundle.USER_VOCAB)
+    attributes.write(directory)
     np.save(directory / bundle.HISTORY_ITEMS, np.asarray(catalogue.histories.item_rows, dtype=np.int32))
     times = () if catalogue.histories.times is None else catalogue.histories.times
     np.save(directory / bundle.HISTORY_TIMES, np.asarray(times, dtype=np.int64))
@@ -38,9 +36,18 @@ def write_fallbacks(fallbacks: Fallbacks, directory: Path) -> None:
     scores = np.asarray(fallbacks.popularity[1:], dtype=np.float32)
     order = np.argsort(-scores, kind="stable")
     np.save(directory / bundle.POPULAR_ITEMS, (order + 1).astype(np.int32))
-    np.save(directory / bundle.POPULAR_SCORES, scores[order])
+    np.save(directory / bundle.POPULARITY, _shares(np.asarray(fallbacks.popularity, dtype=np.float32)))
     np.save(directory / bundle.COVISIT_ITEMS, np.asarray(fallbacks.covisit_items, dtype=np.int32))
     np.save(directory / bundle.COVISIT_WEIGHTS, np.asarray(fallbacks.covisit_weights, dtype=np.float32))
+
+
+def _shares(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the `[N + 1]` shares of the best score, 0..1; row 0 has none."""
+    best = scores[1:].max(initial=0)
+    shares = np.zeros(len(scores), dtype=np.float32)
+    if best > 0:
+        shares[1:] = np.clip(scores[1:] / best, 0.0, 1.0)
+    return shares
 
 
 def write_histograms(

@@ -1,19 +1,22 @@
 """Attributes of the whole catalogue as columns, for questions asked about many items at once.
 
-A column of numbers is an array; texts and truth values are codes into a dictionary. Columns are made when first asked
-for and kept with the bundle. Row 0, the padding, has no attributes.
+They are views of the mapped arrays of a bundle, see `contract.attributes`. Row 0, the padding, has no attributes.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from retrank.contract.attributes import FALSE, NO_INTEGER, TRUE, AttributeArrays
 from retrank.contract.filters import Equals, OneOf, Range, Term, is_number
+from retrank.contract.manifest import ItemColumn
+from retrank.contract.texts import Texts
 
+_Value = TypeVar("_Value", np.float64, np.int32)
 Rows = NDArray[np.int64]
 Mask = Callable[[Rows], NDArray[np.bool_]]
 """`[C]` item rows -> `[C]` whether each passes."""
@@ -32,10 +35,10 @@ class Column(Protocol):
 
 
 class Numbers:
-    """A numeric attribute."""
+    """A numeric attribute; whole numbers are compared as float64, and shown as they are."""
 
-    def __init__(self, values: NDArray[np.float64]) -> None:
-        """Keep `[N + 1]` float64, NaN = no value."""
+    def __init__(self, values: NDArray[np.float64] | NDArray[np.int64]) -> None:
+        """Look at `[N + 1]` float64, NaN = no value, or int64, NO_INTEGER = no value."""
         self._values = values
 
     def test(self, term: Term) -> Mask:
@@ -44,29 +47,24 @@ class Numbers:
             return self._within(term)
         if isinstance(term, Equals | OneOf):
             wanted = [term.value] if isinstance(term, Equals) else term.values
-            return self._among(np.unique([float(one) for one in wanted if is_number(one)]))
-        return lambda rows: ~np.isnan(self._values[rows])
+            return _among(self._of, np.unique([float(one) for one in wanted if is_number(one)]))
+        return lambda rows: ~np.isnan(self._of(rows))
 
     def values(self, rows: Rows) -> list[JsonValue]:
-        """Return floats."""
-        return [None if np.isnan(value) else value for value in self._values[rows].tolist()]
+        """Return the numbers."""
+        values = self._values[rows].tolist()
+        return [None if value == NO_INTEGER or value != value else value for value in values]  # noqa: PLR0124  (NaN)
 
-    def _among(self, numbers: NDArray[np.float64]) -> Mask:
-        """Search increasing numbers, so that many of them cost no more memory and hardly more time than one."""
-        if len(numbers) == 0:
-            return nothing_passes
-
-        def test(rows: Rows) -> NDArray[np.bool_]:
-            values = self._values[rows]
-            nearest: NDArray[np.float64] = numbers[np.minimum(np.searchsorted(numbers, values), len(numbers) - 1)]
-            found: NDArray[np.bool_] = nearest == values
-            return found
-
-        return test
+    def _of(self, rows: Rows) -> NDArray[np.float64]:
+        values = self._values[rows]
+        floats = values.astype(np.float64)
+        if values.dtype == np.int64:
+            floats[values == NO_INTEGER] = np.nan
+        return floats
 
     def _within(self, term: Range) -> Mask:
         def test(rows: Rows) -> NDArray[np.bool_]:
-            values = self._values[rows]
+            values = self._of(rows)
             passed = ~np.isnan(values)
             if term.gt is not None:
                 passed &= values > term.gt
@@ -81,14 +79,20 @@ class Numbers:
         return test
 
 
-class Words:
-    """An attribute whose values are texts, or truth values."""
+class Codes:
+    """An attribute whose values are few or many words, or truth values: codes stand for them."""
 
-    def __init__(self, codes: NDArray[np.int32], values: list[JsonValue]) -> None:
-        """Keep `[N + 1]` int32 codes; code c stands for `values[c - 1]`, 0 for no value."""
-        self._codes = codes
-        self._values = [None, *values]
-        self._code_of = {(type(value), value): code for code, value in enumerate(values, start=1)}
+    def __init__(
+        self, codes: NDArray[np.int32], code_of: Callable[[JsonValue], int | None], value_of: Callable[[int], JsonValue]
+    ) -> None:
+        """Look at `[N + 1]` int32 codes.
+
+        Args:
+            codes: 0 = no value.
+            code_of: value -> its code >= 1, None when no item has it.
+            value_of: code >= 1 -> value.
+        """
+        self._codes, self._code_of, self._value_of = codes, code_of, value_of
 
     def test(self, term: Term) -> Mask:
         """Compare codes; nothing lies in a range of numbers."""
@@ -96,32 +100,29 @@ class Words:
             return nothing_passes
         if isinstance(term, Equals | OneOf):
             wanted = [term.value] if isinstance(term, Equals) else term.values
-            found = [self._code_of.get((type(one), one)) for one in wanted]
-            passes = np.zeros(len(self._values), dtype=bool)
-            passes[[code for code in found if code is not None]] = True
-            return lambda rows: passes[self._codes[rows]]
+            found = [code for one in wanted if (code := self._code_of(one)) is not None]
+            return _among(lambda rows: self._codes[rows], np.unique(np.array(found, dtype=np.int32)))
         return lambda rows: self._codes[rows] > 0
 
     def values(self, rows: Rows) -> list[JsonValue]:
         """Return what the codes stand for."""
-        return [self._values[code] for code in self._codes[rows].tolist()]
+        return [self._value_of(code) if code else None for code in self._codes[rows].tolist()]
 
 
 class ItemColumns:
     """Every attribute of a catalogue, by name."""
 
-    def __init__(self, table: pa.Table) -> None:
-        """Look at a table whose row i describes item row i + 1."""
-        self._table = table
-        self._made: dict[str, Column] = {}
+    def __init__(self, arrays: AttributeArrays) -> None:
+        """Look at the attributes of N items."""
+        self._columns = {column.name: _column(column, arrays) for column in arrays.columns}
+
+    def __iter__(self) -> Iterator[tuple[str, Column]]:
+        """Yield all attributes with their names."""
+        return iter(self._columns.items())
 
     def column(self, name: str) -> Column | None:
         """Return one attribute; None when no item has it."""
-        if name not in self._made:
-            if name not in self._table.column_names:
-                return None
-            self._made[name] = _column(self._table.column(name))
-        return self._made[name]
+        return self._columns.get(name)
 
 
 def nothing_passes(rows: Rows) -> NDArray[np.bool_]:
@@ -141,12 +142,38 @@ def numbered(values: list[JsonValue]) -> NDArray[np.int64]:
     )
 
 
-def _column(values: pa.ChunkedArray) -> Column:
-    kind = values.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        numbers = values.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy()
-        return Numbers(np.concatenate([[np.nan], np.where(np.isfinite(numbers), numbers, np.nan)]))
-    encoded = values.combine_chunks().dictionary_encode()
-    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32) + 1
-    return Words(np.concatenate([np.zeros(1, dtype=np.int32), codes]), encoded.dictionary.to_pylist())
+def _among(values_of: Callable[[Rows], NDArray[_Value]], wanted: NDArray[_Value]) -> Mask:
+    """Search increasing values, so that many of them cost no more memory and hardly more time than one."""
+    if len(wanted) == 0:
+        return nothing_passes
+
+    def test(rows: Rows) -> NDArray[np.bool_]:
+        values = values_of(rows)
+        nearest = wanted[np.minimum(np.searchsorted(wanted, values), len(wanted) - 1)]
+        found: NDArray[np.bool_] = nearest == values
+        return found
+
+    return test
+
+
+def _column(column: ItemColumn, arrays: AttributeArrays) -> Column:
+    if column.kind == "integer":
+        return Numbers(arrays.integers[column.place])
+    if column.kind == "number":
+        return Numbers(arrays.numbers[column.place])
+    if column.kind == "truth":
+        return Codes(arrays.codes[column.place], _truth_code, lambda code: code == TRUE)
+    return Codes(
+        arrays.codes[column.place], partial(_word_code, arrays.words, column), lambda code: arrays.words[code - 1]
+    )
+
+
+def _truth_code(value: JsonValue) -> int | None:
+    return (TRUE if value else FALSE) if isinstance(value, bool) else None
+
+
+def _word_code(words: Texts, column: ItemColumn, value: JsonValue) -> int | None:
+    if not isinstance(value, str):
+        return None
+    number = words.find(value, column.first_word, column.stop_word)
+    return None if number is None else number + 1

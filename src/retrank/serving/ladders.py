@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from retrank.contract.api import Source
-from retrank.serving.item_columns import ItemColumns
 from retrank.serving.pipeline import Clock, Stage
 from retrank.serving.runtime import Runtime
 from retrank.serving.settings import PipelineSettings
@@ -33,7 +32,7 @@ class Ladders:
             clock: monotonic seconds, that of the pipeline.
         """
         self._runtime, self._settings, self._now, self._clock = runtime, settings, now, clock
-        self._columns = ItemColumns(runtime.attributes.table)
+        self._columns = runtime.attributes.columns
         second = runtime.second
         self._limits: Mapping[Source, int] = second.spec.limits if second else {}
         count = settings.num_candidates

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from retrank.serving.weights import mapped_weights
+from retrank.serving.weights import light_graph
 
 _ERRORS_ONLY = 3
 
@@ -19,9 +19,5 @@ def open_session(path: Path) -> ort.InferenceSession:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
-    weights = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in mapped_weights(path).items()}
-    for name, value in weights.items():
-        options.add_initializer(name, value)
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    session.mapped_weights = weights  # they must live as long as the session, which does not keep them itself
-    return session
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    return ort.InferenceSession(light_graph(path), options, providers=["CPUExecutionProvider"])

@@ -113,6 +113,10 @@ class Overlay:
         """Return the changes and whether they are fresh; False while the store does not answer."""
         return self._known.look(tenant)
 
+    def known(self) -> list[Changes]:
+        """Return the changes of every tenant that was asked about lately."""
+        return self._known.values()
+
     def read(self, tenant: str) -> Changes:
         """Ask the store now.
 
@@ -124,7 +128,7 @@ class Overlay:
     def poll(self) -> None:
         """Look for changes of every tenant that was asked about lately."""
         self._known.poll()
-        for changes in self._known.values():
+        for changes in self.known():
             self._prepare(changes)  # somebody may have begun to answer since
 
 

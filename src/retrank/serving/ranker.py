@@ -12,6 +12,7 @@ from retrank.contract.bundle import VerifiedBundle
 from retrank.contract.candidate_features import Asker
 from retrank.contract.errors import BundleError, FormatError
 from retrank.contract.item_facts import ItemFacts
+from retrank.contract.mapped import mapped
 from retrank.contract.proposals import Merged
 from retrank.contract.ranker_inputs import ranker_arrays
 from retrank.contract.ranker_spec import RANKER_OUTPUT, RankerSpec
@@ -29,7 +30,7 @@ class SecondStage:
         spec: how it is asked.
         facts: what is known of the items.
         neighbour_items, neighbour_weights: `[N + 1, K]` lists of what goes with an item.
-        fresh: `[R]` int64 fresh item rows, those liked most recently first.
+        fresh, trending: `[R]` int64 item rows first met lately, and all with events; liked most recently first.
     """
 
     session: ort.InferenceSession
@@ -81,18 +82,17 @@ def open_ranker(bundle: VerifiedBundle, item_vectors: NDArray[np.float32]) -> Se
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise FormatError(f"{path}: field {where!r}: {first['msg']}; export the bundle again") from error
-    size = (len(item_vectors),)
-    facts = ItemFacts(_mapped(bundle, layout.ITEM_FACTS, np.dtype(np.float32), size), spec.numbers)
+    size = (len(item_vectors), None)
     session = open_session(bundle.path(layout.RANKER))
     stage = SecondStage(
         session=session,
         inputs=frozenset(node.name for node in session.get_inputs()),
         spec=spec,
-        facts=facts,
-        neighbour_items=_mapped(bundle, layout.NEIGHBOUR_ITEMS, np.dtype(np.int32), size),
-        neighbour_weights=_mapped(bundle, layout.NEIGHBOUR_WEIGHTS, np.dtype(np.float32), size),
-        fresh=facts.fresh(spec.fresh_days),
-        trending=facts.trending(),
+        facts=ItemFacts(mapped(bundle.path(layout.ITEM_FACTS), np.float32, size), spec.numbers),
+        neighbour_items=mapped(bundle.path(layout.NEIGHBOUR_ITEMS), np.int32, size),
+        neighbour_weights=mapped(bundle.path(layout.NEIGHBOUR_WEIGHTS), np.float32, size),
+        fresh=mapped(bundle.path(layout.FRESH_ITEMS), np.int64),
+        trending=mapped(bundle.path(layout.TRENDING_ITEMS), np.int64),
     )
     _check_golden(stage, bundle, item_vectors)
     return stage
@@ -111,11 +111,3 @@ def _check_golden(stage: SecondStage, bundle: VerifiedBundle, item_vectors: NDAr
                 f"bundle {bundle.bundle_id}: golden ranking {index} gets other scores than it was sealed with; "
                 "another ONNX Runtime or another processor computes differently, export the bundle here"
             )
-
-
-def _mapped(bundle: VerifiedBundle, name: str, dtype: np.dtype, size: tuple[int]) -> NDArray:  # type: ignore[type-arg]  # the dtype is checked below
-    path = bundle.path(name)
-    array: NDArray = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)  # type: ignore[type-arg]
-    if array.dtype != dtype or array.shape[:1] != size or array.ndim != 2:
-        raise FormatError(f"{path}: {array.dtype} {array.shape}, expected {dtype} {size} rows; export the bundle again")
-    return array

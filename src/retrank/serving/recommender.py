@@ -20,7 +20,7 @@ from retrank.contract.api import (
     SlateItem,
     SlateResponse,
 )
-from retrank.contract.bundle import verify
+from retrank.contract.bundle import VerifiedBundle, verify
 from retrank.contract.errors import BundleError
 from retrank.contract.ranking import RankedItem, RankRequest, RankResponse
 from retrank.serving.draft import Draft, source_names
@@ -87,7 +87,20 @@ class Recommender:
         Raises:
             BundleError: the bundle is incomplete, changed, of another format, or gives wrong answers.
         """
-        runtime = open_runtime(verify(Path(path)))
+        return cls.over(verify(Path(path)), settings)
+
+    @classmethod
+    def over(cls, bundle: VerifiedBundle, settings: PipelineSettings | None = None) -> "Recommender":
+        """Open, prove and warm up a bundle whose every byte was checked.
+
+        Args:
+            bundle: the bundle.
+            settings: how to answer; defaults when None.
+
+        Raises:
+            BundleError: it does not fit together, or gives wrong answers.
+        """
+        runtime = open_runtime(bundle)
         chosen = settings or PipelineSettings()
         cls(runtime, chosen)._warm_up()  # a recommender of its own, so that rehearsal is not counted as traffic
         return cls(runtime, chosen)

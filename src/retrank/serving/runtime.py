@@ -6,27 +6,26 @@ compared its hash, and no file is ever unpickled.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract import bundle as layout
+from retrank.contract.attributes import AttributeArrays
 from retrank.contract.bundle import VerifiedBundle
 from retrank.contract.encode import asked_now
 from retrank.contract.errors import FormatError
-from retrank.contract.features import ITEM_COLUMN, USER_COLUMN, FeatureSpec, read_features
+from retrank.contract.features import FeatureSpec, read_features
 from retrank.contract.golden import check_golden, read_golden
 from retrank.contract.manifest import Manifest
+from retrank.contract.mapped import mapped
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 from retrank.policy.covisit import Successors
 from retrank.serving.attributes import ItemAttributes
 from retrank.serving.onnx import open_session
 from retrank.serving.ranker import SecondStage, open_ranker
-
-_Number = TypeVar("_Number", np.int16, np.int32, np.int64, np.float32)
 
 
 class QueryEncoder:
@@ -132,30 +131,32 @@ def open_runtime(bundle: VerifiedBundle) -> Runtime:
         BundleError: a golden request gets another answer.
     """
     faiss.omp_set_num_threads(1)
-    spec = read_features(bundle)
-    num_items, width = bundle.manifest.data.num_items, bundle.manifest.encoder.width
-    popular_items = _mapped(bundle, layout.POPULAR_ITEMS, np.int32)
-    times = _mapped(bundle, layout.HISTORY_TIMES, np.int64)
-    actions = _mapped(bundle, layout.HISTORY_ACTIONS, np.int16)
+    spec, manifest = read_features(bundle), bundle.manifest
+    num_items, num_users, width = manifest.data.num_items, manifest.data.num_users, manifest.encoder.width
+    successors = (num_items + 1, None)
+    times = mapped(bundle.path(layout.HISTORY_TIMES), np.int64)
+    actions = mapped(bundle.path(layout.HISTORY_ACTIONS), np.int16)
+    items = Vocab.open(bundle.directory, layout.ITEM_VOCAB)
     runtime = Runtime(
         bundle=bundle,
-        items=Vocab.read(bundle.path(layout.ITEMS), ITEM_COLUMN),
-        users=Vocab.read(bundle.path(layout.USERS), USER_COLUMN),
-        attributes=ItemAttributes.read(bundle.path(layout.ITEMS), bundle.manifest.item_columns),
+        items=items,
+        users=Vocab.open(bundle.directory, layout.USER_VOCAB),
+        attributes=ItemAttributes(items, AttributeArrays.open(bundle.directory, manifest.item_columns, num_items)),
         actions=Vocab(spec.actions),
         histories=Sequences(
-            _mapped(bundle, layout.HISTORY_ITEMS, np.int32),
-            _mapped(bundle, layout.HISTORY_OFFSETS, np.int64),
+            mapped(bundle.path(layout.HISTORY_ITEMS), np.int32),
+            mapped(bundle.path(layout.HISTORY_OFFSETS), np.int64, (num_users + 1,)),
             times if len(times) else None,
             actions=actions if len(actions) else None,
         ),
         encoder=QueryEncoder(bundle.path(layout.QUERY_ENCODER), spec),
         index=ItemIndex(bundle.path(layout.INDEX), num_items=num_items, width=width),
-        item_vectors=_mapped(bundle, layout.ITEM_VECTORS, np.float32),
-        popular_items=popular_items,
-        popularity=_shares(popular_items, _mapped(bundle, layout.POPULAR_SCORES, np.float32), num_items),
+        item_vectors=mapped(bundle.path(layout.ITEM_VECTORS), np.float32, (num_items + 1, width)),
+        popular_items=mapped(bundle.path(layout.POPULAR_ITEMS), np.int32, (num_items,)),
+        popularity=mapped(bundle.path(layout.POPULARITY), np.float32, (num_items + 1,)),
         successors=Successors(
-            _mapped(bundle, layout.COVISIT_ITEMS, np.int32), _mapped(bundle, layout.COVISIT_WEIGHTS, np.float32)
+            mapped(bundle.path(layout.COVISIT_ITEMS), np.int32, successors),
+            mapped(bundle.path(layout.COVISIT_WEIGHTS), np.float32, successors),
         ),
     )
     _check_sizes(runtime)
@@ -169,34 +170,15 @@ def open_runtime(bundle: VerifiedBundle) -> Runtime:
     return runtime
 
 
-def _mapped(bundle: VerifiedBundle, name: str, dtype: type[_Number]) -> NDArray[_Number]:
-    """Map an array; the plain view spares every slice the cost of `numpy.memmap`'s bookkeeping."""
-    path = bundle.path(name)
-    array: NDArray[_Number] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    if array.dtype != dtype:
-        raise FormatError(f"{path}: values are {array.dtype}, expected {np.dtype(dtype)}; export the bundle again")
-    return array
-
-
-def _shares(rows: NDArray[np.int32], scores: NDArray[np.float32], num_items: int) -> NDArray[np.float32]:
-    shares = np.zeros(num_items + 1, dtype=np.float32)
-    if len(rows) and scores[0] > 0:
-        shares[rows] = np.clip(scores / scores[0], 0.0, 1.0)
-    return shares
-
-
 def _check_sizes(runtime: Runtime) -> None:
-    data, width = runtime.manifest.data, runtime.manifest.encoder.width
+    """Refuse what mapping could not: sizes that only the content of several files tells."""
+    data, lists = runtime.manifest.data, runtime.successors
     expected = {
-        layout.ITEMS: ((len(runtime.items),), (data.num_items,)),
-        layout.USERS: ((len(runtime.users),), (data.num_users,)),
-        layout.HISTORY_OFFSETS: (runtime.histories.offsets.shape, (data.num_users + 1,)),
-        layout.ITEM_VECTORS: (runtime.item_vectors.shape, (data.num_items + 1, width)),
-        layout.POPULAR_ITEMS: (runtime.popular_items.shape, (data.num_items,)),
-        layout.COVISIT_ITEMS: (runtime.successors.items.shape[:1], (data.num_items + 1,)),
-        layout.COVISIT_WEIGHTS: (runtime.successors.weights.shape, runtime.successors.items.shape),
+        layout.ITEM_VOCAB.offsets: (len(runtime.items), data.num_items),
+        layout.USER_VOCAB.offsets: (len(runtime.users), data.num_users),
+        layout.COVISIT_WEIGHTS: (lists.weights.shape[1], lists.items.shape[1]),
     }
     for name, (found, wanted) in expected.items():
         if found != wanted:
             path = runtime.bundle.path(name)
-            raise FormatError(f"{path}: shape {found}, the manifest asks for {wanted}; export the bundle again")
+            raise FormatError(f"{path}: {found} entries, expected {wanted}; export the bundle again")

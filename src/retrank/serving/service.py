@@ -108,6 +108,7 @@ class Service:
         quick = backing.quick or store
         self._readied = Readied()
         overlay = None if quick is None else Overlay(quick, clock, chosen.catalogue_refresh_s, self._prepare)
+        self._overlay = overlay
         self._desk = None if store is None or overlay is None else CatalogueDesk(store, overlay)
         every_s = chosen.catalogue_refresh_s
         share_s = _SHARE_EVERY * every_s
@@ -268,6 +269,12 @@ class Service:
     def warm_up(self) -> None:
         """Open what the first request would otherwise open; a store that is away is no reason not to start."""
         self._gather.around(Who(DEFAULT_TENANT, person_key("nobody in particular", None, None)))
+
+    def ready(self, recommender: Recommender) -> None:
+        """Get a recommender ready for what its first requests will see: the catalogue as it is now."""
+        self._readied.note(recommender)
+        for changes in [] if self._overlay is None else self._overlay.known():
+            recommender.prepare(changes)
 
     def close(self) -> None:
         """Make everything queued durable and let go of stores and logs."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from retrank.contract import golden
 from retrank.contract.errors import BundleError, FormatError
 from retrank.contract.golden import Encoder, GoldenCase, check_golden, read_golden, write_golden
 from retrank.contract.sequences import Sequences
@@ -91,3 +92,16 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
         stream.write('{"kind": "gossip"}\n')
     with pytest.raises(FormatError, match=r"golden\.jsonl:2: not a golden request"):
         read_golden(tmp_path / "golden.jsonl")
+
+
+@pytest.mark.parametrize("top", [1, 7, 40])
+@pytest.mark.parametrize("block", [1, 8, 1_000])
+def test_the_best_scores_are_those_of_all_scores_sorted(monkeypatch: pytest.MonkeyPatch, block: int, top: int) -> None:
+    monkeypatch.setattr(golden, "_ROWS_AT_ONCE", block)
+    rng = np.random.default_rng(0)
+    queries, vectors = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=(31, 4)).astype(np.float32)
+    vectors[9], vectors[20] = vectors[8], np.nan
+    expected = np.sort(queries @ vectors[1:].T, axis=1)[:, ::-1][:, :top]
+    found = golden.best_scores(queries, vectors, top)
+    np.testing.assert_allclose(found[:, : min(top, 30)], expected, atol=1e-6)
+    assert (found[:, 30:] == -np.inf).all()

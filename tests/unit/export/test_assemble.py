@@ -11,7 +11,6 @@ from typing import Any
 import faiss
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from ranked_world import ACTIONS_KNOWN, ranked_world, timed_catalogue
@@ -42,7 +41,7 @@ def test_the_manifest_tells_what_was_measured_and_from_what(tiny_bundle: Path) -
     assert (manifest.index.factory, manifest.index.measured_recall, manifest.index.recall_at) == ("Flat", 1.0, 50)
     assert manifest.index.latency_ms_p50 == pytest.approx(1)
     assert manifest.metrics == WORLD.model.metrics
-    assert manifest.item_columns == ["title", "price"]
+    assert [(column.name, column.kind) for column in manifest.item_columns] == [("title", "text"), ("price", "number")]
 
 
 def test_the_files_hold_what_the_layout_promises(tiny_bundle: Path) -> None:
@@ -57,16 +56,18 @@ def test_the_files_hold_what_the_layout_promises(tiny_bundle: Path) -> None:
         bundle.HISTORY_ITEMS: ((162,), "int32"),
         bundle.HISTORY_OFFSETS: ((21,), "int64"),
         bundle.POPULAR_ITEMS: ((50,), "int32"),
-        bundle.POPULAR_SCORES: ((50,), "float32"),
+        bundle.POPULARITY: ((51,), "float32"),
         bundle.COVISIT_ITEMS: ((51, 5), "int32"),
         bundle.COVISIT_WEIGHTS: ((51, 5), "float32"),
     }
     assert {name: (load(name).shape, str(load(name).dtype)) for name in arrays} == arrays
     assert not load(bundle.ITEM_VECTORS)[0].any()
-    assert (np.diff(load(bundle.POPULAR_SCORES)) <= 0).all()
+    ordered = load(bundle.POPULARITY)[load(bundle.POPULAR_ITEMS)]
+    assert (np.diff(ordered) <= 0).all()
+    assert (ordered[0], ordered.min() >= 0, load(bundle.POPULARITY)[0]) == (1, True, 0)
     assert sorted(load(bundle.POPULAR_ITEMS).tolist()) == list(range(1, 51))
-    assert pq.read_table(opened.path(bundle.ITEMS)).column_names == ["item_id", "title", "price"]
-    assert Vocab.read(opened.path(bundle.USERS), "user_id").ids == WORLD.catalogue.user_ids
+    assert Vocab.open(opened.directory, bundle.ITEM_VOCAB).ids == WORLD.catalogue.item_ids
+    assert Vocab.open(opened.directory, bundle.USER_VOCAB).ids == WORLD.catalogue.user_ids
     assert np.array_equal(load(bundle.HISTORY_ITEMS), WORLD.catalogue.histories.item_rows)
 
 
@@ -107,7 +108,7 @@ def test_a_sealed_bundle_answers_its_golden_requests_from_its_files(tiny_bundle:
         read_golden(opened.path(bundle.GOLDEN)),
         encode=lambda history: run_encoder(session, read_features(opened).encode(history)),
         item_vectors=np.load(opened.path(bundle.ITEM_VECTORS)),
-        items=Vocab.read(opened.path(bundle.ITEMS), "item_id"),
+        items=Vocab.open(opened.directory, bundle.ITEM_VOCAB),
     )
     assert worst <= 1e-5
 

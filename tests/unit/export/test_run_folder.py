@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from retrank.config import compose, resolve
 from retrank.contract import bundle
 from retrank.contract.bundle import VerifiedBundle, verify
 from retrank.contract.errors import BundleError, GateError, SourceError
+from retrank.contract.vocab import Vocab
 from retrank.data import ingest
 from retrank.data.store import EventStore
 from retrank.export import assemble
@@ -65,11 +65,11 @@ def test_a_run_becomes_a_bundle_that_says_where_it_comes_from(trained: Path, sea
 def test_known_users_bring_all_their_events(sealed: VerifiedBundle) -> None:
     offsets = np.load(sealed.path(bundle.HISTORY_OFFSETS))
     assert np.diff(offsets).tolist() == [LENGTH] * NUM_USERS
-    assert pq.read_table(sealed.path(bundle.USERS)).column("user_id").to_pylist()[0] == "u0"
+    assert Vocab.open(sealed.directory, bundle.USER_VOCAB).id(1) == "u0"
 
 
 def test_the_strongest_successor_is_the_next_item_of_the_ring(sealed: VerifiedBundle) -> None:
-    ids = [None, *pq.read_table(sealed.path(bundle.ITEMS)).column("item_id").to_pylist()]
+    ids = [None, *Vocab.open(sealed.directory, bundle.ITEM_VOCAB).ids]
     successors = np.load(sealed.path(bundle.COVISIT_ITEMS))[:, 0]
     assert {ids[row]: ids[successors[row]] for row in range(1, NUM_ITEMS + 1)} == {
         f"i{item}": f"i{(item + 1) % NUM_ITEMS}" for item in range(NUM_ITEMS)

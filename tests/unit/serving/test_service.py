@@ -178,6 +178,14 @@ def test_changes_are_put_into_the_rows_of_a_new_bundle_before_anybody_asks_it(
     assert threading.current_thread() not in new.prepared
 
 
+def test_a_bundle_that_is_about_to_answer_gets_the_changes_there_are(recommender: Recommender, tmp_path: Path) -> None:
+    new = NotingRecommender(recommender.runtime, PipelineSettings())
+    with living_service(recommender, tmp_path) as service:
+        service.change_items([BulkItem(item_id="i5", action="delete")])
+        service.ready(new)
+        assert new.prepared == [threading.current_thread()]
+
+
 def test_what_people_turn_to_at_a_placement_trends_there(service: Service) -> None:
     def trending(window: Window, placement: str | None = None) -> tuple[list[str], list[str]]:
         slate = service.popular(PopularRequest(k=3, window=window, placement=placement))

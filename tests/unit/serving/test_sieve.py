@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from retrank.contract.api import RecommendRequest, Session
+from retrank.contract.attributes import AttributeArrays
 from retrank.contract.bundle import verify
 from retrank.contract.filters import Filter, Term, satisfies
 from retrank.contract.vocab import Vocab
+from retrank.export.attributes import attribute_arrays
 from retrank.serving.item_columns import Column, ItemColumns, Mask, Rows
 from retrank.serving.overlay import UNCHANGED, Changes, RowChanges
 from retrank.serving.recommender import Recommender
@@ -39,6 +41,7 @@ TABLE = pa.table(
         "sale": [True, False, None, True, False, True, None, False],
     }
 )
+ARRAYS = attribute_arrays(TABLE)
 IDS = Vocab(TABLE.column("item_id").to_pylist())
 SEALED = [
     {
@@ -101,7 +104,7 @@ def test_a_compiled_filter_agrees_with_its_definition_item_by_item(
 ) -> None:
     wanted = Filter.model_validate(expression)
     rows = np.array([8, 1, 3, 2, 5, 4, 7, 6, 1])
-    passed = sieve(wanted, ItemColumns(TABLE), _changes(changed))(rows)
+    passed = sieve(wanted, ItemColumns(ARRAYS), _changes(changed))(rows)
     now = [{**SEALED[row - 1], **changed.get(IDS.id(int(row)), {})} for row in rows]
     assert passed.tolist() == [satisfies(item, wanted) for item in now]
 
@@ -125,7 +128,7 @@ def test_changes_taken_in_bit_by_bit_are_those_taken_in_at_once(
     assert (rows.hidden is None) == (at_once.hidden is None)
     assert rows.hidden is None or at_once.hidden is None or rows.hidden.tolist() == at_once.hidden.tolist()
     assert rows.attributes == at_once.attributes
-    wanted, columns = Filter.model_validate(expression), ItemColumns(TABLE)
+    wanted, columns = Filter.model_validate(expression), ItemColumns(ARRAYS)
     assert sieve(wanted, columns, rows)(every).tolist() == sieve(wanted, columns, at_once)(every).tolist()
 
 
@@ -157,7 +160,7 @@ def test_a_recommender_puts_only_what_is_new_into_rows_and_does_so_before_a_requ
 
 def test_an_attribute_that_no_item_has_is_noticed_unless_a_change_brings_it() -> None:
     wanted = Filter.model_validate({"exists": {"attribute": "colour"}})
-    columns = ItemColumns(TABLE)
+    columns = ItemColumns(ARRAYS)
     assert unknown_attributes(wanted, columns, UNCHANGED)
     assert not unknown_attributes(wanted, columns, _changes({"i2": {"colour": "red"}}))
 
@@ -219,7 +222,7 @@ def test_many_wanted_values_cost_no_memory_of_their_own_per_item() -> None:
     rows = np.arange(1, count + 1)
     for name, wanted in (("price", list(range(0, 4 * values, 4))), ("brand", [f"b{one}" for one in range(values)])):
         term = Filter.model_validate({"in": {"attribute": name, "values": wanted}})
-        passes = sieve(term, ItemColumns(table), UNCHANGED)
+        passes = sieve(term, ItemColumns(attribute_arrays(table)), UNCHANGED)
         tracemalloc.start()
         passed = passes(rows)
         _, peak = tracemalloc.get_traced_memory()
@@ -231,8 +234,8 @@ def test_many_wanted_values_cost_no_memory_of_their_own_per_item() -> None:
 class CountingColumns(ItemColumns):
     """Remembers how many rows each term was asked about."""
 
-    def __init__(self, table: pa.Table) -> None:
-        super().__init__(table)
+    def __init__(self, arrays: AttributeArrays) -> None:
+        super().__init__(arrays)
         self.asked: list[int] = []
 
     def column(self, name: str) -> Column | None:
@@ -266,7 +269,7 @@ def test_a_later_term_looks_only_at_items_that_earlier_ones_left_open(operator: 
         {"eq": {"attribute": "price", "value": 1}} if operator == "all" else {"eq": {"attribute": "price", "value": 5}},
         {"exists": {"attribute": "sale"}},
     ]
-    columns = CountingColumns(TABLE)
+    columns = CountingColumns(ARRAYS)
     sieve(Filter.model_validate({operator: terms}), columns, UNCHANGED)(np.arange(1, 9))
     assert columns.asked == asked
 
@@ -308,5 +311,5 @@ def test_a_changed_value_is_looked_up_among_many_wanted_ones_not_compared_with_e
     )
     changes = _changes(changed)
     CountedText.compared = 0
-    assert np.flatnonzero(sieve(wanted, ItemColumns(TABLE), changes)(np.arange(1, 9))).tolist() == [2]
+    assert np.flatnonzero(sieve(wanted, ItemColumns(ARRAYS), changes)(np.arange(1, 9))).tolist() == [2]
     assert CountedText.compared < 9

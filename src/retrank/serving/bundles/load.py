@@ -17,16 +17,17 @@ from typing import NamedTuple
 import numpy as np
 
 from retrank.contract.api import RecommendRequest
-from retrank.contract.bundle import describe, locate
+from retrank.contract.bundle import VerifiedBundle, describe, locate, verify
 from retrank.contract.errors import BundleError
 from retrank.contract.manifest import Manifest
+from retrank.serving.bundles.quiet import quietly
 from retrank.serving.bundles.recall import sampled_recall
 from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
 from retrank.serving.swap_settings import LoadSettings
 
-Open = Callable[[Path], Recommender]
-"""Verify, open, prove and warm up one bundle directory."""
+Open = Callable[[VerifiedBundle], Recommender]
+"""Open, prove and warm up one bundle."""
 Rehearse = Callable[[Recommender], Recommender]
 """Another recommender over the same open bundle that records nothing."""
 _FAILED = "_failed"
@@ -67,7 +68,7 @@ def load(
     Args:
         path: the bundle directory.
         settings: what it must show.
-        beside: manifest of the bundle that answers now; None at the start.
+        beside: manifest of the bundle that answers now; None at the start, when nobody has to be spared.
         requests: served lately; they are answered again and the answers thrown away.
         opened: opens the bundle.
         rehearsal: gives the recommender that answers them.
@@ -78,7 +79,8 @@ def load(
     """
     if beside is not None and settings.same_data:
         _check_data(path, beside)
-    ready = opened(path)
+    bundle = verify(path) if beside is None else quietly(lambda: verify(path))
+    ready = opened(bundle)
     _check_recall(ready, settings)
     _rehearse(rehearsal(ready), requests, pace)
     return ready

@@ -3,9 +3,8 @@
 import logging
 import secrets
 import time
-from pathlib import Path
 
-from retrank.contract.bundle import locate
+from retrank.contract.bundle import VerifiedBundle, locate
 from retrank.serving.backing import open_state
 from retrank.serving.bundles.desired import Desired, start
 from retrank.serving.bundles.fleet import Fleet
@@ -38,8 +37,8 @@ def open_service_replica(
 
     said = telemetry or Telemetry()
 
-    def opened(path: Path) -> Recommender:
-        recommender = Recommender.open(path, settings.pipeline)
+    def opened(bundle: VerifiedBundle) -> Recommender:
+        recommender = Recommender.over(bundle, settings.pipeline)
         recommender.tally.telemetry = said
         return recommender
 

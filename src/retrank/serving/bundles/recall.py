@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.contract.golden import best_scores
 from retrank.contract.sequences import Sequences
 from retrank.serving.runtime import Runtime
 
-_ROWS_AT_ONCE = 1 << 16
 _SAME_SCORE = 1e-6
 
 
@@ -44,12 +44,7 @@ def _histories(runtime: Runtime, count: int, rng: np.random.Generator) -> Sequen
 
 
 def _floors(queries: NDArray[np.float32], item_vectors: NDArray[np.float32], top: int) -> NDArray[np.float32]:
-    """Return the score `[B]` of the last item of each exact top, less float32 noise; reads the vectors in blocks."""
-    best = np.full((len(queries), top), -np.inf, dtype=np.float32)
-    for start in range(1, len(item_vectors), _ROWS_AT_ONCE):
-        scores = queries @ item_vectors[start : start + _ROWS_AT_ONCE].T  # [B, block]
-        joined = np.concatenate([best, scores], axis=1)
-        best = np.partition(joined, -top, axis=1)[:, -top:]
-    worst = best.min(axis=1)
+    """Return the score `[B]` of the last item of each exact top, less float32 noise."""
+    worst = best_scores(queries, item_vectors, top).min(axis=1)
     floors: NDArray[np.float32] = worst - np.float32(_SAME_SCORE) * np.maximum(np.float32(1), np.abs(worst))
     return floors

@@ -10,7 +10,7 @@ loading, never after.
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, Protocol
 
@@ -91,6 +91,8 @@ class Reconciler:
         self._resident: dict[str, Recommender] = {active.bundle.id: active}
         self._watch: _Watch | None = None
         self._failed = _Failed(0, 0.0)
+        self.prepare: Callable[[Recommender], None] = lambda _: None
+        """Told every recommender before it answers, so that no request finds something left to do."""
         self.loading: str | None = None
         self.errors: dict[str, str] = {}
 
@@ -126,6 +128,8 @@ class Reconciler:
         latest = read(self._control)
         if latest is None or latest.generation != desired.generation:
             return None
+        for name in desired.answers():
+            self.prepare(self._resident[name])
         self._serve(desired)
         return "activated"
 

@@ -3,6 +3,7 @@
 from retrank.contract.errors import RetrankError
 from retrank.serving.bundles.desired import Staged, read
 from retrank.serving.bundles.library import Library
+from retrank.serving.bundles.quiet import quietly
 from retrank.serving.bundles.sources import parse_source
 from retrank.serving.bundles.status import MAX_ERROR
 from retrank.serving.pipeline import Clock
@@ -53,9 +54,10 @@ class Stager:
     def _bring(self, one: Staged) -> None:
         try:
             if one.source is None:
-                self._library.check(one.id)
+                quietly(lambda: self._library.check(one.id))
             else:
-                self._library.fetch(one.id, parse_source(one.source))
+                source = parse_source(one.source)
+                quietly(lambda: self._library.fetch(one.id, source))
         except (RetrankError, OSError) as error:
             self._errors = {**self._errors, one.id: str(error)[:MAX_ERROR]}
             self._retry_at[one] = self._clock() + RETRY_S

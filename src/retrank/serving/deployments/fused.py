@@ -1,5 +1,6 @@
 """Topology `fused`: routes, model, index and arrays in one process per replica, so a request makes a single hop."""
 
+import gc
 import logging
 import os
 import socket
@@ -42,9 +43,12 @@ class FusedReplica:
         self._replica = open_service_replica(settings, name, control=backing.store, telemetry=telemetry)
         front = self._replica.front
         self._service = Service(front.pick, backing, settings.service, watch=front)
+        self._replica.reconciler.prepare = self._service.ready
         self._service.warm_up()
         self._rpc = settings.rpc
         self._replica.run()
+        gc.collect()
+        gc.freeze()  # what is there now stays; looking through all of it again would hold up requests by tens of ms
 
     def __del__(self) -> None:
         """Make everything queued durable (called by Ray Serve when the replica stops)."""

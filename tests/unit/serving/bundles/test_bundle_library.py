@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from swap_world import names_of
 
-from retrank.contract.bundle import FILES, INDEX, ITEMS, MANIFEST, QUERY_ENCODER
+from retrank.contract.bundle import ATTRIBUTE_WORDS, FILES, INDEX, MANIFEST, QUERY_ENCODER
 from retrank.contract.errors import BundleError, ChecksumError, DownloadError, FormatError, RetrankError
 from retrank.serving.bundles.library import Library, identify
 from retrank.serving.bundles.sources import parse_source
@@ -94,7 +94,7 @@ def test_a_source_with_any_byte_flipped_is_refused_and_leaves_nothing(
     assert _left(library) == []
 
 
-@pytest.mark.parametrize("file", [INDEX, QUERY_ENCODER, ITEMS])
+@pytest.mark.parametrize("file", [INDEX, QUERY_ENCODER, ATTRIBUTE_WORDS])
 def test_an_interrupted_download_leaves_nothing_and_may_be_repeated(origin: Path, library: Library, file: str) -> None:
     with _web(origin.parent, cut=file) as url, pytest.raises(DownloadError, match=file):
         library.fetch(origin.name, parse_source(f"{url}/{origin.name}"))
@@ -114,10 +114,10 @@ def test_a_file_longer_than_sealed_is_cut_off_at_the_first_byte_too_many(origin:
 
 def test_a_bundle_that_was_spoiled_here_is_not_ready(origin: Path, library: Library) -> None:
     library.fetch(origin.name, parse_source(str(origin)))
-    path = library.path(origin.name) / ITEMS
+    path = library.path(origin.name) / INDEX
     path.write_bytes(b"x" + path.read_bytes()[1:])
     for ask in (library.check, lambda name: library.fetch(name, parse_source(str(origin)))):
-        with pytest.raises(ChecksumError, match=ITEMS):
+        with pytest.raises(ChecksumError, match=INDEX):
             ask(origin.name)
 
 

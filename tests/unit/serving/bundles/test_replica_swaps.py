@@ -13,7 +13,7 @@ from reference_store import ReferenceStore
 from swap_world import QUICK, names_of
 
 from retrank.contract.api import Degraded, RecommendRequest, SimilarRequest
-from retrank.contract.bundle import FILES, ITEM_VECTORS, MANIFEST, seal, seal_files, verify
+from retrank.contract.bundle import FILES, ITEM_VECTORS, MANIFEST, VerifiedBundle, seal, seal_files, verify
 from retrank.contract.errors import BundleError, RetrankError
 from retrank.contract.files import staging
 from retrank.contract.filters import Filter
@@ -60,9 +60,9 @@ class World:
             clocks=Clocks(clock, clock, self.slept.append),
         )
 
-    def _open(self, path: Path) -> Recommender:
-        self.opened.append(path.name)
-        return Recommender.open(path)
+    def _open(self, bundle: VerifiedBundle) -> Recommender:
+        self.opened.append(bundle.bundle_id)
+        return Recommender.over(bundle)
 
     def activate(self, number: int) -> str:
         name = self.names[number]
@@ -110,6 +110,14 @@ def test_at_most_two_bundles_are_resident_and_a_rollback_loads_nothing(world: Wo
     replica.reconciler.step()
     assert _letters(replica) == {"b"}
     assert world.opened == loaded
+
+
+def test_a_bundle_is_ready_for_its_first_request_before_anybody_can_ask_it(world: World) -> None:
+    replica, seen = world.replica(), []
+    replica.reconciler.prepare = lambda ready: seen.append((ready.bundle.id, replica.front.bundle.id))
+    world.activate(1)
+    replica.reconciler.step()
+    assert seen == [(world.names[1], world.names[0])]
 
 
 @pytest.mark.parametrize("file", [*FILES, MANIFEST])
@@ -197,7 +205,7 @@ def test_a_bundle_that_fails_on_recent_requests_is_refused_before_any_user_sees_
         "strict",
         world.control,
         world.root / world.names[0],
-        opened=Recommender.open,
+        opened=Recommender.over,
         rehearsal=lambda ready: Fails(ready.runtime, PipelineSettings()),
         settings=QUICK,
     )
