@@ -33,12 +33,15 @@ def follows(slate: NDArray[np.integer], history: NDArray[np.integer], successors
         history: `[H]` item rows, oldest first; of equal links the newest event wins.
         successors: the successor lists.
     """
-    if len(history) == 0:
+    if len(history) == 0 or len(slate) == 0:
         return nothing(len(slate))
-    newest_first = history[::-1]
+    newest_first, order = history[::-1], slate.argsort()
     linked = np.asarray(successors.items[newest_first])  # [H, K]
-    shares = successors.shares(newest_first)
-    support = ((linked[None] == slate[:, None, None]) * shares[None]).max(axis=2)  # [S, H]
+    places = order[np.minimum(slate.searchsorted(linked, sorter=order), len(slate) - 1)]
+    events, links = np.nonzero(slate[places] == linked)  # few links lead to the slate
+    shares = successors.shares(newest_first[events])[np.arange(len(events)), links]
+    support = np.zeros((len(slate), len(history)), dtype=np.float32)
+    np.maximum.at(support, (places[events, links], events), shares)
     return _strongest(support, newest_first)
 
 
@@ -55,7 +58,7 @@ def similar(slate: NDArray[np.integer], history: NDArray[np.integer], item_vecto
     newest_first = history[::-1]
     support = cosines(item_vectors[slate], item_vectors[newest_first])
     support[slate[:, None] == newest_first] = 0.0  # that it was seen before is no reason
-    return _strongest(np.clip(support, 0.0, 1.0), newest_first)
+    return _strongest(np.minimum(np.maximum(support, 0.0), 1.0), newest_first)
 
 
 def cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:

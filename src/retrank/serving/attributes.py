@@ -23,6 +23,7 @@ class ItemAttributes:
     def __init__(self, table: pa.Table) -> None:
         """Wrap a table whose values JSON can hold."""
         self.table = table
+        self._columns = [(name, _whole(table.column(name))) for name in table.column_names if name != "item_id"]
         self._made: dict[int, dict[str, Any]] = {}
 
     @classmethod
@@ -44,10 +45,10 @@ class ItemAttributes:
         return [self._made[row] for row in wanted]
 
     def _make(self, rows: list[int]) -> list[dict[str, Any]]:
-        records = self.table.take(pa.array([row - 1 for row in rows], type=pa.int64())).to_pylist()
+        """Read value by value: for a few rows that is several times quicker than taking them out of the table."""
         return [
-            {name: value for name, value in record.items() if name != "item_id" and not _missing(value)}
-            for record in records
+            {name: value for name, column in self._columns if not _missing(value := column[row - 1].as_py())}
+            for row in rows
         ]
 
     def titles(self) -> dict[str, str]:
@@ -65,6 +66,10 @@ class ItemAttributes:
                 hits = pc.match_substring(self.table.column(name), text, ignore_case=True)
                 found |= hits.fill_null(False).to_numpy()
         return found
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _missing(value: Any) -> bool:

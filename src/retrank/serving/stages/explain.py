@@ -1,16 +1,19 @@
 """Explain: name the history items that speak for each item of the slate."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.contract.api import DegradedReason, Reason
+from retrank.contract.api import DegradedReason
 from retrank.contract.vocab import Vocab
 from retrank.policy.covisit import Successors
 from retrank.policy.explain import follows, similar
-from retrank.serving.draft import Draft, source_names
+from retrank.serving.draft import BITS, Draft, ReasonFields
 from retrank.serving.pipeline import Step
+
+
+_POPULAR = BITS["popular"]
 
 
 @dataclass(frozen=True)
@@ -35,25 +38,35 @@ class Explain:
         slate, history = draft.candidates.rows, draft.history[-self.window :]
         before = follows(slate, history, self.successors)
         alike = similar(slate, history, self.item_vectors)
-        reasons = []
-        for position in range(len(slate)):
-            found = [
-                *self._linked("follows", int(before.anchors[position]), float(before.weights[position]), above=0.0),
-                *self._linked(
-                    "similar_to",
-                    int(alike.anchors[position]),
-                    float(alike.weights[position]),
-                    above=self.min_similarity,
-                ),
-            ]
-            found.sort(key=lambda reason: -reason.weight)
-            if "popular" in source_names(int(draft.candidates.sources[position])):
-                found.append(Reason(code="popular", weight=round(float(self.popularity[slate[position]]), 4)))
-            reasons.append(found)
-        return replace(draft, reasons=tuple(reasons))
+        reasons = [
+            [*self._linked(*of_item), *self._popular(row, mask)]
+            for row, mask, *of_item in zip(
+                slate.tolist(),
+                draft.candidates.sources.tolist(),
+                before.anchors.tolist(),
+                before.weights.tolist(),
+                alike.anchors.tolist(),
+                alike.weights.tolist(),
+                strict=True,
+            )
+        ]
+        return draft._replace(reasons=tuple(reasons))
 
-    def _linked(self, code: str, anchor: int, weight: float, *, above: float) -> list[Reason]:
-        if anchor == 0 or weight <= above:
+    def _linked(self, before: int, share: float, alike: int, cosine: float) -> list[ReasonFields]:
+        """Return what an item follows and what it is similar to, the stronger reason first."""
+        found: list[ReasonFields] = []
+        if before and share > 0.0:
+            found.append({"code": "follows", "item_id": self.items.id(before), "weight": round(share, 4)})
+        if alike and cosine > self.min_similarity:
+            similar_to: ReasonFields = {
+                "code": "similar_to",
+                "item_id": self.items.id(alike),
+                "weight": round(cosine, 4),
+            }
+            found.insert(0 if found and similar_to["weight"] > found[0]["weight"] else len(found), similar_to)
+        return found
+
+    def _popular(self, row: int, mask: int) -> list[ReasonFields]:
+        if not mask & _POPULAR:
             return []
-        item_id = self.items.id(anchor)
-        return [Reason(code="follows" if code == "follows" else "similar_to", item_id=item_id, weight=round(weight, 4))]
+        return [{"code": "popular", "item_id": None, "weight": round(float(self.popularity[row]), 4)}]
