@@ -65,6 +65,11 @@ class Vocab:
             raise IndexError(f"row {row} is outside 1..{len(self._column)}")
         return self._raw(row)
 
+    def ids_of(self, rows: Iterable[int]) -> list[str]:
+        """Return the raw ids of rows 1..N, in that order; they are not checked, see `id`."""
+        letters, offsets = self._letters, self._offsets
+        return [str(letters[offsets[row - 1] : offsets[row]], "utf-8") for row in rows]
+
     def _raw(self, row: int) -> str:
         return str(self._letters[self._offsets[row - 1] : self._offsets[row]], "utf-8")
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Scores = NDArray[np.float64]
 _NEVER = -np.inf
+_SHORTEST = np.finfo(np.float32).tiny
 
 
 class Variety(Protocol):
@@ -55,8 +56,8 @@ class Mmr:
             strength: weight of variety, 0..1.
         """
         self._relevance = (1.0 - strength) * scaled(scores)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        self._unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+        lengths = np.sqrt(np.einsum("cd,cd->c", vectors, vectors))
+        self._unit = vectors / np.maximum(lengths, _SHORTEST)[:, None]  # a zero vector is like nothing
         self._strength = strength
         self._likeness = np.full(len(vectors), _NEVER, dtype=np.float32)
         self.scores: Scores = self._relevance.copy()

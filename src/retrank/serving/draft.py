@@ -178,7 +178,7 @@ class Draft(NamedTuple):
         if len(rows) - len(self.seen) - len(self.excluded) >= needed:  # the usual case, without looking at each
             return False
         hidden = contained(rows, self.seen) | contained(rows, self.excluded)
-        return len(rows) - np.count_nonzero(hidden) < needed
+        return len(rows) - int(np.count_nonzero(hidden)) < needed
 
     def gone(self) -> NDArray[np.int64]:
         """Return the item rows that filters took out, increasing."""

@@ -122,7 +122,7 @@ class Recommender:
         # Not validated: it holds validated parts, and as many items as a rank request may name.
         asked = RecommendRequest.model_construct(**shared, k=max(len(rows), 1), exclude_seen=False, explain=False)
         done, took_ms = self._rank.run(self._draft(asked, around)._replace(asked=rows), around.budget_s)
-        known = [self.runtime.items.id(row) for row in done.candidates.rows.tolist()]
+        known = self.runtime.items.ids_of(done.candidates.rows.tolist())
         assert done.scores is not None, "the pipeline scores every slate"
         scores: list[float | None] = [round(score, SCORE_DECIMALS) for score in done.scores.tolist()]
         unknown = [item for item in items if not self.runtime.items.row(item)]
@@ -212,7 +212,7 @@ class Recommender:
         propensities = [1.0] * len(rows) if draft.propensities is None else draft.propensities.tolist()
         return [
             {
-                "item_id": self.runtime.items.id(row),
+                "item_id": item_id,
                 "rank": rank,
                 "score": round(score, SCORE_DECIMALS),
                 "sources": source_names(sources),
@@ -220,9 +220,9 @@ class Recommender:
                 "attributes": attributes,
                 "propensity": propensity,
             }
-            for rank, (row, score, sources, reasons, attributes, propensity) in enumerate(
+            for rank, (item_id, score, sources, reasons, attributes, propensity) in enumerate(
                 zip(
-                    rows,
+                    self.runtime.items.ids_of(rows),
                     draft.scores.tolist(),
                     draft.candidates.sources.tolist(),
                     draft.reasons or ([],) * len(rows),

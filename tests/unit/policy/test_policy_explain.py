@@ -62,7 +62,9 @@ def test_the_event_an_item_follows_is_found_by_the_plain_loop(seed: int, length:
     for item in slate.tolist():
         best, strength = 0, 0.0
         for anchor in history[::-1].tolist():  # the newest first
-            shares = dict(zip(lists.items[anchor].tolist(), (weights[anchor] / max(weights[anchor][0], 1)), strict=True))
+            shares = dict(
+                zip(lists.items[anchor].tolist(), (weights[anchor] / max(weights[anchor][0], 1)), strict=True)
+            )
             if shares.get(item, 0.0) > strength:
                 best, strength = anchor, shares[item]
         anchors.append(best)

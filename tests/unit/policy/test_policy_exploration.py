@@ -104,7 +104,10 @@ def test_a_slate_is_the_one_that_working_everything_out_anew_gives(
 ) -> None:
     random = np.random.default_rng(seed)
     scores, vectors = random.normal(size=size), random.normal(size=(size, 4)).astype(np.float32)
-    groups, most = {"brand": random.integers(0, 3, size), "colour": random.integers(0, 4, size)}, {"brand": 2, "colour": 3}
+    groups, most = (
+        {"brand": random.integers(0, 3, size), "colour": random.integers(0, 4, size)},
+        {"brand": 2, "colour": 3},
+    )
     rules: dict[str, tuple[Variety, by_the_book.Worth]] = {
         "plain": (Plain(scores), by_the_book.plain(scores)),
         "mmr": (Mmr(scores, vectors, strength), by_the_book.mmr(scores, vectors, strength)),

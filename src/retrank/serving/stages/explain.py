@@ -1,5 +1,6 @@
 """Explain: name the history items that speak for each item of the slate."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,9 @@ from numpy.typing import NDArray
 from retrank.contract.api import DegradedReason
 from retrank.contract.vocab import Vocab
 from retrank.policy.covisit import Successors
-from retrank.policy.explain import follows, similar
+from retrank.policy.explain import Evidence, follows, similar
 from retrank.serving.draft import BITS, Draft, ReasonFields
 from retrank.serving.pipeline import Step
-
 
 _POPULAR = BITS["popular"]
 
@@ -39,32 +39,26 @@ class Explain:
         before = follows(slate, history, self.successors)
         alike = similar(slate, history, self.item_vectors)
         reasons = [
-            [*self._linked(*of_item), *self._popular(row, mask)]
-            for row, mask, *of_item in zip(
-                slate.tolist(),
-                draft.candidates.sources.tolist(),
-                before.anchors.tolist(),
-                before.weights.tolist(),
-                alike.anchors.tolist(),
-                alike.weights.tolist(),
-                strict=True,
+            [*linked, *self._popular(row, mask)]
+            for row, mask, linked in zip(
+                slate.tolist(), draft.candidates.sources.tolist(), self._linked(before, alike), strict=True
             )
         ]
         return draft._replace(reasons=tuple(reasons))
 
-    def _linked(self, before: int, share: float, alike: int, cosine: float) -> list[ReasonFields]:
-        """Return what an item follows and what it is similar to, the stronger reason first."""
-        found: list[ReasonFields] = []
-        if before and share > 0.0:
-            found.append({"code": "follows", "item_id": self.items.id(before), "weight": round(share, 4)})
-        if alike and cosine > self.min_similarity:
-            similar_to: ReasonFields = {
-                "code": "similar_to",
-                "item_id": self.items.id(alike),
-                "weight": round(cosine, 4),
-            }
-            found.insert(0 if found and similar_to["weight"] > found[0]["weight"] else len(found), similar_to)
-        return found
+    def _linked(self, before: Evidence, alike: Evidence) -> Iterator[list[ReasonFields]]:
+        """Yield for each item what it follows and what it is similar to, the stronger reason first."""
+        anchors = {row for row in (*before.anchors.tolist(), *alike.anchors.tolist()) if row}
+        names = dict(zip(anchors, self.items.ids_of(anchors), strict=True))
+        for first, share, second, cosine in zip(*(part.tolist() for part in (*before, *alike)), strict=True):
+            found: list[ReasonFields] = []
+            if first and share > 0.0:
+                found.append({"code": "follows", "item_id": names[first], "weight": round(share, 4)})
+            if second and cosine > self.min_similarity:
+                found.append({"code": "similar_to", "item_id": names[second], "weight": round(cosine, 4)})
+                if found[-1]["weight"] > found[0]["weight"]:
+                    found.reverse()
+            yield found
 
     def _popular(self, row: int, mask: int) -> list[ReasonFields]:
         if not mask & _POPULAR:
