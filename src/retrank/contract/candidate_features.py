@@ -79,8 +79,8 @@ def candidate_features(
     if vectors is None:
         vectors = item_vectors[merged.rows]
     known, recent = facts.table[merged.rows], asker.history[-RECENT_EVENTS:]
-    split, width = 2 * len(sources), len(feature_names(sources, facts.numbers))
-    features = np.empty((len(vectors), width), dtype=np.float32)
+    split, of_items = 2 * len(sources), len(_FIXED) + 2 * len(facts.numbers)
+    features = np.empty((len(vectors), split + of_items + len(CONTEXT)), dtype=np.float32)
     of_sources, others = features[:, :split], features[:, split:]
     of_sources[:, 0::2], of_sources[:, 1::2] = merged.scores, np.log(merged.ranks)
     if SEQUENCE in sources:
@@ -103,11 +103,12 @@ def _fill_history(
     features: NDArray[np.float32], vectors: NDArray[np.float32], recent: NDArray[np.float32], asker: Asker
 ) -> None:
     """`[C, 4]`: length and newest age of the history; largest and mean cosine with its R newest events."""
-    cosines = _unit(vectors) @ _unit(recent).T  # [C, R]
+    cosines = (recent / _lengths(recent)[:, None]) @ vectors.T  # [R, C]
+    cosines /= _lengths(vectors)
     features[:, 0] = math.log(len(asker.history))
     features[:, 1] = math.log1p(asker.ages[-1] / _DAY)
-    cosines.max(axis=1, out=features[:, 2])
-    cosines.mean(axis=1, out=features[:, 3])
+    features[:, 2] = np.maximum.reduce(cosines)
+    features[:, 3] = np.add.reduce(cosines) / np.float32(len(cosines))
 
 
 def _fill_numbers(features: NDArray[np.float32], own: NDArray[np.float32], recent: NDArray[np.float32]) -> None:
@@ -127,7 +128,6 @@ def _moment(now: float) -> tuple[float, float, float, float]:
     return math.sin(day), math.cos(day), math.sin(week), math.cos(week)
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    unit: NDArray[np.float32] = vectors / np.maximum(lengths, 1e-12)[:, None]
-    return unit
+def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`[M]` lengths of `[M, D]` vectors; a zero vector has a tiny one, to be divided by."""
+    return np.maximum(np.sqrt(np.einsum("md,md->m", vectors, vectors)), np.float32(1e-12))

@@ -1,5 +1,6 @@
 """Rerank: order the candidates and cut the slate, with variety and exploration where the request asks for them."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,4 +114,5 @@ def _temperature(chance: Explore, scores: NDArray[np.float64]) -> float:
 
 def _spread(scores: NDArray[np.float64]) -> float:
     """Return the standard deviation of the scores, the unit of temperatures; 1 when they are all equal."""
-    return float(scores.std()) or 1.0
+    centred = scores - scores.sum() / len(scores)
+    return math.sqrt(centred @ centred / len(scores)) or 1.0
