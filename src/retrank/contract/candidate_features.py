@@ -130,4 +130,5 @@ def _moment(now: float) -> tuple[float, float, float, float]:
 
 def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """`[M]` lengths of `[M, D]` vectors; a zero vector has a tiny one, to be divided by."""
-    return np.maximum(np.sqrt(np.einsum("md,md->m", vectors, vectors)), np.float32(1e-12))
+    lengths: NDArray[np.float32] = np.sqrt(np.einsum("md,md->m", vectors, vectors))
+    return np.maximum(lengths, np.float32(1e-12))
