@@ -108,7 +108,7 @@ class SegmentLog:
             if refusal is None:
                 self._queue.append(waiting)
                 self._queued_bytes += len(waiting.framed)
-                if len(self._queue) == 1 or self._is_full():  # in between, the writer need not wake up for each
+                if len(self._queue) == 1 or self._is_full():  # else the writer is busy, or lingers, and needs no waking
                     self._changed.notify()
         if refusal is not None:
             future.set_exception(LogUnavailable(refusal))

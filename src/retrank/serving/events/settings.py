@@ -13,6 +13,8 @@ from retrank.serving.events.protocol import RecordLog
 from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
 
 _MIB = 1 << 20
+_UNAWAITED_LINGER_S = 0.1
+"""Decisions and dead letters, for which nobody waits, leave the disk to events: they share a flush for so long."""
 
 
 class EventSettings(BaseModel):
@@ -32,9 +34,6 @@ class EventSettings(BaseModel):
     )
     segment_age_s: float = Field(default=3_600.0, gt=0, description="a segment is closed when it is that old")
     linger_ms: float = Field(default=1.0, ge=0, le=1_000, description="how long a group commit waits for company")
-    decisions_linger_ms: float = Field(
-        default=20.0, ge=0, le=1_000, description="the same for decisions, which no answer waits for"
-    )
     batch_bytes: int = Field(default=4 * _MIB, ge=4_096, le=256 * _MIB, description="most that one fsync covers")
     queue_bytes: int = Field(default=32 * _MIB, ge=4_096, le=1_024 * _MIB, description="most that waits; then refused")
     retry_s: float = Field(default=0.5, ge=0, le=60, description="pause of a log after its disk failed")
@@ -85,7 +84,7 @@ def open_log(settings: EventSettings, stream: str = "events") -> RecordLog:
             f"{settings.kafka_topic_prefix}{stream}",
             KafkaOptions(
                 delivery_timeout_s=settings.delivery_timeout_s,
-                linger_ms=_linger_ms(settings, stream),
+                linger_ms=settings.linger_ms,
                 queue_bytes=settings.queue_bytes,
                 further=settings.kafka_options,
             ),
@@ -100,13 +99,9 @@ def segment_options(settings: EventSettings, stream: str) -> SegmentOptions:
     return SegmentOptions(
         segment_bytes=settings.segment_bytes if kept is None else min(settings.segment_bytes, kept // 4),
         segment_age_s=settings.segment_age_s,
-        linger_s=_linger_ms(settings, stream) / 1_000,
+        linger_s=settings.linger_ms / 1_000 if kept is None else max(settings.linger_ms / 1_000, _UNAWAITED_LINGER_S),
         batch_bytes=settings.batch_bytes,
         queue_bytes=settings.queue_bytes,
         retry_s=settings.retry_s,
         keep_bytes=kept,
     )
-
-
-def _linger_ms(settings: EventSettings, stream: str) -> float:
-    return settings.decisions_linger_ms if stream == "decisions" else settings.linger_ms
