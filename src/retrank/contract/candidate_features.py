@@ -4,6 +4,7 @@ A feature of a candidate depends on the request, the item and what each source s
 candidates there are.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +56,12 @@ def feature_names(sources: tuple[str, ...], numbers: tuple[str, ...]) -> tuple[s
 
 
 def candidate_features(
-    merged: Merged, sources: tuple[str, ...], asker: Asker, facts: ItemFacts, item_vectors: NDArray[np.float32]
+    merged: Merged,
+    sources: tuple[str, ...],
+    asker: Asker,
+    facts: ItemFacts,
+    item_vectors: NDArray[np.float32],
+    vectors: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Return `[C, F]` float32 features of C candidates; NaN = unknown.
 
@@ -68,52 +74,61 @@ def candidate_features(
         asker: the request.
         facts: what is known of the items.
         item_vectors: `[N + 1, D]` float32 of the retriever.
+        vectors: `[C, D]` those of the candidates, where they are at hand.
     """
-    rows = merged.rows
-    vectors = item_vectors[rows]
-    scores = merged.scores.copy()
+    if vectors is None:
+        vectors = item_vectors[merged.rows]
+    known, recent = facts.table[merged.rows], asker.history[-RECENT_EVENTS:]
+    split, of_items = 2 * len(sources), len(_FIXED) + 2 * len(facts.numbers)
+    features = np.empty((len(vectors), split + of_items + len(CONTEXT)), dtype=np.float32)
+    of_sources, others = features[:, :split], features[:, split:]
+    of_sources[:, 0::2], of_sources[:, 1::2] = merged.scores, np.log(merged.ranks)
     if SEQUENCE in sources:
-        scores[:, sources.index(SEQUENCE)] = np.einsum("cd,d->c", vectors, asker.query)
-    of_sources = np.stack([scores, np.log(merged.ranks)], axis=2).reshape(len(rows), 2 * len(sources))
-    moment = np.broadcast_to(_moment(asker.now), (len(rows), len(CONTEXT)))
-    parts = [of_sources, _of_items(rows, asker, facts), _of_history(vectors, asker, item_vectors)]
-    features = np.concatenate([*parts, _of_numbers(rows, asker, facts), moment], axis=1)
-    return np.ascontiguousarray(features, dtype=np.float32)
+        of_sources[:, 2 * sources.index(SEQUENCE)] = np.einsum("cd,d->c", vectors, asker.query)
+    _fill_items(others[:, :4], known, asker.now)
+    _fill_history(others[:, 4:8], vectors, item_vectors[recent], asker)
+    _fill_numbers(others[:, 8 : -len(CONTEXT)], known[:, 4:], facts.table[recent, 4:])
+    others[:, -len(CONTEXT) :] = _moment(asker.now)
+    return features
 
 
-def _of_items(rows: NDArray[np.int64], asker: Asker, facts: ItemFacts) -> NDArray[np.float64]:
+def _fill_items(features: NDArray[np.float32], known: NDArray[np.float32], now: float) -> None:
     """`[C, 4]`: popularity, recent popularity, days since the first and since the last event, as logarithms."""
-    known = facts.table[rows, :4].astype(np.float64)
-    days = np.maximum(asker.now / _DAY - known[:, 2:], 0.0)
-    return np.concatenate([np.log(known[:, :2] + 1e-6), np.log1p(days)], axis=1)
+    exact = known[:, :4].astype(np.float64)
+    features[:, :2] = np.log(exact[:, :2] + 1e-6)
+    features[:, 2:] = np.log1p(np.maximum(now / _DAY - exact[:, 2:], 0.0))
 
 
-def _of_history(vectors: NDArray[np.float32], asker: Asker, item_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`[C, 4]`: length and newest age of the history; largest and mean cosine with its newest events."""
-    recent = item_vectors[asker.history[-RECENT_EVENTS:]]
-    cosines = _unit(vectors) @ _unit(recent).T  # [C, R]
-    alike = np.array([np.log(len(asker.history)), np.log1p(asker.ages[-1] / _DAY)], dtype=np.float32)
-    of_request = np.broadcast_to(alike, (len(vectors), 2))
-    return np.concatenate([of_request, cosines.max(axis=1, keepdims=True), cosines.mean(axis=1, keepdims=True)], axis=1)
+def _fill_history(
+    features: NDArray[np.float32], vectors: NDArray[np.float32], recent: NDArray[np.float32], asker: Asker
+) -> None:
+    """`[C, 4]`: length and newest age of the history; largest and mean cosine with its R newest events."""
+    cosines = (recent / _lengths(recent)[:, None]) @ vectors.T  # [R, C]
+    cosines /= _lengths(vectors)
+    features[:, 0] = math.log(len(asker.history))
+    features[:, 1] = math.log1p(asker.ages[-1] / _DAY)
+    features[:, 2] = np.maximum.reduce(cosines)
+    features[:, 3] = np.add.reduce(cosines) / np.float32(len(cosines))
 
 
-def _of_numbers(rows: NDArray[np.int64], asker: Asker, facts: ItemFacts) -> NDArray[np.float32]:
+def _fill_numbers(features: NDArray[np.float32], own: NDArray[np.float32], recent: NDArray[np.float32]) -> None:
     """`[C, 2 K]`: each number, and how far it lies above the mean of the newest events where that is known."""
-    numbers = facts.table[:, 4:]
-    own, recent = numbers[rows], numbers[asker.history[-RECENT_EVENTS:]]
+    if own.shape[1] == 0:
+        return
     known = np.isfinite(recent)
     usual = np.where(known, recent, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
-    return np.stack([own, own - usual], axis=2).reshape(len(rows), -1)
+    features[:, 0::2] = own
+    np.subtract(own, usual, out=features[:, 1::2], casting="same_kind")
 
 
-def _moment(now: float) -> NDArray[np.float64]:
-    """`[4]`: place in the day and in the week, on circles."""
-    day = 2 * np.pi * (now % _DAY) / _DAY
-    week = 2 * np.pi * ((now // _DAY + _WEEKDAY_OF_1970) % 7) / 7
-    return np.array([np.sin(day), np.cos(day), np.sin(week), np.cos(week)])
+def _moment(now: float) -> tuple[float, float, float, float]:
+    """Place in the day and in the week, on circles."""
+    day = 2 * math.pi * (now % _DAY) / _DAY
+    week = 2 * math.pi * ((now // _DAY + _WEEKDAY_OF_1970) % 7) / 7
+    return math.sin(day), math.cos(day), math.sin(week), math.cos(week)
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    unit: NDArray[np.float32] = vectors / np.maximum(lengths, 1e-12)[:, None]
-    return unit
+def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`[M]` lengths of `[M, D]` vectors; a zero vector has a tiny one, to be divided by."""
+    lengths: NDArray[np.float32] = np.sqrt(np.einsum("md,md->m", vectors, vectors))
+    return np.maximum(lengths, np.float32(1e-12))

@@ -126,6 +126,29 @@ def asked_now(
     return Sequences(np.asarray(item_rows, dtype=np.int32), offsets, times, np.zeros(1, dtype=np.int64), done)
 
 
+def encode_one(
+    item_rows: NDArray[np.integer],
+    ages: NDArray[np.integer],
+    actions: NDArray[np.integer],
+    inputs: Sequence[InputName],
+    max_length: int,
+) -> ModelInputs:
+    """Encode one history as it stands when something is asked: what `encode` makes of `asked_now`, for less.
+
+    Args:
+        item_rows: `[H]` rows 1..N, oldest first, H >= 1.
+        ages: `[H]` whole seconds since each event, >= 0.
+        actions: `[H]` action rows, 0 = unknown.
+        inputs: which arrays the model reads.
+        max_length: longest history a model reads, >= 1.
+
+    Returns:
+        One `[1, L]` int64 array per name with L = min(max_length, H); there is nothing to pad.
+    """
+    columns = {ITEM_ROWS: item_rows, AGES: ages, ACTIONS: actions}
+    return {name: columns[name][None, -max_length:].astype(np.int64, copy=False) for name in inputs}
+
+
 def _laid_out(column: NDArray[np.integer], stops: NDArray[np.int64], real: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return `[B, L]` int64 values of a flat column."""
     values = values_before(column, stops, real.shape[1]).astype(np.int64)

@@ -24,6 +24,10 @@ class Proposal(NamedTuple):
     scores: NDArray[np.float32]
 
 
+_NOTHING = Proposal(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+_ZERO = np.zeros(1, dtype=np.int64)
+
+
 class Merged(NamedTuple):
     """The union of all proposals: C candidates, S sources.
 
@@ -60,16 +64,22 @@ def merge(proposals: Mapping[Any, Proposal], hidden: Rows, limits: Mapping[Any, 
         hidden: `[X]` int64 increasing item rows that must not appear; they take no rank.
         limits: source -> how many of its items enter, >= 1; the order of the columns of ranks and scores.
     """
-    parts = [_visible(proposals.get(source), hidden, limit) for source, limit in limits.items()]
-    rows = np.unique(np.concatenate([part.rows for part in parts]))
-    ranks = np.empty((len(rows), len(parts)), dtype=np.int64)
-    scores = np.zeros((len(rows), len(parts)), dtype=np.float32)
-    for column, (part, limit) in enumerate(zip(parts, limits.values(), strict=True)):
-        places = np.searchsorted(rows, part.rows)
-        ranks[:, column] = limit + 1
-        ranks[places, column] = np.arange(1, len(part.rows) + 1)
-        scores[places, column] = part.scores
-    return Merged(rows, ranks, scores)
+    parts = [proposals.get(source, _NOTHING) for source in limits]
+    rows, scores = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    lengths, most = np.array([len(part.rows) for part in parts]), np.array(list(limits.values()))
+    visible = ~contained(rows, hidden)
+    met = np.concatenate([_ZERO, visible.cumsum()])  # how many visible rows stand before each place
+    ranks = met[1:] - met[lengths.cumsum() - lengths].repeat(lengths)
+    kept = np.flatnonzero(visible & (ranks <= most.repeat(lengths)))
+    rows, columns = rows[kept], np.arange(len(parts)).repeat(lengths)[kept]
+    every = distinct(rows)
+    places = every.searchsorted(rows)
+    all_ranks = np.empty((len(every), len(parts)), dtype=np.int64)
+    all_ranks[:] = most + 1
+    all_ranks[places, columns] = ranks[kept]
+    all_scores = np.zeros(all_ranks.shape, dtype=np.float32)
+    all_scores[places, columns] = scores[kept]
+    return Merged(every, all_ranks, all_scores)
 
 
 def best_of(rows: Rows, scores: NDArray[np.float32], count: int) -> Proposal:
@@ -82,12 +92,13 @@ def contained(rows: Rows, increasing: Rows) -> NDArray[np.bool_]:
     """Tell for each of `[C]` item rows whether it is among increasing ones (`numpy.isin` costs more)."""
     if len(increasing) == 0:
         return np.zeros(len(rows), dtype=bool)
-    found = increasing[np.minimum(np.searchsorted(increasing, rows), len(increasing) - 1)] == rows
-    return np.asarray(found)
+    found: NDArray[np.bool_] = increasing[np.minimum(increasing.searchsorted(rows), len(increasing) - 1)] == rows
+    return found
 
 
-def _visible(proposal: Proposal | None, hidden: Rows, limit: int) -> Proposal:
-    if proposal is None:
-        return Proposal(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
-    kept = np.flatnonzero(~contained(proposal.rows, hidden))[:limit]
-    return Proposal(proposal.rows[kept], proposal.scores[kept])
+def distinct(rows: NDArray[np.integer]) -> Rows:
+    """Return the distinct ones of `[P]` item rows, increasing (`numpy.unique` costs more)."""
+    ordered = np.sort(rows).astype(np.int64, copy=False)
+    new = np.ones(len(ordered), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    return ordered[new]

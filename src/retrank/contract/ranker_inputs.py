@@ -35,10 +35,11 @@ def ranker_arrays(
         spec: how the ranker is asked.
     """
     newest = asker.history[-spec.history_length :]
+    vectors = item_vectors[merged.rows]
     ages = np.asarray(asker.ages[-spec.history_length :], dtype=np.int64)
     return RankerArrays(
-        features=candidate_features(merged, spec.sources, asker, facts, item_vectors)[None],
-        candidate_vectors=item_vectors[merged.rows][None],
+        features=candidate_features(merged, spec.sources, asker, facts, item_vectors, vectors)[None],
+        candidate_vectors=vectors[None],
         query=np.asarray(asker.query, dtype=np.float32)[None],
         history_vectors=item_vectors[newest][None],
         history_ages=ages[None],

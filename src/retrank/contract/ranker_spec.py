@@ -12,6 +12,8 @@ from retrank.contract.candidate_features import feature_names
 
 RANKER_OUTPUT = "head_scores"
 """Output of `ranker.onnx`, `[B, C, H]`; inputs are named as in `RankerArrays`."""
+_SMALLEST = 1e-30
+"""Answers below count as this, so that they have a logarithm."""
 
 
 class HeadSpec(BaseModel):
@@ -58,23 +60,26 @@ class RankerSpec(BaseModel):
 
     def answers(self, outputs: NDArray[np.floating]) -> NDArray[np.float64]:
         """Turn `[C, H]` outputs of the graph into calibrated probabilities and expected amounts, `[C, H]` float64."""
-        columns = []
-        for head, column in zip(self.heads, np.asarray(outputs, dtype=np.float64).T, strict=True):
-            if head.kind == "value":
-                columns.append(column)
-            elif head.calibration is None:
-                columns.append(0.5 * (1 + np.tanh(column / 2)))
-            else:
-                columns.append(head.calibration.apply(column))
-        return np.stack(columns, axis=1)
+        columns = zip(self.heads, np.asarray(outputs, dtype=np.float64).T, strict=True)
+        return np.stack([_answer(head, column) for head, column in columns], axis=1)
 
     def score(self, outputs: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the `[C]` float64 score of `[C, H]` outputs: the product of all answers, each to its weight."""
-        weights = np.array([head.weight for head in self.heads])
-        logs = np.log(np.maximum(self.answers(outputs)[:, weights > 0], 1e-30))
-        combined: NDArray[np.float64] = np.exp(logs @ weights[weights > 0])
-        return combined
+        logs = np.zeros(len(outputs))
+        for head, column in zip(self.heads, np.asarray(outputs, dtype=np.float64).T, strict=True):
+            if head.weight > 0:
+                logs += head.weight * np.log(np.maximum(_answer(head, column), _SMALLEST))
+        return np.exp(logs, out=logs)
 
     def to_json(self) -> str:
         """Return the spec as JSON, keys in order of definition."""
         return self.model_dump_json(indent=2) + "\n"
+
+
+def _answer(head: HeadSpec, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn the `[C]` outputs of one head into calibrated probabilities or expected amounts."""
+    if head.kind == "value":
+        return outputs
+    if head.calibration is None:
+        return 0.5 * (1 + np.tanh(outputs / 2))
+    return head.calibration.apply(outputs)

@@ -80,6 +80,11 @@ class Vocab:
             raise IndexError(f"row {row} is outside 1..{self._count}")
         return self.texts[row - 1]
 
+    def ids_of(self, rows: Iterable[int]) -> list[str]:
+        """Return the raw ids of rows 1..N, in that order; they are not checked, see `id`."""
+        texts = self.texts
+        return [texts[row - 1] for row in rows]
+
     def write(self, directory: Path, files: VocabFiles) -> None:
         """Write the three arrays; equal ids give equal bytes."""
         np.save(directory / files.letters, self.texts.letters)

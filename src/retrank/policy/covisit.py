@@ -28,8 +28,8 @@ class Successors(NamedTuple):
         """Return `[A, K]` float32 link weights of A anchors as shares of each anchor's strongest link, 0..1."""
         weights = np.asarray(self.weights[anchors], dtype=np.float32)
         strongest = weights[:, :1]
-        shares = np.divide(weights, strongest, out=np.zeros_like(weights), where=strongest > 0)
-        return np.clip(shares, 0.0, 1.0)
+        shares: NDArray[np.float32] = np.divide(weights, strongest, out=np.zeros_like(weights), where=strongest > 0)
+        return np.minimum(np.maximum(shares, 0.0, out=shares), 1.0, out=shares)
 
 
 def followers(
@@ -47,11 +47,14 @@ def followers(
         each event weighted by `AGE_DECAY` per step back and the weights summing to 1, so scores lie in 0..1.
     """
     anchors = history[-window:]
-    ages = np.arange(len(anchors) - 1, -1, -1)
-    weights = AGE_DECAY**ages
+    weights = AGE_DECAY ** np.arange(len(anchors) - 1, -1, -1)
     shares = successors.shares(anchors) * (weights / weights.sum())[:, None]  # [A, K]
     linked = np.asarray(successors.items[anchors])
     real = linked > 0
-    rows, position = np.unique(linked[real], return_inverse=True)
-    scores = np.bincount(position, weights=shares[real], minlength=len(rows))
-    return rows.astype(np.int64), scores.astype(np.float32)
+    rows, shares = linked[real], shares[real]
+    order = rows.argsort(kind="stable")
+    rows = rows[order]
+    new = np.ones(len(rows), dtype=bool)
+    np.not_equal(rows[1:], rows[:-1], out=new[1:])
+    scores = np.bincount(new.cumsum() - 1, weights=shares[order])  # as many as there are distinct rows
+    return rows[new].astype(np.int64), scores.astype(np.float32)

@@ -1,7 +1,8 @@
 """Variety on a slate: what an item is still worth once others stand above it. Pure functions on arrays.
 
-A rule turns the scores of C candidates, given those already chosen, into adjusted scores; -inf means not now. Whoever
-fills the slate takes the best adjusted score, or draws by it (`policy.exploration`).
+A rule keeps the scores of C candidates, adjusted to those already chosen; -inf means not now. Whoever fills the slate
+takes the best of them, or draws by them (`policy.exploration`), and says which. The scores are changed in place: a
+slate of twenty looks at them twenty times.
 
 Source of MMR: Carbonell and Goldstein, The Use of MMR, Diversity-Based Reranking, SIGIR 1998. Deviation: relevance is
 the score scaled to 0..1 over the candidates, as scores of different stages have different scales.
@@ -14,13 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.float64]
+_NEVER = -np.inf
+_SHORTEST = np.finfo(np.float32).tiny
 
 
 class Variety(Protocol):
     """A rule that is told what was chosen, and says what the rest is then worth."""
 
-    def adjusted(self) -> Scores:
-        """Return `[C]` scores given what was chosen so far; -inf for what must not follow."""
+    @property
+    def scores(self) -> Scores:
+        """`[C]` scores given what was chosen so far; -inf for what was, and for what must not follow."""
         ...
 
     def choose(self, position: int) -> None:
@@ -33,14 +37,11 @@ class Plain:
 
     def __init__(self, scores: NDArray[np.floating]) -> None:
         """Keep `[C]` scores."""
-        self._scores = np.asarray(scores, dtype=np.float64)
-
-    def adjusted(self) -> Scores:
-        """Return the scores."""
-        return self._scores
+        self.scores: Scores = np.array(scores, dtype=np.float64)
 
     def choose(self, position: int) -> None:
-        """Nothing follows from it."""
+        """Nothing follows from it for the others."""
+        self.scores[position] = _NEVER
 
 
 class Mmr:
@@ -55,19 +56,18 @@ class Mmr:
             strength: weight of variety, 0..1.
         """
         self._relevance = (1.0 - strength) * scaled(scores)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        self._unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+        lengths = np.sqrt(np.einsum("cd,cd->c", vectors, vectors))
+        self._unit = vectors / np.maximum(lengths, _SHORTEST)[:, None]  # a zero vector is like nothing
         self._strength = strength
-        self._likeness = np.full(len(self._relevance), -np.inf)
-
-    def adjusted(self) -> Scores:
-        """Return `[C]` marginal relevances."""
-        likeness = np.where(np.isfinite(self._likeness), self._likeness, 0.0)
-        return self._relevance - self._strength * likeness
+        self._likeness = np.full(len(vectors), _NEVER, dtype=np.float32)
+        self.scores: Scores = self._relevance.copy()
 
     def choose(self, position: int) -> None:
         """Compare everything with the new item."""
-        self._likeness = np.maximum(self._likeness, self._unit @ self._unit[position])
+        self._relevance[position] = _NEVER
+        np.maximum(self._likeness, self._unit @ self._unit[position], out=self._likeness)
+        np.multiply(self._likeness, -self._strength, out=self.scores, dtype=np.float64)
+        self.scores += self._relevance
 
 
 class Caps:
@@ -83,22 +83,18 @@ class Caps:
             groups: name -> `[C]` group of each candidate; 0 is no group and never capped.
             caps: name -> how many items of one group a slate may hold, >= 1.
         """
-        self._scores = np.asarray(scores, dtype=np.float64)
+        self.scores: Scores = np.array(scores, dtype=np.float64)
         self._groups, self._caps = groups, caps
-        self._full = np.zeros(len(self._scores), dtype=bool)
         self._held: dict[tuple[str, int], int] = {}
-
-    def adjusted(self) -> Scores:
-        """Return `[C]` scores, -inf where a group is full."""
-        return np.where(self._full, -np.inf, self._scores)
 
     def choose(self, position: int) -> None:
         """Count the groups of the new item."""
+        self.scores[position] = _NEVER
         for name, groups in self._groups.items():
             group = int(groups[position])
             held = self._held[name, group] = self._held.get((name, group), 0) + 1
             if group and held >= self._caps[name]:
-                self._full |= groups == group
+                self.scores[groups == group] = _NEVER
 
 
 def scaled(scores: NDArray[np.floating]) -> Scores:

@@ -37,8 +37,11 @@ def follows(slate: NDArray[np.integer], history: NDArray[np.integer], successors
         return nothing(len(slate))
     newest_first = history[::-1]
     linked = np.asarray(successors.items[newest_first])  # [H, K]
-    shares = successors.shares(newest_first)
-    support = ((linked[None] == slate[:, None, None]) * shares[None]).max(axis=2)  # [S, H]
+    hits = np.flatnonzero(slate.astype(linked.dtype)[:, None] == linked.ravel())  # few links lead to the slate
+    positions, events, links = np.unravel_index(hits, (len(slate), *linked.shape))
+    shares = successors.shares(newest_first[events])[np.arange(len(events)), links]
+    support = np.zeros((len(slate), len(history)), dtype=np.float32)
+    np.maximum.at(support, (positions, events), shares)
     return _strongest(support, newest_first)
 
 
@@ -53,17 +56,27 @@ def similar(slate: NDArray[np.integer], history: NDArray[np.integer], item_vecto
     if len(history) == 0:
         return nothing(len(slate))
     newest_first = history[::-1]
-    support = cosines(item_vectors[slate], item_vectors[newest_first])
+    left, right = item_vectors[slate], item_vectors[newest_first]
+    lengths = _lengths(left)[:, None] * _lengths(right)
+    support = np.divide(left @ right.T, lengths, out=np.zeros(lengths.shape, np.float32), where=lengths > 0)
     support[slate[:, None] == newest_first] = 0.0  # that it was seen before is no reason
-    return _strongest(np.clip(support, 0.0, 1.0), newest_first)
+    return _strongest(np.minimum(np.maximum(support, 0.0), 1.0), newest_first)
 
 
 def cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `[S, H]` float32 cosines between the rows of `[S, D]` and `[H, D]`; a zero vector is like nothing."""
+    """Return `[S, H]` float32 cosines between the rows of `[S, D]` and `[H, D]`; a zero vector is like nothing.
+
+    Each pair is added up alike, so that a score does not depend on its neighbours.
+    """
     products = np.einsum("sd,hd->sh", left, right)
     lengths = np.outer(np.linalg.norm(left, axis=1), np.linalg.norm(right, axis=1))
     found: NDArray[np.float32] = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     return found
+
+
+def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths: NDArray[np.float32] = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    return lengths
 
 
 def _strongest(support: NDArray[np.floating], newest_first: NDArray[np.integer]) -> Evidence:

@@ -30,19 +30,22 @@ class Slate(NamedTuple):
 class Choice(Protocol):
     """A policy for one place."""
 
-    def probabilities(self, scores: Scores) -> Scores:
-        """Return `[C]` probabilities of every candidate for this place; 0 where the score is -inf, sum 1."""
+    def draw(self, scores: Scores, best: int, rng: np.random.Generator) -> tuple[int, float]:
+        """Take one of `[C]` scores, the largest of which stands at `best`; one of -inf is never taken.
+
+        Returns:
+            The position, and the probability with which it was taken.
+        """
         ...
 
 
 class Greedy:
     """The best score; of equal ones the first."""
 
-    def probabilities(self, scores: Scores) -> Scores:
-        """Return 1 for the best."""
-        chances = np.zeros(len(scores))
-        chances[np.argmax(scores)] = 1.0
-        return chances
+    def draw(self, scores: Scores, best: int, rng: np.random.Generator) -> tuple[int, float]:
+        """Take the best; nothing is left to chance."""
+        del scores, rng
+        return best, 1.0
 
 
 class Epsilon:
@@ -52,12 +55,12 @@ class Epsilon:
         """Keep `epsilon`, 0..1."""
         self._epsilon = epsilon
 
-    def probabilities(self, scores: Scores) -> Scores:
-        """Return the mixture."""
+    def draw(self, scores: Scores, best: int, rng: np.random.Generator) -> tuple[int, float]:
+        """Draw from the mixture."""
         free = np.isfinite(scores)
-        chances = np.where(free, self._epsilon / free.sum(), 0.0)
-        chances[np.argmax(scores)] += 1.0 - self._epsilon
-        return chances
+        chances = np.where(free, self._epsilon / np.count_nonzero(free), 0.0)
+        chances[best] += 1.0 - self._epsilon
+        return _drawn(chances, best, rng)
 
 
 class Softmax:
@@ -67,10 +70,11 @@ class Softmax:
         """Keep the temperature, > 0, in units of the scores."""
         self._temperature = temperature
 
-    def probabilities(self, scores: Scores) -> Scores:
-        """Return the softmax."""
-        weights = np.exp((scores - scores.max()) / self._temperature)
-        return np.asarray(weights / weights.sum())
+    def draw(self, scores: Scores, best: int, rng: np.random.Generator) -> tuple[int, float]:
+        """Draw by weights of which the largest is 1."""
+        weights = scores - scores[best]
+        weights /= self._temperature
+        return _drawn(np.exp(weights, out=weights), best, rng)
 
 
 def fill(variety: Variety, choice: Choice, k: int, rng: np.random.Generator) -> Slate:
@@ -79,21 +83,21 @@ def fill(variety: Variety, choice: Choice, k: int, rng: np.random.Generator) -> 
     When every remaining candidate is ruled out by the variety rule, the rule is set aside: a full slate comes first.
 
     Args:
-        variety: what each candidate is worth, given those chosen.
+        variety: what each candidate is worth, given those chosen; it is used up.
         choice: how one of them is taken.
         k: places, >= 0.
         rng: source of chance; greedy choices draw nothing from it.
     """
-    unruled = variety.adjusted()
-    taken = np.zeros(len(unruled), dtype=bool)
+    unruled = variety.scores.copy()
     positions, propensities = [], []
     for _ in range(min(k, len(unruled))):
-        scores = np.where(taken, -np.inf, variety.adjusted())
-        if not np.isfinite(scores).any():
-            scores = np.where(taken, -np.inf, unruled)
-        position, propensity = _draw(choice.probabilities(scores), rng)
+        scores = variety.scores
+        best = int(scores.argmax())
+        if scores[best] == -np.inf:
+            scores, best = unruled, int(unruled.argmax())
+        position, propensity = choice.draw(scores, best, rng)
         variety.choose(position)
-        taken[position] = True
+        unruled[position] = -np.inf
         positions.append(position)
         propensities.append(propensity)
     return Slate(np.array(positions, dtype=np.int64), np.array(propensities, dtype=np.float64))
@@ -116,10 +120,11 @@ def plackett_luce(scores: NDArray[np.floating], k: int, temperature: float, rng:
     return Slate(order[:k].astype(np.int64), np.clip(propensities, np.finfo(np.float64).tiny, 1.0))
 
 
-def _draw(chances: Scores, rng: np.random.Generator) -> tuple[int, float]:
-    certain = int(np.argmax(chances))
-    if chances[certain] == 1.0:
-        return certain, 1.0
-    steps = np.cumsum(chances)
-    position = int(np.searchsorted(steps, rng.random() * steps[-1], side="right"))
-    return position, float(chances[position])
+def _drawn(weights: Scores, best: int, rng: np.random.Generator) -> tuple[int, float]:
+    """Draw a position in proportion to `[C]` weights >= 0; nothing is drawn when all the weight stands at `best`."""
+    steps = weights.cumsum()
+    total = float(steps[-1])
+    if weights[best] == total:
+        return best, 1.0
+    position = int(steps.searchsorted(rng.random() * total, side="right"))
+    return position, float(weights[position]) / total

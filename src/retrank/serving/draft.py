@@ -1,13 +1,15 @@
 """A slate in the making: what the stages hand to one another. Never changed in place."""
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.contract.api import DegradedReason, Reason, RecommendRequest, Source
+from retrank.contract.api import DegradedReason, ReasonCode, RecommendRequest, Source
 from retrank.contract.proposals import Proposal, contained
 from retrank.serving.overlay import UNCHANGED, RowChanges
 from retrank.serving.stores.protocol import NOBODY, Profile
@@ -17,57 +19,100 @@ SOURCES: tuple[Source, ...] = ("sequence", "covisit", "neighbours", "popular", "
 """Bit i of a candidate's source mask stands for `SOURCES[i]`."""
 POOL = 100
 """Candidates wanted when a slate is to be varied or explores: with k of them there is nothing to choose from."""
-_BITS = {source: 1 << bit for bit, source in enumerate(SOURCES)}
+BITS = {source: 1 << bit for bit, source in enumerate(SOURCES)}
+_MASKBITS = len(SOURCES)
+_NO_ROWS = np.empty(0, dtype=np.int64)
+_NO_ROWS.flags.writeable = False
 
 
-@dataclass(frozen=True, slots=True)
 class Candidates:
     """C distinct items and the sources that proposed each.
 
-    Attributes:
-        rows: `[C]` int64 item rows, increasing.
-        sources: `[C]` int64 bit masks over `SOURCES`.
+    What sources add is put aside and united when somebody first looks: once, not once per source.
     """
 
-    rows: NDArray[np.int64]
-    sources: NDArray[np.int64]
+    __slots__ = ("_added", "_rows", "_sources")
+
+    def __init__(
+        self,
+        rows: NDArray[np.int64],
+        sources: NDArray[np.int64],
+        added: tuple[tuple[NDArray[np.integer], Source], ...] = (),
+    ) -> None:
+        """Keep the items.
+
+        Args:
+            rows: `[C]` int64 distinct item rows, increasing until they are put in order.
+            sources: `[C]` int64 bit masks over `SOURCES`.
+            added: further item rows by source, not united yet.
+        """
+        self._rows, self._sources, self._added = rows, sources, added
 
     @classmethod
     def none(cls) -> "Candidates":
         """Return no candidates."""
-        return cls(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+        return cls(_NO_ROWS, _NO_ROWS)
 
     def __len__(self) -> int:
         """Return the number of candidates C."""
         return len(self.rows)
 
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """`[C]` int64 item rows, increasing until they are put in order."""
+        if self._added:
+            self._unite()
+        return self._rows
+
+    @property
+    def sources(self) -> NDArray[np.int64]:
+        """`[C]` int64 bit masks over `SOURCES`."""
+        if self._added:
+            self._unite()
+        return self._sources
+
     def add(self, rows: NDArray[np.integer], source: Source) -> "Candidates":
-        """Return the union with the item rows one source proposed; rows below 1 are dropped."""
-        proposed = rows[rows > 0].astype(np.int64)
-        joined = np.concatenate([self.rows, proposed])
-        masks = np.concatenate([self.sources, np.full(len(proposed), _BITS[source])])
-        distinct, position = np.unique(joined, return_inverse=True)
-        union = np.zeros(len(distinct), dtype=np.int64)
-        np.bitwise_or.at(union, position, masks)
-        return Candidates(distinct, union)
+        """Return the union with the item rows one source proposed, by increasing row; rows below 1 are dropped."""
+        return Candidates(self._rows, self._sources, (*self._added, (rows, source)))
 
     def take(self, positions: NDArray[np.integer] | NDArray[np.bool_]) -> "Candidates":
         """Return the candidates at some positions, in that order."""
         return Candidates(self.rows[positions], self.sources[positions])
 
+    def _unite(self) -> None:
+        """Sort rows and masks as one number each: the masks of an item then stand side by side."""
+        parts = [self._rows << _MASKBITS | self._sources]
+        parts += [np.left_shift(rows, _MASKBITS, dtype=np.int64) | BITS[source] for rows, source in self._added]
+        joined = np.concatenate(parts)
+        joined.sort()
+        joined = joined[joined.searchsorted(1 << _MASKBITS) :]
+        rows = joined >> _MASKBITS
+        new = np.ones(len(rows), dtype=bool)
+        np.not_equal(rows[1:], rows[:-1], out=new[1:])
+        starts = np.flatnonzero(new)
+        self._rows = rows[starts]
+        self._sources = np.bitwise_or.reduceat(joined & (1 << _MASKBITS) - 1, starts)
+        self._added = ()
+
 
 @cache
 def source_names(mask: int) -> list[Source]:
     """Return the sources of a bit mask, in the order of `SOURCES`; one list per mask, not to be changed."""
-    return [source for source, bit in _BITS.items() if mask & bit]
+    return [source for source, bit in BITS.items() if mask & bit]
 
 
-def _no_rows() -> NDArray[np.int64]:
-    return np.empty(0, dtype=np.int64)
+class ReasonFields(TypedDict):
+    """The fields of a `contract.api.Reason`; checked once, with the slate they stand on."""
+
+    code: ReasonCode
+    item_id: str | None
+    weight: float
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Draft(NamedTuple):
     """One request on its way to a slate.
 
     Attributes:
@@ -104,19 +149,19 @@ class Draft:
     asked: NDArray[np.int64] | None = None
     now: float = 0.0
     due: float = math.inf
-    history: NDArray[np.int64] = field(default_factory=_no_rows)
-    ages: NDArray[np.int64] = field(default_factory=_no_rows)
-    actions: NDArray[np.int64] = field(default_factory=_no_rows)
-    seen: NDArray[np.int64] = field(default_factory=_no_rows)
-    excluded: NDArray[np.int64] = field(default_factory=_no_rows)
+    history: NDArray[np.int64] = _NO_ROWS
+    ages: NDArray[np.int64] = _NO_ROWS
+    actions: NDArray[np.int64] = _NO_ROWS
+    seen: NDArray[np.int64] = _NO_ROWS
+    excluded: NDArray[np.int64] = _NO_ROWS
     query: NDArray[np.float32] | None = None
-    proposals: dict[str, Proposal] = field(default_factory=dict)
-    candidates: Candidates = field(default_factory=Candidates.none)
-    removed: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    proposals: Mapping[str, Proposal] = _NOTHING
+    candidates: Candidates = Candidates.none()
+    removed: Mapping[str, NDArray[np.int64]] = _NOTHING
     scores: NDArray[np.float32] | None = None
     propensities: NDArray[np.float64] | None = None
     arranged: bool = False
-    reasons: tuple[list[Reason], ...] = ()
+    reasons: tuple[list[ReasonFields], ...] = ()
     degraded: tuple[DegradedReason, ...] = ()
     skipped: tuple[str, ...] = ()
 
@@ -127,24 +172,27 @@ class Draft:
         plain = request.explore is None and request.diversity is None
         return request.k if plain else max(request.k, POOL)
 
-    def hidden(self) -> NDArray[np.bool_]:
-        """Tell for each candidate `[C]` whether it must not appear."""
-        rows = self.candidates.rows
-        return contained(rows, self.seen) | contained(rows, self.excluded)
+    def fall_short(self) -> bool:
+        """Tell whether fewer candidates than are needed may appear."""
+        rows, needed = self.candidates.rows, self.needed
+        if len(rows) - len(self.seen) - len(self.excluded) >= needed:  # the usual case, without looking at each
+            return False
+        hidden = contained(rows, self.seen) | contained(rows, self.excluded)
+        return len(rows) - int(np.count_nonzero(hidden)) < needed
 
     def gone(self) -> NDArray[np.int64]:
         """Return the item rows that filters took out, increasing."""
-        return np.unique(np.concatenate([_no_rows(), *self.removed.values()]))
+        return np.sort(np.concatenate([_NO_ROWS, *self.removed.values()]))
 
     def propose(self, source: Source, proposal: Proposal) -> "Draft":
         """Return the draft with what one source proposes among the candidates."""
         candidates = self.candidates.add(proposal.rows, source)
-        return replace(self, candidates=candidates, proposals={**self.proposals, source: proposal})
+        return self._replace(candidates=candidates, proposals={**self.proposals, source: proposal})
 
     def cut(self, positions: NDArray[np.integer]) -> "Draft":
         """Return the draft with the candidates at some positions, in that order."""
         assert self.scores is not None, "scored before cut"
-        return replace(self, candidates=self.candidates.take(positions), scores=self.scores[positions])
+        return self._replace(candidates=self.candidates.take(positions), scores=self.scores[positions])
 
     def over_fetch(self, wanted: int) -> int:
         """Return how many items to fetch so that `wanted` are left after filtering."""
@@ -152,8 +200,8 @@ class Draft:
 
     def without(self, reason: DegradedReason) -> "Draft":
         """Return the draft with one more thing it had to do without."""
-        return self if reason in self.degraded else replace(self, degraded=(*self.degraded, reason))
+        return self if reason in self.degraded else self._replace(degraded=(*self.degraded, reason))
 
     def skip(self, stage: str) -> "Draft":
         """Return the draft without what one optional stage would have added, for want of time."""
-        return replace(self.without("deadline"), skipped=(*self.skipped, stage))
+        return self.without("deadline")._replace(skipped=(*self.skipped, stage))

@@ -13,7 +13,6 @@ takes together with the stages that cannot be left out after it. The next rung t
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Literal, NamedTuple, Protocol
 
 from retrank.contract.api import DegradedReason
@@ -69,6 +68,7 @@ class Pipeline:
         order = [STEPS.index(stage.step) for stage in stages]
         assert order == sorted(order), f"stages out of order: {[stage.step for stage in stages]}"
         self._stages = tuple((stage, StageTime(), _optional(stage)) for stage in stages)
+        self._nothing_took_ms: dict[str, float] = dict.fromkeys((stage.step for stage in stages), 0.0)
         self._clock = clock
 
     def run(self, draft: Draft, budget_s: float = math.inf) -> Outcome:
@@ -78,14 +78,14 @@ class Pipeline:
             draft: what was asked.
             budget_s: seconds it may take from now; optional stages that do not fit are skipped.
         """
-        took_ms: dict[str, float] = dict.fromkeys((stage.step for stage, _, _ in self._stages), 0.0)
+        took_ms = self._nothing_took_ms.copy()
         started = before = self._clock()
         deadline = started + budget_s
-        draft = replace(draft, due=deadline)
-        for place, (stage, time, optional) in enumerate(self._stages):
+        draft = draft._replace(due=deadline)
+        for (stage, time, optional), must_follow_s in zip(self._stages, self._must_follow_s(), strict=True):
             if not stage.applies(draft):
                 continue
-            if optional and before + time.usual_s + self._must_follow_s(place, deadline) > deadline:
+            if optional and before + time.usual_s + must_follow_s > deadline:
                 time.skipped()
                 draft = draft.skip(stage_name(stage))
                 continue
@@ -97,11 +97,14 @@ class Pipeline:
         took_ms["total"] = (before - started) * 1e3
         return Outcome(draft, {step: round(spent, 3) for step, spent in took_ms.items()})
 
-    def _must_follow_s(self, place: int, deadline: float) -> float:
-        """Return how long the stages after a place that cannot be left out usually take; 0 without a deadline."""
-        if deadline == math.inf:
-            return 0.0
-        return sum(time.usual_s for _, time, optional in self._stages[place + 1 :] if not optional)
+    def _must_follow_s(self) -> list[float]:
+        """Return for each stage how long those after it that cannot be left out usually take."""
+        following, total = [], 0.0
+        for _, time, optional in reversed(self._stages):
+            following.append(total)
+            if not optional:
+                total += time.usual_s
+        return following[::-1]
 
 
 def stage_name(stage: Stage) -> str:

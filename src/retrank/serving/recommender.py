@@ -3,7 +3,6 @@
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,7 +16,6 @@ from retrank.contract.api import (
     RecommendRequest,
     Session,
     SimilarRequest,
-    SlateItem,
     SlateResponse,
 )
 from retrank.contract.bundle import VerifiedBundle, verify
@@ -119,7 +117,7 @@ class Recommender:
         draft = self._draft(RecommendRequest.model_construct(**shared), around)
         anchor = self.runtime.items.rows([request.item_id]).astype(np.int64)
         excluded = self.runtime.items.rows([request.item_id, *request.exclude_items]).astype(np.int64)
-        draft = replace(draft, history=anchor, excluded=np.unique(excluded))
+        draft = draft._replace(history=anchor, excluded=np.unique(excluded))
         draft = draft if len(anchor) else draft.without("unknown_items")
         return self._answer(self._similar, draft, around.budget_s)
 
@@ -136,8 +134,8 @@ class Recommender:
         shared = {name: getattr(request, name) for name in _SHARED_WITH_RANK}
         # Not validated: it holds validated parts, and as many items as a rank request may name.
         asked = RecommendRequest.model_construct(**shared, k=max(len(rows), 1), exclude_seen=False, explain=False)
-        done, took_ms = self._rank.run(replace(self._draft(asked, around), asked=rows), around.budget_s)
-        known = [self.runtime.items.id(row) for row in done.candidates.rows.tolist()]
+        done, took_ms = self._rank.run(self._draft(asked, around)._replace(asked=rows), around.budget_s)
+        known = self.runtime.items.ids_of(done.candidates.rows.tolist())
         assert done.scores is not None, "the pipeline scores every slate"
         scores: list[float | None] = [round(score, SCORE_DECIMALS) for score in done.scores.tolist()]
         unknown = [item for item in items if not self.runtime.items.row(item)]
@@ -210,32 +208,43 @@ class Recommender:
 
     def _answer(self, pipeline: Pipeline, draft: Draft, budget_s: float) -> SlateResponse:
         done, took_ms = pipeline.run(draft, budget_s)
-        return SlateResponse(
-            request_id=draft.request.request_id or self._new_request_id(),
-            items=self._slate(done),
-            bundle=self.bundle,
-            degraded=_degraded(done),
-            took_ms=took_ms,
+        return SlateResponse.model_validate(  # in one go: model by model would take twice as long
+            {
+                "request_id": draft.request.request_id or self._new_request_id(),
+                "items": self._slate(done),
+                "bundle": self.bundle,
+                "degraded": _degraded(done),
+                "took_ms": took_ms,
+            }
         )
 
-    def _slate(self, draft: Draft) -> list[SlateItem]:
+    def _slate(self, draft: Draft) -> list[dict[str, Any]]:
+        """Return the fields of each `SlateItem`."""
         assert draft.scores is not None, "the pipeline scores every slate"
         rows = draft.candidates.rows.tolist()
-        scores, sources = draft.scores.tolist(), draft.candidates.sources.tolist()
         propensities = [1.0] * len(rows) if draft.propensities is None else draft.propensities.tolist()
-        attributes = self._shown(draft)
-        reasons = draft.reasons or ([],) * len(rows)
         return [
-            SlateItem(
-                item_id=self.runtime.items.id(row),
-                rank=position + 1,
-                score=round(scores[position], SCORE_DECIMALS),
-                sources=source_names(sources[position]),
-                reasons=reasons[position],
-                attributes=attributes[position],
-                propensity=propensities[position],
+            {
+                "item_id": item_id,
+                "rank": rank,
+                "score": round(score, SCORE_DECIMALS),
+                "sources": source_names(sources),
+                "reasons": reasons,
+                "attributes": attributes,
+                "propensity": propensity,
+            }
+            for rank, (item_id, score, sources, reasons, attributes, propensity) in enumerate(
+                zip(
+                    self.runtime.items.ids_of(rows),
+                    draft.scores.tolist(),
+                    draft.candidates.sources.tolist(),
+                    draft.reasons or ([],) * len(rows),
+                    self._shown(draft),
+                    propensities,
+                    strict=True,
+                ),
+                start=1,
             )
-            for position, row in enumerate(rows)
         ]
 
     def _shown(self, draft: Draft) -> list[dict[str, Any]]:

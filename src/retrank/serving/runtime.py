@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from retrank.contract import bundle as layout
 from retrank.contract.attributes import AttributeArrays
 from retrank.contract.bundle import VerifiedBundle
-from retrank.contract.encode import asked_now
+from retrank.contract.encode import encode_one
 from retrank.contract.errors import FormatError
 from retrank.contract.features import FeatureSpec, read_features
 from retrank.contract.golden import check_golden, read_golden
@@ -52,8 +52,8 @@ class QueryEncoder:
             ages: `[H]` whole seconds since each event.
             actions: `[H]` action rows, 0 = unknown.
         """
-        newest = slice(-self._spec.max_length, None)
-        query: NDArray[np.float32] = self.run(asked_now(history[newest], ages[newest], actions[newest]))[0]
+        inputs = encode_one(history, ages, actions, self._spec.inputs, self._spec.max_length)
+        query: NDArray[np.float32] = self._session.run([self._spec.output_name], dict(inputs))[0][0]
         return query
 
 

@@ -51,14 +51,14 @@ class Act(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Trend:
-    """Faded counts of items, > 0; compared by identity."""
+    """Faded counts of items, > 0, and `acts`, what all of them add up to; compared by identity."""
 
     counts: Mapping[str, float] = field(default_factory=dict)
+    acts: float = field(init=False)
 
-    @property
-    def acts(self) -> float:
-        """What all of them add up to."""
-        return sum(self.counts.values())
+    def __post_init__(self) -> None:
+        """Add up once, as every request asks."""
+        object.__setattr__(self, "acts", sum(self.counts.values()))
 
     def rows(self, items: Vocab) -> "RowTrend":
         """Return the trend in the rows of one bundle."""

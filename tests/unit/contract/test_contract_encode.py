@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retrank.contract.encode import ACTIONS, AGES, ITEM_ROWS, asked_now, encode
+from retrank.contract.encode import ACTIONS, AGES, ITEM_ROWS, asked_now, encode, encode_one
 from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 
@@ -104,3 +104,20 @@ def test_moments_follow_their_histories() -> None:
     assert taken.asked_at.tolist() == [30, 10]
     with pytest.raises(DataError, match="2 moments asked about for 3 users"):
         replace(histories, asked_at=np.array([1, 2]))
+
+
+@given(
+    events=st.lists(st.tuples(st.integers(1, 99), st.integers(0, 1 << 30), st.integers(0, 5)), min_size=1, max_size=9),
+    max_length=st.integers(1, 10),
+)
+def test_one_history_is_encoded_like_many(events: list[tuple[int, int, int]], max_length: int) -> None:
+    rows, ages, actions = np.array(events, dtype=np.int64).T
+    inputs = (ITEM_ROWS, AGES, ACTIONS)
+    found, expected = (
+        encode_one(rows, ages, actions, inputs, max_length),
+        encode(asked_now(rows, ages, actions), inputs, max_length),
+    )
+    assert list(found) == list(expected)
+    for name in inputs:
+        assert found[name].dtype == np.int64
+        assert found[name].tolist() == expected[name].tolist()

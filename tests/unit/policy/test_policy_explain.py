@@ -1,6 +1,9 @@
 """The evidence behind a slate, on worlds whose answer is known by eye."""
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from retrank.policy.covisit import Successors
 from retrank.policy.explain import cosines, follows, similar
@@ -47,3 +50,25 @@ def test_a_zero_vector_is_similar_to_nothing() -> None:
 def test_that_an_item_was_seen_before_is_no_reason_for_it() -> None:
     found = similar(np.array([1]), np.array([2, 1]), VECTORS)
     assert (found.anchors.tolist(), found.weights.tolist()) == ([2], [1.0])
+
+
+@given(seed=st.integers(0, 10_000), length=st.integers(1, 20), size=st.integers(0, 8))
+def test_the_event_an_item_follows_is_found_by_the_plain_loop(seed: int, length: int, size: int) -> None:
+    random = np.random.default_rng(seed)
+    weights = -np.sort(-random.integers(0, 4, (13, 4)), axis=1).astype(np.float32)
+    lists = Successors(np.array([random.permutation(12)[:4] + 1 for _ in range(13)], np.int32) * (weights > 0), weights)
+    history, slate = random.integers(1, 13, length), random.permutation(12)[:size] + 1
+    anchors, strengths = [], []
+    for item in slate.tolist():
+        best, strength = 0, 0.0
+        for anchor in history[::-1].tolist():  # the newest first
+            shares = dict(
+                zip(lists.items[anchor].tolist(), (weights[anchor] / max(weights[anchor][0], 1)), strict=True)
+            )
+            if shares.get(item, 0.0) > strength:
+                best, strength = anchor, shares[item]
+        anchors.append(best)
+        strengths.append(strength)
+    found = follows(slate, history, lists)
+    assert found.anchors.tolist() == anchors
+    assert found.weights.tolist() == pytest.approx(strengths)

@@ -6,10 +6,11 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import reference_slates as by_the_book
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrank.policy.diversity import Caps, Mmr, Plain
+from retrank.policy.diversity import Caps, Mmr, Plain, Variety
 from retrank.policy.exploration import Choice, Epsilon, Greedy, Slate, Softmax, fill, plackett_luce
 
 SCORES = np.array([1.0, 0.4, 0.1, -0.3])
@@ -88,3 +89,38 @@ def test_without_chance_the_order_is_plain_and_certain() -> None:
         slate = fill(Plain(SCORES), choice, 4, np.random.default_rng(0))
         assert slate.positions.tolist() == [0, 1, 2, 3]
         assert slate.propensities.tolist() == [1.0] * 4
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(0, 40),
+    k=st.integers(0, 25),
+    strength=st.floats(0, 1),
+    chance=st.sampled_from(["greedy", "epsilon", "softmax"]),
+    rule=st.sampled_from(["plain", "mmr", "caps"]),
+)
+def test_a_slate_is_the_one_that_working_everything_out_anew_gives(
+    seed: int, size: int, k: int, strength: float, chance: str, rule: str
+) -> None:
+    random = np.random.default_rng(seed)
+    scores, vectors = random.normal(size=size), random.normal(size=(size, 4)).astype(np.float32)
+    groups, most = (
+        {"brand": random.integers(0, 3, size), "colour": random.integers(0, 4, size)},
+        {"brand": 2, "colour": 3},
+    )
+    rules: dict[str, tuple[Variety, by_the_book.Worth]] = {
+        "plain": (Plain(scores), by_the_book.plain(scores)),
+        "mmr": (Mmr(scores, vectors, strength), by_the_book.mmr(scores, vectors, strength)),
+        "caps": (Caps(scores, groups, most), by_the_book.caps(scores, groups, most)),
+    }
+    chances: dict[str, tuple[Choice, by_the_book.Chances]] = {
+        "greedy": (Greedy(), by_the_book.greedy),
+        "epsilon": (Epsilon(strength), by_the_book.epsilon(strength)),
+        "softmax": (Softmax(0.01 + strength), by_the_book.softmax(0.01 + strength)),
+    }
+    variety, worth = rules[rule]
+    choice, probabilities = chances[chance]
+    slate = fill(variety, choice, k, np.random.default_rng(seed))
+    expected = by_the_book.filled(worth, probabilities, k, np.random.default_rng(seed))
+    assert slate.positions.tolist() == expected.positions
+    assert slate.propensities == pytest.approx(expected.propensities, rel=1e-5)

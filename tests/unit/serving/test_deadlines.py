@@ -1,6 +1,6 @@
 """Deadlines: what does not fit is skipped and named, what must run runs, and a slow stage gets another chance."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -38,8 +38,8 @@ class Work:
 
     def run(self, draft: Draft) -> Draft:
         self.clock.now += self.seconds
-        draft = replace(draft, history=np.append(draft.history, self.row))
-        return replace(draft, scores=np.zeros(1, np.float32)) if self.step == "score" else draft
+        draft = draft._replace(history=np.append(draft.history, self.row))
+        return draft._replace(scores=np.zeros(1, np.float32)) if self.step == "score" else draft
 
 
 def _ladder(clock: Clock) -> Pipeline:

@@ -10,9 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retrank.contract.api import RecommendRequest, Session, SimilarRequest, SlateResponse
+from retrank.contract.api import (
+    Degraded,
+    Reason,
+    RecommendRequest,
+    Session,
+    SimilarRequest,
+    SlateItem,
+    SlateResponse,
+)
 from retrank.contract.errors import ChecksumError
 from retrank.contract.golden import read_golden
+from retrank.contract.slate_options import Diversity
 from retrank.policy.covisit import Successors
 from retrank.serving.draft import Draft
 from retrank.serving.recommender import Recommender
@@ -59,6 +68,32 @@ def test_items_come_with_what_a_person_recognises_them_by(recommender: Recommend
     item = _ask(recommender, recent=["i1"], k=1).items[0]
     row = int(item.item_id[1:])
     assert item.attributes == {"title": f"Thing number {row}", "price": round(1.5 + row / 4, 2)}
+
+
+def test_an_answer_checked_in_one_go_is_the_one_made_model_by_model(recommender: Recommender) -> None:
+    slate = _ask(recommender, user_id="u1", recent=["i1", "no such item"], k=10, diversity=Diversity(mode="mmr"))
+    assert any(item.reasons for item in slate.items)
+    by_hand = SlateResponse(
+        request_id=slate.request_id,
+        items=[
+            SlateItem(
+                item_id=item.item_id,
+                rank=item.rank,
+                score=item.score,
+                sources=list(item.sources),
+                reasons=[Reason(code=one.code, item_id=one.item_id, weight=one.weight) for one in item.reasons],
+                attributes=dict(item.attributes),
+                propensity=item.propensity,
+            )
+            for item in slate.items
+        ],
+        bundle=recommender.bundle,
+        degraded=Degraded(is_degraded=True, reasons=["unknown_items"]),
+        took_ms=slate.took_ms,
+    )
+    assert slate == by_hand
+    assert slate.model_dump_json() == by_hand.model_dump_json()
+    assert SlateResponse.model_validate_json(slate.model_dump_json()) == slate
 
 
 def test_the_stored_history_and_a_session_with_the_same_events_get_the_same_slate(recommender: Recommender) -> None:

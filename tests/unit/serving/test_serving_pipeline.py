@@ -1,13 +1,15 @@
 """What the runner promises whatever the stages are: order, timing, isolation."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from retrank.contract.api import DegradedReason, RecommendRequest
-from retrank.serving.draft import Candidates, Draft
+from retrank.contract.api import DegradedReason, RecommendRequest, Source
+from retrank.serving.draft import SOURCES, Candidates, Draft
 from retrank.serving.pipeline import Pipeline, Step
 
 DRAFT = Draft(RecommendRequest())
@@ -30,7 +32,7 @@ class Add:
     def run(self, draft: Draft) -> Draft:
         if self.fails:
             raise OSError("the disk is gone")
-        return replace(draft, history=np.append(draft.history, self.row))
+        return draft._replace(history=np.append(draft.history, self.row))
 
 
 def _clock() -> Iterator[float]:
@@ -76,3 +78,16 @@ def test_candidates_of_several_sources_are_united() -> None:
     both = Candidates.none().add(np.array([5, 2, 0, -1]), "sequence").add(np.array([2, 9]), "popular")
     assert both.rows.tolist() == [2, 5, 9]
     assert both.sources.tolist() == [0b1001, 0b0001, 0b1000]
+
+
+@given(parts=st.lists(st.tuples(st.sampled_from(SOURCES), st.lists(st.integers(-1, 9), max_size=6)), max_size=5))
+def test_uniting_candidates_is_the_plain_loop(parts: list[tuple[Source, list[int]]]) -> None:
+    candidates, expected = Candidates.none(), dict[int, int]()
+    for source, rows in parts:
+        candidates = candidates.add(np.array(rows, dtype=np.int32), source)
+        for row in rows:
+            if row > 0:
+                expected[row] = expected.get(row, 0) | 1 << SOURCES.index(source)
+    assert len(candidates) == len(expected)
+    assert dict(zip(candidates.rows.tolist(), candidates.sources.tolist(), strict=True)) == expected
+    assert candidates.rows.tolist() == sorted(expected)

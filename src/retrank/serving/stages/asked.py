@@ -1,6 +1,6 @@
 """For ranking the caller's own candidates: what the sources proposed only tells how they see the items asked about."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,4 +26,4 @@ class OnlyAsked:
         proposed = draft.candidates.take(contained(draft.candidates.rows, draft.asked))
         sources = np.zeros(len(draft.asked), dtype=np.int64)
         sources[np.searchsorted(draft.asked, proposed.rows)] = proposed.sources
-        return replace(draft, candidates=Candidates(draft.asked, sources))
+        return draft._replace(candidates=Candidates(draft.asked, sources))

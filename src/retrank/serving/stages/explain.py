@@ -1,16 +1,19 @@
 """Explain: name the history items that speak for each item of the slate."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.contract.api import DegradedReason, Reason
+from retrank.contract.api import DegradedReason
 from retrank.contract.vocab import Vocab
 from retrank.policy.covisit import Successors
-from retrank.policy.explain import follows, similar
-from retrank.serving.draft import Draft, source_names
+from retrank.policy.explain import Evidence, follows, similar
+from retrank.serving.draft import BITS, Draft, ReasonFields
 from retrank.serving.pipeline import Step
+
+_POPULAR = BITS["popular"]
 
 
 @dataclass(frozen=True)
@@ -35,25 +38,29 @@ class Explain:
         slate, history = draft.candidates.rows, draft.history[-self.window :]
         before = follows(slate, history, self.successors)
         alike = similar(slate, history, self.item_vectors)
-        reasons = []
-        for position in range(len(slate)):
-            found = [
-                *self._linked("follows", int(before.anchors[position]), float(before.weights[position]), above=0.0),
-                *self._linked(
-                    "similar_to",
-                    int(alike.anchors[position]),
-                    float(alike.weights[position]),
-                    above=self.min_similarity,
-                ),
-            ]
-            found.sort(key=lambda reason: -reason.weight)
-            if "popular" in source_names(int(draft.candidates.sources[position])):
-                found.append(Reason(code="popular", weight=round(float(self.popularity[slate[position]]), 4)))
-            reasons.append(found)
-        return replace(draft, reasons=tuple(reasons))
+        reasons = [
+            [*linked, *self._popular(row, mask)]
+            for row, mask, linked in zip(
+                slate.tolist(), draft.candidates.sources.tolist(), self._linked(before, alike), strict=True
+            )
+        ]
+        return draft._replace(reasons=tuple(reasons))
 
-    def _linked(self, code: str, anchor: int, weight: float, *, above: float) -> list[Reason]:
-        if anchor == 0 or weight <= above:
+    def _linked(self, before: Evidence, alike: Evidence) -> Iterator[list[ReasonFields]]:
+        """Yield for each item what it follows and what it is similar to, the stronger reason first."""
+        anchors = {row for row in (*before.anchors.tolist(), *alike.anchors.tolist()) if row}
+        names = dict(zip(anchors, self.items.ids_of(anchors), strict=True))
+        for first, share, second, cosine in zip(*(part.tolist() for part in (*before, *alike)), strict=True):
+            found: list[ReasonFields] = []
+            if first and share > 0.0:
+                found.append({"code": "follows", "item_id": names[first], "weight": round(share, 4)})
+            if second and cosine > self.min_similarity:
+                found.append({"code": "similar_to", "item_id": names[second], "weight": round(cosine, 4)})
+                if found[-1]["weight"] > found[0]["weight"]:
+                    found.reverse()
+            yield found
+
+    def _popular(self, row: int, mask: int) -> list[ReasonFields]:
+        if not mask & _POPULAR:
             return []
-        item_id = self.items.id(anchor)
-        return [Reason(code="follows" if code == "follows" else "similar_to", item_id=item_id, weight=round(weight, 4))]
+        return [{"code": "popular", "item_id": None, "weight": round(float(self.popularity[row]), 4)}]

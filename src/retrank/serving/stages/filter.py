@@ -6,7 +6,7 @@ hardly anything passes must not occupy a replica for as long as its catalogue is
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -81,14 +81,14 @@ class Sift:
         kept, looked = draft.candidates, False
         for source, rows in self._further(draft):
             if looked and self.clock() >= draft.due:
-                return replace(draft, candidates=kept).skip("widening")
+                return draft._replace(candidates=kept).skip("widening")
             looked = source == "popular"  # so much there is always time for: short slates are worse than late ones
             fresh = rows[~contained(rows, kept.rows)]
             fresh = fresh[_allowed(draft, fresh, passes)][: draft.needed - len(kept)]
             kept = kept.add(fresh, source)
             if len(kept) >= draft.needed:
                 break
-        return replace(draft, candidates=kept)
+        return draft._replace(candidates=kept)
 
     def _further(self, draft: Draft) -> Iterator[tuple[Source, Rows]]:
         for times in WIDER:
@@ -113,7 +113,7 @@ def _split(draft: Draft, passes: Mask | None) -> Draft:
         unwanted = ~passes(rows) & kept
         removed["filter"], kept = rows[unwanted], kept & ~unwanted
     left: Candidates = candidates.take(kept)
-    return replace(draft, candidates=left, removed=removed)
+    return draft._replace(candidates=left, removed=removed)
 
 
 def _allowed(draft: Draft, rows: Rows, passes: Mask | None) -> NDArray[np.bool_]:

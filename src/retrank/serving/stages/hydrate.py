@@ -1,13 +1,14 @@
 """Hydrate: from raw ids to the history a request stands on and the items it must not show."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.api import RecommendRequest
+from retrank.contract.proposals import distinct
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 from retrank.serving.draft import Draft
@@ -68,12 +69,12 @@ class Hydrate:
             draft = draft.without("unknown_user")
         live_rows, live_ages, live_actions = self._live(live, now)
         unknown = np.zeros(len(recent), dtype=np.int64)
-        history = np.concatenate([sealed.rows, live_rows, recent]).astype(np.int64)
+        history = np.concatenate([sealed.rows, live_rows, recent], dtype=np.int64)
         ages = np.concatenate([sealed.ages, live_ages, unknown])
         actions = np.concatenate([sealed.actions, live_actions, unknown])
-        draft = replace(draft, now=now, history=history, ages=ages, actions=actions)
+        draft = draft._replace(now=now, history=history, ages=ages, actions=actions)
         seen = self._seen(draft, len(sealed.rows), len(recent))
-        return replace(draft, seen=seen, excluded=self._excluded(request, draft))
+        return draft._replace(seen=seen, excluded=self._excluded(request, draft))
 
     def _sealed(self, user: int, now_us: int) -> _Sealed:
         if not user:
@@ -113,10 +114,10 @@ class Hydrate:
         if draft.profile.seen:
             memory = remembered(draft.profile, policy, draft.now)
             rows = np.concatenate([rows, self.items.rows(memory)])
-        return np.unique(rows).astype(np.int64)
+        return distinct(rows)
 
     def _excluded(self, request: RecommendRequest, draft: Draft) -> NDArray[np.int64]:
         """Return what the request excludes, what it starts from, and what this person dismissed."""
         excluded = [*request.exclude_items, *request.seed_items]
         excluded += [item for item, kinds in draft.profile.seen.items() if "dismiss" in kinds]
-        return np.unique(self.items.rows(excluded)).astype(np.int64)
+        return distinct(self.items.rows(excluded)) if excluded else _NONE

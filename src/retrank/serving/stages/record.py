@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 
 from retrank.contract.api import DegradedReason
 from retrank.serving.draft import Draft, source_names
@@ -42,9 +43,7 @@ class Record:
         tally.degraded.update(draft.degraded)
         removed = {name: len(rows) for name, rows in draft.removed.items()}
         tally.removed.update(removed)
-        by_source: Counter[str] = Counter(
-            name for mask in draft.candidates.sources.tolist() for name in source_names(mask)
-        )
+        by_source: Counter[str] = Counter(chain.from_iterable(map(source_names, draft.candidates.sources.tolist())))
         tally.items_by_source.update(by_source)
         tally.telemetry.pipeline(by_source, removed)
         return draft

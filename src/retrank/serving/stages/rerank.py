@@ -1,6 +1,7 @@
 """Rerank: order the candidates and cut the slate, with variety and exploration where the request asks for them."""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +41,11 @@ class Arrange:
             draft = draft.without("unknown_attribute")
         assert draft.scores is not None, "scored before reranked"
         scores = draft.scores
-        best = np.lexsort((draft.candidates.rows, -scores))  # of equal scores the smaller row stands first
-        draft = replace(draft, candidates=draft.candidates.take(best), scores=scores[best], arranged=True)
+        best = _best_first(scores)
+        draft = draft._replace(candidates=draft.candidates.take(best), scores=scores[best], arranged=True)
         slate = self._filled(draft, spread, chance)
         if explores(chance):
-            draft = replace(draft, propensities=slate.propensities)
+            draft = draft._replace(propensities=slate.propensities)
         return draft.cut(slate.positions)
 
     def _filled(self, draft: Draft, spread: Diversity, chance: Explore) -> Slate:
@@ -86,7 +87,7 @@ class TopK:
     def run(self, draft: Draft) -> Draft:
         """Sort and cut."""
         assert draft.scores is not None, "scored before reranked"
-        return draft.cut(np.lexsort((draft.candidates.rows, -draft.scores))[: draft.request.k])
+        return draft.cut(_best_first(draft.scores)[: draft.request.k])
 
 
 def explores(chance: Explore) -> bool:
@@ -94,12 +95,17 @@ def explores(chance: Explore) -> bool:
     return chance.policy != "none" and chance.strength > 0
 
 
+def _best_first(scores: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return the positions by falling score; rows increase, so of equal scores the smaller row stands first."""
+    return np.argsort(-scores, kind="stable")
+
+
 def _choice(chance: Explore, variety: Variety) -> Choice:
     if not explores(chance):
         return Greedy()
     if chance.policy == "epsilon":
         return Epsilon(chance.strength)
-    return Softmax(_temperature(chance, variety.adjusted()))
+    return Softmax(_temperature(chance, variety.scores))
 
 
 def _temperature(chance: Explore, scores: NDArray[np.float64]) -> float:
@@ -108,4 +114,5 @@ def _temperature(chance: Explore, scores: NDArray[np.float64]) -> float:
 
 def _spread(scores: NDArray[np.float64]) -> float:
     """Return the standard deviation of the scores, the unit of temperatures; 1 when they are all equal."""
-    return float(scores.std()) or 1.0
+    centred = scores - scores.sum() / len(scores)
+    return math.sqrt(centred @ centred / len(scores)) or 1.0

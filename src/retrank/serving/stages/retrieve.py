@@ -4,7 +4,7 @@ Order is the ladder: the sequence model and co-visitation propose side by side; 
 which is everything for somebody without a history, or when the sources above failed.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ class SequenceSource(_FromHistory):
         query = self.encoder.encode(draft.history, draft.ages, draft.actions)
         rows = self.index.search(query, self._wanted(draft))
         nothing = np.zeros(len(rows), dtype=np.float32)  # exact scores are made for all candidates later
-        return replace(draft, query=query).propose("sequence", Proposal(rows, nothing))
+        return draft._replace(query=query).propose("sequence", Proposal(rows, nothing))
 
     def nearest(self, draft: Draft, count: int) -> NDArray[np.int64]:
         """Return the rows nearest to the query; none while there is none."""
@@ -72,7 +72,7 @@ class SimilarSource(_FromHistory):
     def run(self, draft: Draft) -> Draft:
         """Add the nearest items."""
         rows = self.nearest(draft, self._wanted(draft))
-        return replace(draft, candidates=draft.candidates.add(rows, "similar"))
+        return draft._replace(candidates=draft.candidates.add(rows, "similar"))
 
     def nearest(self, draft: Draft, count: int) -> NDArray[np.int64]:
         """Return the rows nearest to the item; none without one."""
@@ -110,7 +110,7 @@ class PopularSource:
 
     def applies(self, draft: Draft) -> bool:
         """Only fills up."""
-        return int((~draft.hidden()).sum()) < draft.needed
+        return draft.fall_short()
 
     def run(self, draft: Draft) -> Draft:
         """Add enough for as many as are needed to be left whenever the catalogue holds that many."""
@@ -118,4 +118,4 @@ class PopularSource:
         rows = self.popular_items[:count]
         if draft.trend is not None:
             rows = np.concatenate([draft.trend.best_first()[:count], rows])
-        return replace(draft, candidates=draft.candidates.add(rows, "popular"))
+        return draft._replace(candidates=draft.candidates.add(rows, "popular"))

@@ -1,6 +1,6 @@
 """Score: one number per candidate, all candidates of a slate by the same rule. The first rule that applies wins."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class QueryScore:
         assert draft.query is not None, "applies only with a query"
         vectors = self.item_vectors[draft.candidates.rows]  # [C, D]
         scores: NDArray[np.float32] = np.einsum("cd,d->c", vectors, draft.query)
-        return replace(draft, scores=scores)
+        return draft._replace(scores=scores)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class CosineScore:
     def run(self, draft: Draft) -> Draft:
         """Score every candidate."""
         anchor = self.item_vectors[draft.history[-1:]]
-        return replace(draft, scores=cosines(self.item_vectors[draft.candidates.rows], anchor)[:, 0])
+        return draft._replace(scores=cosines(self.item_vectors[draft.candidates.rows], anchor)[:, 0])
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class CovisitScore:
         if len(linked):
             position = np.minimum(np.searchsorted(linked, rows), len(linked) - 1)
             scores = np.where(linked[position] == rows, strength[position], scores)
-        return replace(draft, scores=scores + np.float32(POPULARITY_TIE_BREAK) * self.popularity[rows])
+        return draft._replace(scores=scores + np.float32(POPULARITY_TIE_BREAK) * self.popularity[rows])
 
 
 @dataclass(frozen=True)
@@ -95,5 +95,5 @@ class PopularScore:
         rows = draft.candidates.rows
         popularity = self.popularity[rows]
         if draft.trend is None:
-            return replace(draft, scores=popularity)
-        return replace(draft, scores=draft.trend.of(rows) + np.float32(POPULARITY_TIE_BREAK) * popularity)
+            return draft._replace(scores=popularity)
+        return draft._replace(scores=draft.trend.of(rows) + np.float32(POPULARITY_TIE_BREAK) * popularity)

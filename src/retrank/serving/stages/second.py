@@ -1,6 +1,6 @@
 """The second stage: the sources that only a ranker can weigh, and the ranker. Present when the bundle has one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,4 +82,4 @@ class RankScore:
         asker = Asker(draft.history, draft.ages, draft.actions, draft.query, draft.now)
         kept = contained(draft.candidates.rows, merged.rows)
         candidates: Candidates = draft.candidates.take(kept)
-        return replace(draft, candidates=candidates, scores=self.second.score(merged, asker, self.item_vectors))
+        return draft._replace(candidates=candidates, scores=self.second.score(merged, asker, self.item_vectors))

@@ -152,7 +152,7 @@ def _split(entries: Iterable[Entry]) -> tuple[list[int], list[str]]:
 
 def _loads(texts: Sequence[str]) -> list[list[Any]]:
     """Read many short JSON texts in one go, which is several times faster."""
-    found: list[list[Any]] = json.loads(f"[{','.join(texts)}]")
+    found: list[list[Any]] = json.loads(f"[{','.join(texts)}]") if texts else []
     return found
 
 
