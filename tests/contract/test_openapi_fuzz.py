@@ -22,7 +22,7 @@ from retrank.serving.recommender import Recommender
 from retrank.serving.web.routes import create_app
 
 QUICK, DEEP = 20, 200
-UNSAID = ("nested deeper than", "more than 64 terms")
+UNSAID = ("nested deeper than", "more than 64 terms", "nothing lies above")
 """Refusals of a filter that JSON Schema has no words for."""
 DOCUMENT: dict[str, Any] = json.loads(TARGET.read_text())
 OPERATIONS = sorted((path, method.upper()) for path, methods in DOCUMENT["paths"].items() for method in methods)

@@ -9,15 +9,26 @@ from numpy.typing import NDArray
 
 from retrank.contract.api import DegradedReason, Reason, RecommendRequest, Source
 from retrank.contract.proposals import Proposal, contained
+from retrank.serving.live_rules import Pins, Rules
 from retrank.serving.overlay import UNCHANGED, RowChanges
 from retrank.serving.stores.protocol import NOBODY, Profile
 from retrank.serving.trends import RowTrend
 
-SOURCES: tuple[Source, ...] = ("sequence", "covisit", "neighbours", "popular", "fresh", "similar")
+SOURCES: tuple[Source, ...] = (
+    "sequence",
+    "covisit",
+    "neighbours",
+    "popular",
+    "fresh",
+    "similar",
+    "pinned",
+    "boosted",
+    "buried",
+)
 """Bit i of a candidate's source mask stands for `SOURCES[i]`."""
 POOL = 100
 """Candidates wanted when a slate is to be varied or explores: with k of them there is nothing to choose from."""
-_BITS = {source: 1 << bit for bit, source in enumerate(SOURCES)}
+BITS = {source: 1 << bit for bit, source in enumerate(SOURCES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,7 @@ class Candidates:
         """Return the union with the item rows one source proposed; rows below 1 are dropped."""
         proposed = rows[rows > 0].astype(np.int64)
         joined = np.concatenate([self.rows, proposed])
-        masks = np.concatenate([self.sources, np.full(len(proposed), _BITS[source])])
+        masks = np.concatenate([self.sources, np.full(len(proposed), BITS[source])])
         distinct, position = np.unique(joined, return_inverse=True)
         union = np.zeros(len(distinct), dtype=np.int64)
         np.bitwise_or.at(union, position, masks)
@@ -59,7 +70,7 @@ class Candidates:
 @cache
 def source_names(mask: int) -> list[Source]:
     """Return the sources of a bit mask, in the order of `SOURCES`; one list per mask, not to be changed."""
-    return [source for source, bit in _BITS.items() if mask & bit]
+    return [source for source, bit in BITS.items() if mask & bit]
 
 
 def _no_rows() -> NDArray[np.int64]:
@@ -75,6 +86,8 @@ class Draft:
         profile: what the state store knows of the person right now.
         changes: what changed in the catalogue since the bundle was sealed.
         trend: what is popular now; None where only the bundle knows.
+        rules: of operators, that hold for this slate.
+        pins: items that will stand at a place of their own; None unless some are held for it.
         seed: makes what is left to chance repeatable.
         asked: `[C]` int64 increasing item rows to be ranked, and no others; None where candidates are retrieved.
         now: seconds since 1970, UTC: the moment of the request.
@@ -100,6 +113,8 @@ class Draft:
     profile: Profile = NOBODY
     changes: RowChanges = UNCHANGED
     trend: RowTrend | None = None
+    rules: Rules = ()
+    pins: Pins | None = None
     seed: int = 0
     asked: NDArray[np.int64] | None = None
     now: float = 0.0

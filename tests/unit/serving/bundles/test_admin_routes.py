@@ -4,6 +4,7 @@ import asyncio
 import http.server
 import json
 import secrets
+import shlex
 import subprocess
 import sys
 import time
@@ -44,7 +45,7 @@ def settings(three_bundles: Path, tmp_path: Path) -> Settings:
             "bundle": three_bundles / names_of(three_bundles)[0],
             "state": {"url": f"sqlite:{tmp_path / 'state.sqlite'}"},
             "bundles": {"poll_s": 0.02, "beat_s": 0.05},
-            "admin": {"port": free_port()},
+            "admin": {"port": free_port(), "blast": {"wait_s": 0.3}},
         }
     )
 
@@ -299,3 +300,72 @@ def _until(true: Any) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("it did not become true")
+
+
+def test_rules_and_placements_are_put_tried_and_dropped_from_the_command_line(url: str, replica: Replica) -> None:
+    del replica
+    tried = _ctl(url, "rules", "put", "top", "pin", "--items", "b1", "b2", "--place", "1", "--force", "--dry-run")
+    assert "rule top would be put" in tried
+    assert "beyond the bounds: 0 of 1 replicas said" in tried  # this one answers no requests
+    assert "top" not in _ctl(url, "rules")
+    _ctl(
+        url,
+        "rules",
+        "put",
+        "top",
+        "pin",
+        "--items",
+        "b1",
+        "b2",
+        "--place",
+        "1",
+        "--force",
+        "--until",
+        "2099-01-01T00:00Z",
+    )
+    shown = _ctl(url, "rules")
+    assert [word in shown for word in ("top", "pin", "everywhere", '["b1", "b2"]', "2099", "forced")] == [True] * 6
+    _ctl(url, "placements", "put", "home", "--k", "12", "--diversity", '{"mode": "mmr"}', "--force")
+    assert '"k": 12' in _ctl(url, "placements")
+    assert '"k": 12' not in _ctl(url, "placements", "--tenant", "other")
+    _ctl(url, "rules", "drop", "top", "--force")
+    assert "everywhere" not in _ctl(url, "rules")
+    _ctl(url, "placements", "drop", "home", "--force")
+    with pytest.raises(CtlError, match="no placement 'home'; there is: none"):
+        _ctl(url, "placements", "drop", "home", "--force")
+
+
+def test_a_rule_that_reaches_too_far_is_a_conflict_and_flags_stand_in_the_query_too(url: str, replica: Replica) -> None:
+    del replica
+    body = {"rule": {"id": "top", "action": "block", "items": ["a1"]}}
+    refused = httpx.post(f"{url}/admin/v1/rules", json=body)
+    assert refused.status_code == 409
+    assert "replicas said within" in refused.json()["detail"]
+    tried = httpx.post(f"{url}/admin/v1/rules?dry_run=true", json=body).json()
+    assert (tried["dry_run"], tried["shelf"]["rules"][0]["id"]) == (True, "top")
+    assert httpx.post(f"{url}/admin/v1/rules?force=true", json=body).status_code == 200
+    assert (
+        httpx.post(f"{url}/admin/v1/rules", json={"rule": {"id": "top"}}).json()["errors"][0]["pointer"]
+        == "/rule/action"
+    )
+
+
+@pytest.mark.parametrize("words", [["--json", "--url", "URL", "status"], ["status", "--json", "--url", "URL"]], ids=str)
+def test_options_stand_before_the_command_or_after_it(url: str, words: list[str]) -> None:
+    lines: list[str] = []
+    main([url if word == "URL" else word for word in words], say=lines.append)
+    assert "converged" in json.loads("\n".join(lines))
+
+
+def test_the_page_about_placements_works_as_written(url: str, replica: Replica) -> None:
+    del replica
+    page = (Path(__file__).parents[4] / "docs" / "placements.md").read_text()
+    said = []
+    for line in page.split("```bash\n")[1].split("```")[0].splitlines():
+        words = shlex.split(line, comments=True)
+        assert words[:2] == ["retrank", "ctl"]
+        said.append(_ctl(url, *words[2:]))
+    assert "summer" in said[6]
+    assert "safety recall" in said[6]
+    shelf = json.loads(_ctl(url, "rules", "--json"))
+    assert ([rule["id"] for rule in shelf["rules"]], shelf["placements"]) == (["own-brand", "recall"], [])
