@@ -92,7 +92,7 @@ def _add_others(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
         slate = service.similar(asked, tenant_of(request.scope))
         return _shown(request, slate, telemetry, asked.placement)
 
-    @app.get("/v1/popular", responses=openapi.answers(SlateResponse, 422))
+    @app.get("/v1/popular", responses=openapi.answers(SlateResponse, 422, 503))
     async def popular(request: Request, asked: Annotated[PopularParameters, Query()]) -> Response:
         """List the most popular items."""
         question = PopularRequest.model_validate(asked.model_dump(exclude_unset=True))
