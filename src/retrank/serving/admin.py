@@ -81,7 +81,7 @@ def admin_port(settings: Settings, drain: Callable[[], None] | None = None) -> I
     app = create_admin_app(
         operator,
         overlay=store,
-        desk=_desk(settings, store, operator),
+        desk=open_desk(settings, store, operator),
         drain=drain,
         protect=lambda app: guard(app, Protection(gate=gate)),
     )
@@ -97,7 +97,8 @@ def admin_port(settings: Settings, drain: Callable[[], None] | None = None) -> I
             thread.join(_STOP_S)
 
 
-def _desk(settings: Settings, store: StateStore, operator: Operator) -> ShelfDesk:
+def open_desk(settings: Settings, store: StateStore, operator: Operator) -> ShelfDesk:
+    """Return the desk of placements and rules over a store; `operator` knows how many replicas are alive."""
     return ShelfDesk(
         store,
         settings.admin.blast,

@@ -1,6 +1,7 @@
 """`retrank serve`: start Ray Serve on this machine, wait until it answers, and stop cleanly on Ctrl-C or SIGTERM."""
 
 import http.client
+import io
 import logging
 import os
 import signal
@@ -10,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -158,8 +159,9 @@ def _stop() -> None:
     from ray import serve  # noqa: PLC0415
 
     interruptible = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's own signature
-    ray.shutdown()
+    with redirect_stdout(io.StringIO()):  # Ray announces that what it has just ended is dead; its logs keep it
+        serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's own signature
+        ray.shutdown()
     signal.signal(signal.SIGINT, interruptible)
 
 

@@ -21,7 +21,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import SecretStr
 from swap_world import names_of
 
-from retrank.serving.admin import admin_port
+from retrank.serving.admin import admin_port, open_desk
 from retrank.serving.backing import open_state
 from retrank.serving.bundles.opening import begin, open_operator, open_service_replica, try_begin
 from retrank.serving.bundles.replica import Replica
@@ -213,9 +213,10 @@ def test_protection_stands_in_front_of_every_admin_route(settings: Settings, rep
         async def refuse(request: Request, _: Any) -> Response:
             return Response(status_code=401)
 
-    app = create_admin_app(open_operator(settings), protect=protect)
+    store, operator = open_state(settings), open_operator(settings)
+    app = create_admin_app(operator, overlay=store, desk=open_desk(settings, store, operator), protect=protect)
     paths = [route.path for route in app.routes]  # type: ignore[attr-defined]
-    assert "/admin/v1/bundles:activate" in paths
+    assert {"/admin/v1/bundles:activate", "/admin/v1/rules", "/admin/v1/placements:drop"} <= {*paths}
     assert {path: _post(app, path).status_code for path in paths} == dict.fromkeys(paths, 401)
 
 
@@ -230,7 +231,7 @@ def test_ctl_says_when_nobody_answers_and_when_words_are_wrong(capsys: pytest.Ca
 
 REPLICA = """
 import json, sys, time
-from retrank.serving.admin import admin_port
+from retrank.serving.admin import admin_port, open_desk
 from retrank.serving.bundles.opening import open_service_replica
 from retrank.serving.ingress import free_port
 from retrank.serving.settings import parse_settings
