@@ -154,9 +154,12 @@ class Answerer:
         """Answer the question, if there is a new one that somebody still waits for."""
         try:
             question = _parse(self._control.document(DOCUMENT).value)
-            if question is None or question.id == self._answered or question.until <= self._now():
-                return
-            self._answered = question.id
+        except StoreUnavailable:  # whoever reads rules says so
+            return
+        if question is None or question.id == self._answered or question.until <= self._now():
+            return
+        self._answered = question.id
+        try:
             self._add(question.id, self._effect(question))
         except (StoreUnavailable, FormatError) as error:
             _log.warning("a change of placements could not be tried out: %s", error)
