@@ -370,3 +370,22 @@ def test_the_page_about_placements_works_as_written(url: str, replica: Replica) 
     assert "safety recall" in said[6]
     shelf = json.loads(_ctl(url, "rules", "--json"))
     assert ([rule["id"] for rule in shelf["rules"]], shelf["placements"]) == (["own-brand", "recall"], [])
+
+
+def test_a_change_of_rules_is_noted_with_the_key_that_made_it(
+    settings: Settings, replica: Replica, tmp_path: Path
+) -> None:
+    del replica
+    tokens = _tokens(tmp_path / "keys.json")
+    guarded = settings.model_copy(update={"guard": GuardSettings(auth=AuthSettings(key_file=tmp_path / "keys.json"))})
+    (tmp_path / "key").write_text(tokens["admin"])
+    with admin_port(guarded) as url:
+        body = {"rule": {"id": "top", "action": "block", "items": ["a1"]}, "by": "ada", "force": True}
+        read_only = {"authorization": f"Bearer {tokens['read']}"}
+        assert httpx.post(f"{url}/admin/v1/rules", json=body).status_code == 401
+        assert httpx.post(f"{url}/admin/v1/rules", json=body, headers=read_only).status_code == 403
+        _ctl(url, "--key-file", str(tmp_path / "key"), "rules", "put", "top", "block", "--items", "a1", "--force")
+        shelf = json.loads(_ctl(url, "rules", "--json", "--key-file", str(tmp_path / "key")))
+    (change,) = shelf["audit"]
+    assert change["key"] == tokens["admin"].split("_")[1]
+    assert (change["action"], change["id"], change["forced"]) == ("put rule", "top", True)
