@@ -125,7 +125,8 @@ class Database:
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             connection.execute("COMMIT")
-            stamp = _stamp(connection)
+        if stamp != _OURS:
+            stamp = _stamp(connection)  # somebody else may have made it ours between two looks
         if stamp != _OURS:
             kind = f"of schema {stamp[1]}" if stamp[0] == APPLICATION_ID else "of another application"
             raise StoreUnavailable(
