@@ -64,6 +64,7 @@ class Listed:
         self._list = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o640)
         self.known = store.known
         self.erase = store.erase
+        self.erased_since = store.erased_since
         self.profile = store.profile
         self.export = store.export
 

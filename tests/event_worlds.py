@@ -10,7 +10,7 @@ from retrank.contract.events import EventBatch
 from retrank.serving.events.folders import segments, writers
 from retrank.serving.events.records import EventRecord, decode_event
 from retrank.serving.events.segment import SegmentReader
-from retrank.serving.stores.protocol import LiveEvent, PersonEvent, Profile, StoreUnavailable
+from retrank.serving.stores.protocol import Erased, LiveEvent, PersonEvent, Profile, StoreUnavailable
 
 NOON = 1_770_000_000.0
 DAY_S = 86_400
@@ -49,6 +49,10 @@ class DictProfiles:
     def erase(self, tenant: str, person: str) -> int:
         self._answer()
         return len(self.effects.pop((tenant, person), []))
+
+    def erased_since(self, version: int) -> Erased:
+        self._answer()
+        return Erased(0, ())
 
     def ids(self) -> list[str]:
         """Return the ids of all effects, sorted; an effect that happened twice appears twice."""

@@ -1,12 +1,14 @@
 """The state store as it reads in the contract: dicts, no bounds on speed. The oracle of every real one."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pydantic import JsonValue
 
-from retrank.serving.stores.protocol import Document, ItemChange, LiveEvent, PersonEvent, Profile
+from retrank.serving.stores.entries import tag
+from retrank.serving.stores.protocol import Document, Erased, ItemChange, LiveEvent, PersonEvent, Profile
 from retrank.serving.stores.settings import StateSettings
 
 _DEDUP_S = 7 * 86_400
@@ -39,7 +41,10 @@ class ReferenceStore:
         self.sessions: dict[tuple[str, str], dict[tuple[str, str], LiveEvent]] = {}
         self.items: dict[str, dict[str, ItemChange]] = {}
         self.versions: dict[str, int] = {}
+        self.forgotten: dict[str, int] = {}
+        self.until: dict[str, float] = {}
         self.documents: dict[str, Document] = {}
+        self.erased: list[tuple[str, str]] = []
         self.alive: dict[str, tuple[float, JsonValue]] = {}
 
     def apply(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
@@ -104,7 +109,12 @@ class ReferenceStore:
         for (other, _), session in self.sessions.items():
             for key in [key for key in session if (other, key[0]) == (tenant, person)]:
                 del session[key]
+        self.erased.append((tenant, person))
         return gone
+
+    def erased_since(self, version: int) -> Erased:
+        later = self.erased[version:]
+        return Erased(len(self.erased), tuple(tag("person", tenant, person) for tenant, person in later))
 
     def change_items(self, tenant: str, changes: Sequence[ItemChange]) -> int:
         for change in changes:
@@ -124,19 +134,25 @@ class ReferenceStore:
         gone = [item_id for item_id, change in items.items() if change.version <= up_to]
         for item_id in gone:
             del items[item_id]
+        self.forgotten[tenant] = max(self.forgotten.get(tenant, 0), min(up_to, self.versions.get(tenant, 0)))
         return len(gone)
+
+    def forgotten_changes(self, tenant: str) -> int:
+        return self.forgotten.get(tenant, 0)
 
     def document(self, name: str) -> Document:
         return self.documents.get(name, Document(0, None))
 
-    def write(self, name: str, value: JsonValue, expected: int) -> bool:
+    def write(self, name: str, value: JsonValue, expected: int, until: float | None = None) -> bool:
         if self.document(name).version != expected:
             return False
         self.documents[name] = Document(expected + 1, value)
+        self.until[name] = math.inf if until is None else until
         return True
 
     def beat(self, replica: str, status: JsonValue, ttl_s: float, now: float) -> None:
         self.alive[replica] = now + ttl_s, status
+        self.documents = {name: kept for name, kept in self.documents.items() if self.until[name] > now}
 
     def beats(self, now: float) -> dict[str, JsonValue]:
         return {replica: status for replica, (until, status) in self.alive.items() if until > now}

@@ -1,5 +1,7 @@
 """Item changes, documents and heartbeats keep their promises in every store."""
 
+import time
+
 import pytest
 from state_backends import Backend
 
@@ -63,6 +65,19 @@ def test_changes_that_a_bundle_holds_can_be_dropped_and_versions_go_on(store: St
     assert store.forget_changes("other", 9) == 0
 
 
+def test_up_to_which_version_changes_were_dropped_is_known_to_all(backend: Backend) -> None:
+    one, two = backend.open(), backend.open()
+    one.change_items(T, [gone("a"), gone("b"), gone("c")])
+    assert two.forgotten_changes(T) == 0
+    one.forget_changes(T, 2)
+    one.forget_changes(T, 1)
+    assert (two.forgotten_changes(T), two.forgotten_changes("other")) == (2, 0)
+    one.forget_changes(T, 99)
+    assert two.forgotten_changes(T) == 3  # the newest there was; what comes later is not forgotten
+    one.change_items(T, [gone("d")])
+    assert [change.item_id for change in two.item_changes(T, two.forgotten_changes(T))] == ["d"]
+
+
 def test_a_document_is_written_by_whoever_read_its_newest_version(backend: Backend) -> None:
     one, two = backend.open(), backend.open()
     assert one.document("bundles") == Document(0, None)
@@ -74,6 +89,19 @@ def test_a_document_is_written_by_whoever_read_its_newest_version(backend: Backe
     assert not one.write("bundles", None, expected=7)
     assert one.document("bundles") == Document(2, [1, "é", 2.5])
     assert one.document("other") == Document(0, None)
+
+
+def test_a_document_with_an_end_goes_with_the_first_beat_after_it(backend: Backend) -> None:
+    store, other, now = backend.open(), backend.open(), time.time()
+    for name, until in (("over", now - 60.0), ("later", now + 600.0), ("for good", None)):
+        assert store.write(name, {"n": 1}, 0, until=until)
+    other.beat("replica", {}, 1.0, now)
+    assert [other.document(name).version for name in ("over", "later", "for good")] == [0, 1, 1]
+    assert store.write("over", {"n": 2}, 0)
+    assert store.write("later", {"n": 2}, 1, until=now - 60.0)
+    assert store.write("for good", {"n": 2}, 1)
+    store.beat("replica", {}, 1.0, now)
+    assert [other.document(name).version for name in ("over", "later", "for good")] == [1, 0, 2]
 
 
 def test_a_document_is_bounded(store: StateStore) -> None:

@@ -14,7 +14,7 @@ from retrank.serving.stores.entries import tag
 from retrank.serving.stores.open_store import open_store
 from retrank.serving.stores.protocol import ItemChange, LiveEvent, PersonEvent, StateStore, StoreUnavailable
 from retrank.serving.stores.settings import StateSettings
-from retrank.serving.stores.sqlite_database import APPLICATION_ID
+from retrank.serving.stores.sqlite_schema import APPLICATION_ID
 
 NOW = 1_800_000_000.0
 PERSON = "u:ann.private"
@@ -24,6 +24,8 @@ CALLS: dict[str, Callable[[StateStore], object]] = {
     "known": lambda store: store.known("shop", [EVENT], NOW),
     "profile": lambda store: store.profile("shop", PERSON, "private-session", NOW),
     "export": lambda store: list(store.export("shop", PERSON)),
+    "erased_since": lambda store: store.erased_since(0),
+    "forgotten_changes": lambda store: store.forgotten_changes("shop"),
     "erase": lambda store: store.erase("shop", PERSON),
     "change_items": lambda store: store.change_items("shop", [ItemChange("private-item", 0, True, True, None)]),
     "item_changes": lambda store: store.item_changes("shop", 0),
@@ -184,7 +186,7 @@ def _of_tomorrow(path: Path) -> str:
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute("PRAGMA user_version=99")
     connection.close()
-    return "schema 99, expected one of retrank's of schema 1"
+    return "schema 99, expected one of retrank's of schema 2"
 
 
 def _damaged(path: Path) -> str:

@@ -5,7 +5,9 @@ from itertools import pairwise
 import pytest
 from state_backends import Backend
 
-from retrank.serving.stores.protocol import LiveEvent, PersonEvent, Profile, StateStore
+from retrank.serving.stores import redis_profiles, sqlite_profiles
+from retrank.serving.stores.entries import tag
+from retrank.serving.stores.protocol import Erased, LiveEvent, PersonEvent, Profile, StateStore
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -196,3 +198,49 @@ def test_erasing_leaves_nothing_and_touches_nobody_else(store: StateStore) -> No
     assert ids(read(store, "u:ann", "s1")) == ["f"]
     assert store.known(T, mine, NOW) == [False] * 4
     assert store.erase(T, "u:ann") == 0
+
+
+def test_every_replica_hears_who_was_erased_and_in_which_sessions(backend: Backend) -> None:
+    here, there = backend.open(), backend.open()
+    assert there.erased_since(0) == Erased(0, ())
+    here.apply(T, [clicked("u:ann", "e1", session="s1"), clicked("u:bob", "e1", session="s2")], NOW)
+    here.erase(T, "u:ann")
+    heard = there.erased_since(0)
+    assert set(heard.tags or ()) == {tag("person", T, "u:ann"), tag("session", T, "s1")}
+    assert there.erased_since(heard.version) == Erased(heard.version, ())
+    here.erase("other", "u:nobody")  # of whom a replica may still remember something
+    again = there.erased_since(heard.version)
+    assert again.version > heard.version
+    assert set(again.tags or ()) == {tag("person", "other", "u:nobody")}
+
+
+def test_a_replica_that_knows_of_more_erasures_than_the_store_forgets_everybody(store: StateStore) -> None:
+    """The store lost them, or another one took its place."""
+    assert store.erased_since(7) == Erased(0, None)
+    store.erase(T, "u:ann")
+    assert store.erased_since(7).tags is None
+
+
+def test_a_replica_that_did_not_ask_for_very_long_forgets_everybody(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (redis_profiles, sqlite_profiles):
+        monkeypatch.setattr(module, "MAX_MARKS", 2)
+    store = backend.open()
+    for person in range(6):
+        store.erase(T, f"u:{person}")
+    newest = store.erased_since(0).version
+    assert store.erased_since(0).tags is None
+    assert store.erased_since(newest - 1).tags == (tag("person", T, "u:5"),)
+
+
+def test_a_set_may_hold_an_eighth_more_than_its_bound_for_a_while_and_shows_none_of_it(backend: Backend) -> None:
+    store = backend.open(max_events_per_person=40, max_seen_per_person=40, max_event_ids_per_person=40)
+    for n in range(200):
+        store.apply(T, [clicked("u:ann", f"e{n:03}", item=f"i{n:03}", ago=1_000 - n)], NOW)
+        profile = read(store, "u:ann")
+        newest = list(range(max(0, n - 39), n + 1))
+        assert ids(profile) == [f"e{kept:03}" for kept in newest]
+        assert set(profile.seen) == {f"i{kept:03}" for kept in newest}
+        assert len(list(store.export(T, "u:ann"))) <= 3 * 45
+    assert store.known(T, [clicked("u:ann", f"e{n:03}") for n in (100, 160, 199)], NOW) == [False, True, True]

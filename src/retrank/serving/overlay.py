@@ -5,7 +5,7 @@ of the catalogue from its beginning to its end. `RowChanges` is that state in th
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from weakref import ReferenceType, ref
 
@@ -32,6 +32,7 @@ class Changes:
         newest: those that the state before did not have.
         last: the one with that version.
         before: the state before, while somebody keeps it; what was made of it needs no more than `newest`.
+        forgotten: changes up to this version were dropped, as every bundle in use holds them.
     """
 
     version: int = 0
@@ -39,6 +40,7 @@ class Changes:
     newest: tuple[ItemChange, ...] = ()
     last: ItemChange | None = None
     before: "ReferenceType[Changes] | None" = None
+    forgotten: int = 0
 
     def with_more(self, changes: Sequence[ItemChange]) -> "Changes":
         """Return the state after further changes."""
@@ -47,7 +49,15 @@ class Changes:
         newest = {change.item_id: change for change in changes}
         last = max(changes, key=lambda change: change.version)
         version = max(self.version, last.version)
-        return Changes(version, MappingProxyType({**self.items, **newest}), tuple(newest.values()), last, ref(self))
+        items = MappingProxyType({**self.items, **newest})
+        return Changes(version, items, tuple(newest.values()), last, ref(self), self.forgotten)
+
+    def without(self, up_to: int) -> "Changes":
+        """Return the state without the changes up to a version, which bundles hold."""
+        if up_to <= self.forgotten:
+            return self
+        kept = {item: change for item, change in self.items.items() if change.version > up_to}
+        return replace(self, items=MappingProxyType(kept), newest=(), before=None, forgotten=up_to)
 
     def followed_by(self, found: Sequence[ItemChange]) -> bool:
         """Tell whether what a store has from this version on, the version included, continues this state.
@@ -84,11 +94,13 @@ class Overlay:
         """
 
         def newer(tenant: str, known: Changes) -> Changes:
+            forgotten = store.forgotten_changes(tenant)
             changes = store.item_changes(tenant, max(known.version - 1, 0))
             if known.followed_by(changes):
                 found = known.with_more([change for change in changes if change.version > known.version])
             else:
                 found = NO_CHANGES.with_more(store.item_changes(tenant, 0))
+            found = found.without(forgotten)
             if found is not known:
                 prepare(found)
             return found

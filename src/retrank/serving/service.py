@@ -121,6 +121,8 @@ class Service:
         self._pollers = [] if overlay is None else [Poller(overlay.poll, every_s, "poll-catalogue")]
         if self._trends is not None:
             self._pollers.append(Poller(self._trends.poll, share_s, "poll-trends"))
+        if backing.profiles is not None:
+            self._pollers.append(Poller(backing.profiles.forget_erased, every_s, "poll-erased"))
         profiles = backing.profiles or (None if store is None else Unguarded(store))
         stores = Stores(profiles, overlay, self._trends)
         self._gather = Gather(stores, deadline_ms=chosen.deadline_ms, clock=clock, now=now)

@@ -2,8 +2,12 @@
 
 An act (click, cart, purchase, rating) counts 1 when it arrives and fades exponentially, with the window as its mean
 lifetime: after one window it counts 0.37. Each replica adds up what it took in and merges that into the shared document
-every few seconds; faded sums can be merged in any order. Of every list the strongest items are kept. A replica that is
-killed loses what it had not merged yet: these are statistics, the event log is the truth.
+every few seconds; faded sums can be merged in any order. A replica that is killed loses what it had not merged yet:
+these are statistics, the event log is the truth.
+
+All of it is bounded and goes on its own. Of every list the strongest items are kept, until they have faded. A document
+goes when nobody has counted into it for `KEPT_S`. Which placements a tenant has lists of is noted in the document of
+everywhere: a newcomer takes a free place, or that of one that nobody counted for `IDLE_S`; else it has no list.
 """
 
 import math
@@ -27,7 +31,12 @@ ACTS = frozenset({"click", "cart", "purchase", "rating"})
 LIFETIMES_S: Mapping[Window, float] = {"24h": 86_400.0, "7d": 7 * 86_400.0}
 MAX_ITEMS = 500
 MAX_LISTS = 64
-"""Lists of a tenant that one replica counts at a time; acts on further placements count for everywhere only."""
+"""Lists of a tenant; acts on further placements count for everywhere only."""
+IDLE_S = 86_400.0
+"""A placement that nobody counted for so long makes room for another one."""
+KEPT_S = 5 * max(LIFETIMES_S.values())
+"""A document that nobody counted into for so long goes: all of it has faded to less than a hundredth of what it was."""
+_FADED = 0.01
 EVERYWHERE = "*"
 _PLACEMENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ATTEMPTS = 3
@@ -83,12 +92,16 @@ class RowTrend(NamedTuple):
 
 
 class _Counts(BaseModel):
-    """The shared document: counts by window, as of a moment in seconds since the Unix epoch."""
+    """A shared document: counts by window, as of a moment in seconds since the Unix epoch.
+
+    `placements` says which placements have lists and when somebody last counted there; in that of everywhere only.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     at: float = 0.0
     windows: dict[Window, dict[str, float]] = {}
+    placements: dict[str, float] = {}
 
     def later(self, now: float, new: Mapping[str, float]) -> "_Counts":
         """Return the counts of a later moment with new acts."""
@@ -97,8 +110,20 @@ class _Counts(BaseModel):
             fade = math.exp(-max(now - self.at, 0.0) / lifetime_s)
             counts = Counter({item: count * fade for item, count in self.windows.get(window, {}).items()})
             counts.update(new)
-            windows[window] = dict(counts.most_common(MAX_ITEMS))
-        return _Counts(at=max(now, self.at), windows=windows)
+            windows[window] = {item: count for item, count in counts.most_common(MAX_ITEMS) if count > _FADED}
+        return _Counts(at=max(now, self.at), windows=windows, placements=self.placements)
+
+    def with_placements(self, now: float, counted: Iterable[str]) -> "_Counts":
+        """Return the same after acts on placements, of which each has a place, or gets one, or has to do without."""
+        places = {name: at for name, at in self.placements.items() if now - at < KEPT_S}
+        for name in sorted(counted):
+            if name not in places and len(places) >= MAX_LISTS - 1:
+                longest = min(places, key=lambda place: (places[place], place))
+                if now - places[longest] < IDLE_S:
+                    continue
+                del places[longest]
+            places[name] = now
+        return self.model_copy(update={"placements": places})
 
 
 class Trends:
@@ -133,16 +158,14 @@ class Trends:
         with self._lock:
             waiting, self._new = self._new, {}
         away = False
-        lists = [(tenant, *one) for tenant, of_tenant in waiting.items() for one in of_tenant.items()]
-        for tenant, placement, counts in lists:
+        for tenant, lists in waiting.items():
             try:
-                merged = not away and self._merge_one(_name(tenant, placement), counts)
+                if not away:
+                    self._merge_tenant(tenant, lists)
             except StoreUnavailable:
-                merged, away = False, True
-            except StoreFull:  # the document would be too long: these acts are not counted
-                merged = True
-            if not merged:
-                with self._lock:
+                away = True
+            with self._lock:
+                for placement, counts in lists.items():
                     self._list(tenant, placement).update(dict(counts.most_common(MAX_ITEMS)))
 
     def trend(self, tenant: str, placement: str | None, window: Window) -> Trend:
@@ -167,13 +190,32 @@ class Trends:
             return Counter()
         return lists.setdefault(placement, Counter())
 
-    def _merge_one(self, name: str, counts: Mapping[str, int]) -> bool:
+    def _merge_tenant(self, tenant: str, lists: dict[str, Counter[str]]) -> None:
+        """Share the lists of a tenant and take out those that were; others may have been faster than the rest."""
+        placements = lists.keys() - {EVERYWHERE}
+        shared = self._merge_one(tenant, EVERYWHERE, lists.get(EVERYWHERE, {}), placements)
+        if shared is None:
+            return
+        lists.pop(EVERYWHERE, None)
+        for placement in sorted(placements):
+            without = placement not in shared.placements
+            if without or self._merge_one(tenant, placement, lists[placement]) is not None:
+                del lists[placement]
+
+    def _merge_one(
+        self, tenant: str, placement: str, counts: Mapping[str, int], placements: Iterable[str] = ()
+    ) -> _Counts | None:
+        """Add to a document and return what it says now; None when others were faster every time."""
+        name = _name(tenant, placement)
         for _ in range(_ATTEMPTS):
-            document = self._control.document(name)
-            later = _counts(document.value).later(self._now(), counts)
-            if self._control.write(name, later.model_dump(), document.version):
-                return True
-        return False
+            now, document = self._now(), self._control.document(name)
+            later = _counts(document.value).later(now, counts).with_placements(now, placements)
+            try:
+                if self._control.write(name, later.model_dump(), document.version, until=now + KEPT_S):
+                    return later
+            except StoreFull:  # it would be too long: these acts are not counted
+                return later
+        return None
 
 
 def _name(tenant: str, placement: str) -> str:

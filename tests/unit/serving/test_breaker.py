@@ -11,7 +11,8 @@ from retrank.contract.errors import RequestError
 from retrank.serving.guard.breaker import Breaker
 from retrank.serving.guard.profiles import ANONYMOUS, KNOWN_FOR_S, GuardedProfiles
 from retrank.serving.guard.settings import BreakerSettings
-from retrank.serving.stores.protocol import LiveEvent, PersonEvent, Profile, StoreUnavailable
+from retrank.serving.stores.entries import tag
+from retrank.serving.stores.protocol import Erased, LiveEvent, PersonEvent, Profile, StoreUnavailable
 from retrank.serving.telemetry.facade import CircuitState, Telemetry
 
 QUICK, SLOW = 0.001, 1.0
@@ -122,6 +123,8 @@ class FlakyStore:
     def __init__(self) -> None:
         self.down = False
         self.calls = 0
+        self.erased: list[str] = []
+        self.word_is_kept = True
         self.people: dict[tuple[str, str], tuple[LiveEvent, ...]] = {}
 
     def _reach(self) -> None:
@@ -149,7 +152,13 @@ class FlakyStore:
 
     def erase(self, tenant: str, person: str) -> int:
         self._reach()
+        self.erased.append(tag("person", tenant, person))
         return len(self.people.pop((tenant, person), ()))
+
+    def erased_since(self, version: int) -> Erased:
+        self._reach()
+        known = version <= len(self.erased) and self.word_is_kept
+        return Erased(len(self.erased), tuple(self.erased[version:]) if known else None)
 
 
 class Rungs(Telemetry):
@@ -255,6 +264,73 @@ def test_a_remembered_profile_ages_as_another_replica_may_have_erased_it(clock: 
     clock.now += KNOWN_FOR_S / 2 + 1.0
     assert here.read("shop", "u1", None, 1.0) == (ANONYMOUS, "anonymous")
     assert here.read("shop", "u2", None, 1.0)[1] == "last_known"
+
+
+def _remembering(store: FlakyStore, clock: Clock, *people: str, session: str | None = None) -> GuardedProfiles:
+    profiles = _guarded(store, clock, Rungs())
+    for person in people:
+        store.people["shop", person] = (CLICK,)
+        profiles.profile("shop", person, session, 1.0)
+    return profiles
+
+
+def _remembered(profiles: GuardedProfiles, *people: str, session: str | None = None) -> list[str]:
+    return [person for person in people if profiles.read("shop", person, session, 1.0)[1] == "last_known"]
+
+
+def test_whom_another_replica_erased_is_forgotten_here_with_the_next_look(clock: Clock) -> None:
+    store = FlakyStore()
+    here, there = _remembering(store, clock, "u1", "u2"), _guarded(store, clock, Rungs())
+    there.erase("shop", "u1")
+    there.erase("other shop", "u2")
+    here.forget_erased()
+    store.down = True
+    assert _remembered(here, "u1", "u2") == ["u2"]
+
+
+def test_everybody_in_a_session_of_somebody_erased_is_forgotten(clock: Clock) -> None:
+    store = FlakyStore()
+    here = _remembering(store, clock, "u2", session="s1")
+    store.erased += [tag("person", "shop", "u1"), tag("session", "shop", "s1")]
+    here.forget_erased()
+    store.down = True
+    assert _remembered(here, "u2", session="s1") == []
+
+
+def test_whoever_missed_word_of_an_erasure_forgets_everybody(clock: Clock) -> None:
+    store = FlakyStore()
+    here = _remembering(store, clock, "u1", "u2")
+    store.erased.append(tag("person", "shop", "u9"))
+    store.word_is_kept = False
+    here.forget_erased()
+    store.down = True
+    assert _remembered(here, "u1", "u2") == []
+
+
+def test_a_profile_that_was_read_just_before_word_of_its_erasure_came_is_not_remembered(clock: Clock) -> None:
+    class Overtaken(FlakyStore):
+        def profile(self, tenant: str, person: str, session_id: str | None, now: float) -> Profile:
+            found = super().profile(tenant, person, session_id, now)
+            self.erase(tenant, person)
+            here.forget_erased()
+            return found
+
+    store = Overtaken()
+    here = _guarded(store, clock, Rungs())
+    store.people["shop", "u1"] = (CLICK,)
+    assert here.profile("shop", "u1", None, 1.0).events == (CLICK,)
+    store.down = True
+    assert _remembered(here, "u1") == []
+
+
+def test_looking_for_erasures_leaves_a_store_that_is_away_alone(clock: Clock) -> None:
+    store = FlakyStore()
+    here = _remembering(store, clock, "u1")
+    store.down = True
+    for _ in range(20):
+        here.forget_erased()
+    assert store.calls < 10
+    assert _remembered(here, "u1") == ["u1"]
 
 
 class HangingStore(FlakyStore):

@@ -43,6 +43,9 @@ class Failover:
     def forget_changes(self, tenant: str, up_to: int) -> int:
         return self.store.forget_changes(tenant, up_to)
 
+    def forgotten_changes(self, tenant: str) -> int:
+        return self.store.forgotten_changes(tenant)
+
 
 def _gone(*names: str) -> list[ItemChange]:
     return [ItemChange(name, 0, True, False, None) for name in names]
@@ -87,3 +90,26 @@ def test_changes_that_were_forgotten_because_a_bundle_holds_them_go_from_here_to
     assert overlay.read("shop").items == {}
     store.change_items("shop", _gone("i6"))
     assert set(overlay.read("shop").items) == {"i6"}
+
+
+def test_forgotten_changes_go_from_here_while_later_ones_stay(opener: Opener) -> None:
+    store = Failover(opener("a"))
+    overlay = _overlay(store)
+    store.change_items("shop", _gone("i1", "i2", "i3"))
+    overlay.read("shop")
+    store.change_items("shop", _gone("i2"))
+    store.forget_changes("shop", 2)
+    found = overlay.read("shop")
+    assert {item: change.version for item, change in found.items.items()} == {"i3": 3, "i2": 4}
+    assert overlay.read("shop") is found
+    store.change_items("shop", _gone("i4"))
+    assert set(overlay.read("shop").items) == {"i3", "i2", "i4"}
+
+
+def test_a_view_that_begins_after_changes_were_forgotten_holds_the_others_only(opener: Opener) -> None:
+    store = Failover(opener("a"))
+    store.change_items("shop", _gone("i1", "i2"))
+    store.forget_changes("shop", 1)
+    overlay = _overlay(store)
+    assert set(overlay.read("shop").items) == {"i2"}
+    assert overlay.read("shop") is overlay.read("shop")

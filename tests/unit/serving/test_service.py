@@ -242,6 +242,33 @@ def test_erasing_a_user_does_not_hold_up_the_event_loop(recommender: Recommender
     other.close()
 
 
+class CountedLooks(GuardedProfiles):
+    """Counts how often it looked for erasures."""
+
+    looks = 0
+
+    def forget_erased(self) -> None:
+        super().forget_erased()
+        self.looks += 1
+
+
+def test_whom_one_replica_erases_leaves_the_memory_of_another(recommender: Recommender, service: Service) -> None:
+    store, line = service.backing.store, Breaker(BreakerSettings(), time.monotonic)
+    assert store is not None
+    remembering = CountedLooks(store, line, time.monotonic, Telemetry())
+    other = Service(lambda _: Picked(recommender), replace(service.backing, profiles=remembering), GENEROUS)
+    posted(service, _click("i3", user_id="ann"), _click("i4", user_id="bob", event_id="e9"))
+    for user in ("ann", "bob"):
+        assert other.recommend(RecommendRequest(user_id=user)).degraded.reasons == []
+    asyncio.run(service.erase_user("ann"))
+    looks = remembering.looks
+    eventually(lambda: remembering.looks > looks + 1)
+    other.close()
+    store.close()
+    rungs = [remembering.read("default", f"u:{user}", None, time.time())[1] for user in ("ann", "bob")]
+    assert rungs == ["anonymous", "last_known"]
+
+
 def test_when_the_state_store_is_away_the_bundle_answers(recommender: Recommender, tmp_path: Path) -> None:
     away = open_store(StateSettings(url=SecretStr(f"sqlite:{tmp_path / 'no such folder' / 'state.sqlite'}")))
     backing = replace(Backing.none(), store=away)

@@ -11,7 +11,7 @@ from retrank.contract.vocab import Vocab
 from retrank.serving.stores.open_store import open_store
 from retrank.serving.stores.protocol import Control, Document, StateStore, StoreUnavailable
 from retrank.serving.stores.settings import StateSettings
-from retrank.serving.trends import LIFETIMES_S, MAX_ITEMS, MAX_LISTS, Act, Trend, Trends
+from retrank.serving.trends import IDLE_S, KEPT_S, LIFETIMES_S, MAX_ITEMS, MAX_LISTS, Act, Trend, Trends
 
 DAY_S = 86_400.0
 
@@ -126,6 +126,59 @@ def test_a_tenant_with_many_placements_takes_no_room_from_others_nor_from_what_c
     trends.merge()
     assert (_counts(trends), _counts(trends, "home")) == ({"a": 2.0}, {"a": 2.0})
     assert trends.trend("greedy", None, "24h").counts == {"x": MAX_LISTS + 9.0}
+
+
+def _placements(store: StateStore, *names: str) -> list[str]:
+    return [name for name in names if store.document(f"trends/shop/{name}").version]
+
+
+def test_a_placement_without_acts_for_a_day_makes_room_for_a_new_one_and_no_other_does(store: StateStore) -> None:
+    clock = Clock()
+    trends = _replica(store, clock)
+    trends.count("shop", [Act("a", f"place-{number}") for number in range(MAX_LISTS - 1)])
+    trends.merge()
+    clock.now += IDLE_S / 2
+    trends.count("shop", [Act("a", f"place-{number}") for number in range(1, MAX_LISTS - 1)] + [Act("b", "early")])
+    trends.merge()
+    assert _placements(store, "early", "late") == []
+    clock.now += IDLE_S / 2
+    trends.count("shop", [Act("b", "late"), Act("b", "later")])
+    trends.merge()
+    assert _placements(store, "early", "late", "later") == ["late"]
+    assert _counts(trends)["b"] > 2.0
+
+
+def test_documents_that_nobody_counts_into_any_more_go(store: StateStore) -> None:
+    clock = Clock()
+    trends = _replica(store, clock)
+    trends.count("shop", [Act("a", "home"), Act("a", "basket")])
+    trends.merge()
+    clock.now += KEPT_S / 2
+    trends.count("shop", [Act("a", "home")])
+    trends.merge()
+    clock.now += KEPT_S / 2
+    store.beat("replica", {}, 1.0, clock.now)
+    assert _placements(store, "*", "home", "basket") == ["*", "home"]
+    clock.now += KEPT_S
+    store.beat("replica", {}, 1.0, clock.now)
+    assert _placements(store, "*", "home", "basket") == []
+
+
+def test_items_that_have_faded_leave_the_document(store: StateStore) -> None:
+    clock = Clock()
+    trends = _replica(store, clock)
+    trends.count("shop", [Act("old", None)])
+    trends.merge()
+    clock.now += 5 * DAY_S
+    trends.count("shop", [Act("new", None)])
+    trends.merge()
+    value = store.document("trends/shop/*").value
+    assert isinstance(value, dict)
+    assert isinstance(windows := value["windows"], dict)
+    assert {window: sorted(counts) for window, counts in windows.items() if isinstance(counts, dict)} == {
+        "24h": ["new"],
+        "7d": ["new", "old"],
+    }
 
 
 def test_a_document_of_another_version_is_started_anew(store: StateStore) -> None:

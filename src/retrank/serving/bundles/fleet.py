@@ -24,9 +24,9 @@ class Fleet:
         """Return a document of this fleet."""
         return self._control.document(self._prefix + name)
 
-    def write(self, name: str, value: JsonValue, expected: int) -> bool:
+    def write(self, name: str, value: JsonValue, expected: int, until: float | None = None) -> bool:
         """Replace a document of this fleet if its version is still `expected`; tell whether it was."""
-        return self._control.write(self._prefix + name, value, expected)
+        return self._control.write(self._prefix + name, value, expected, until)
 
     def beat(self, replica: str, status: JsonValue, ttl_s: float, now: float) -> None:
         """Say that a replica of this fleet is alive."""

@@ -28,7 +28,10 @@ from retrank.serving.events.recovery import Recovery
 from retrank.serving.stores.protocol import DEFAULT_TENANT, LiveEvent, PersonEvent, Profiles, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
-_GROUP = 2_000
+_GROUP = 500
+"""Events that are applied in one go, about; the first of them waits for the last."""
+_PORTION = 2_000
+"""Events that are read back from the log in one go."""
 _PROBE = PersonEvent("s:", LiveEvent("", "", "", 0))
 
 
@@ -127,7 +130,8 @@ class Applier:
         """Queue a batch; batches are put in the order of their numbers."""
         with self._changed:
             self._queue.append(batch)
-            self._changed.notify()
+            if len(self._queue) == 1:
+                self._changed.notify()
 
     def fall_behind(self, error: StoreUnavailable) -> None:
         """Stop asking the store for a while."""
@@ -257,7 +261,7 @@ class Applier:
             self._caught_up()
             _LOG.warning("profile store is back, without %d events", self.tally.unapplied)
             return
-        changes, below = self._recovery.own(self._below, self._durable_below, _GROUP)
+        changes, below = self._recovery.own(self._below, self._durable_below, _PORTION)
         self.tally.applied += self._into_profiles(changes)
         self._restore(self._recovery, changes)
         stuck, self._below = below == self._below, below
@@ -274,7 +278,7 @@ class Applier:
 
     def _recover(self) -> None:
         assert self._recovery is not None
-        with self._recovery.portion(_GROUP) as changes:
+        with self._recovery.portion(_PORTION) as changes:
             self.tally.recovered += self._into_profiles(changes)
             self._restore(self._recovery, changes)
 

@@ -42,7 +42,7 @@ from retrank.serving.events.settings import EventSettings, open_log
 from retrank.serving.stores.protocol import DEFAULT_TENANT, PersonEvent, Profiles, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
-_GROUP = 2_000
+_GROUP = 500
 _Key = tuple[str, str, str]
 
 
@@ -199,7 +199,8 @@ class Intake:
             else:
                 self._pending += size
                 self._queue.append(_Asked(tenant, int(self._now() * 1e6), batch, erase, future, size))
-                self._changed.notify()
+                if len(self._queue) == 1:
+                    self._changed.notify()
         if refusal is not None:
             future.set_exception(LogUnavailable(refusal))
         return future

@@ -108,7 +108,8 @@ class SegmentLog:
             if refusal is None:
                 self._queue.append(waiting)
                 self._queued_bytes += len(waiting.framed)
-                self._changed.notify()
+                if len(self._queue) == 1 or self._is_full():  # else the writer is busy, or lingers, and needs no waking
+                    self._changed.notify()
         if refusal is not None:
             future.set_exception(LogUnavailable(refusal))
         return future

@@ -13,6 +13,8 @@ from retrank.serving.events.protocol import RecordLog
 from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
 
 _MIB = 1 << 20
+_UNAWAITED_LINGER_S = 0.1
+"""Decisions and dead letters, for which nobody waits, leave the disk to events: they share a flush for so long."""
 
 
 class EventSettings(BaseModel):
@@ -97,7 +99,7 @@ def segment_options(settings: EventSettings, stream: str) -> SegmentOptions:
     return SegmentOptions(
         segment_bytes=settings.segment_bytes if kept is None else min(settings.segment_bytes, kept // 4),
         segment_age_s=settings.segment_age_s,
-        linger_s=settings.linger_ms / 1_000,
+        linger_s=settings.linger_ms / 1_000 if kept is None else max(settings.linger_ms / 1_000, _UNAWAITED_LINGER_S),
         batch_bytes=settings.batch_bytes,
         queue_bytes=settings.queue_bytes,
         retry_s=settings.retry_s,

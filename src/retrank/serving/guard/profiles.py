@@ -14,14 +14,15 @@ from pydantic import JsonValue
 
 from retrank.contract.errors import RetrankError
 from retrank.serving.guard.breaker import Breaker
-from retrank.serving.stores.protocol import PersonEvent, Profile, Profiles, StoreUnavailable
+from retrank.serving.stores.entries import tag
+from retrank.serving.stores.protocol import Erased, PersonEvent, Profile, Profiles, StoreUnavailable
 from retrank.serving.telemetry.facade import Telemetry
 
 DEPENDENCY = "profile_store"
 MAX_KNOWN = 10_000
 """Profiles kept for the time the store is away; the one unused for the longest goes first."""
 KNOWN_FOR_S = 900.0
-"""How long such a profile may answer: another replica may have been told to erase the person meanwhile."""
+"""How long such a profile may answer: a person who was to be erased meanwhile is heard of when the store is back."""
 ANONYMOUS = Profile((), {})
 _Result = TypeVar("_Result")
 _Key = tuple[str, str, str | None]
@@ -66,6 +67,7 @@ class GuardedProfiles:
         self._max_known = max_known
         self._known: OrderedDict[_Key, tuple[Profile, float]] = OrderedDict()  # and when it was read, oldest first
         self._lock = Lock()
+        self._erased = 0  # version up to which it is known here who was erased
 
     def apply(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
         """Apply events; what was last known here stays, a little out of date being better than nothing."""
@@ -85,6 +87,7 @@ class GuardedProfiles:
     def read(self, tenant: str, person: str, session_id: str | None, now: float) -> tuple[Profile, str | None]:
         """Return what is known of a person, and the rung that answered: None, `last_known` or `anonymous`."""
         key = (tenant, person, session_id)
+        heard = self._erased
         try:
             if self._breaker.state != "closed":
                 self._try_aside(key, now)
@@ -95,7 +98,7 @@ class GuardedProfiles:
             rung = "anonymous" if last is None else "last_known"
             self._telemetry.fallback(DEPENDENCY, rung)
             return (ANONYMOUS if last is None else last), rung
-        self._remember(key, profile)
+        self._remember(key, profile, heard)
         return profile, None
 
     def export(self, tenant: str, person: str) -> Iterator[Mapping[str, JsonValue]]:
@@ -107,7 +110,32 @@ class GuardedProfiles:
         self._forget(tenant, person)
         erased = self._guarded(lambda: self._store.erase(tenant, person))
         self._forget(tenant, person)
+        self.forget_erased()
         return erased
+
+    def erased_since(self, version: int) -> Erased:
+        """Return whom to forget since a version."""
+        return self._guarded(lambda: self._store.erased_since(version))
+
+    def forget_erased(self) -> None:
+        """Forget whomever any replica was told to erase, and everybody who was in a session with them.
+
+        To be called every second or so; while the store is away, nothing is heard of others.
+        """
+        if self._breaker.state != "closed":
+            return
+        try:
+            heard = self.erased_since(self._erased)
+        except StoreUnavailable:
+            return
+        with self._lock:
+            self._erased = heard.version
+            if heard.tags is None:
+                self._known.clear()
+            elif heard.tags:
+                tags = set(heard.tags)
+                for key in [key for key in self._known if not tags.isdisjoint(_tags(key))]:
+                    del self._known[key]
 
     def _try_aside(self, key: _Key, now: float) -> None:
         """Let one call at a time find out whether the store is back, when the breaker allows it."""
@@ -151,8 +179,10 @@ class GuardedProfiles:
         profile, read_at = self._known.get(key, (None, 0.0))
         return profile if self._clock() - read_at <= KNOWN_FOR_S else None
 
-    def _remember(self, key: _Key, profile: Profile) -> None:
+    def _remember(self, key: _Key, profile: Profile, heard: int) -> None:
         with self._lock:
+            if heard != self._erased:  # perhaps read before it was erased; the next read will do
+                return
             now = self._clock()
             self._known[key] = profile, now
             self._known.move_to_end(key)
@@ -163,3 +193,10 @@ class GuardedProfiles:
         with self._lock:
             for key in [key for key in self._known if key[:2] == (tenant, person)]:
                 del self._known[key]
+
+
+def _tags(key: _Key) -> tuple[str, ...]:
+    """Return the tags of what a profile was made of: a person, and a session if there was one."""
+    tenant, person, session_id = key
+    of_person = tag("person", tenant, person)
+    return (of_person,) if session_id is None else (of_person, tag("session", tenant, session_id))

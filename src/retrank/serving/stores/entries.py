@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Literal, NamedTuple
 
 from pydantic import JsonValue
@@ -22,8 +23,9 @@ Entry = tuple[int, str]
 """Score in microseconds (|score| < 2**53, so that a double holds it) and member."""
 
 DEDUP_S = DEDUP_DAYS * 86_400.0
+MAX_MARKS = 10_000
+"""Tags that a store keeps word of as erased; whoever asks less often than so many go forgets everybody."""
 _MICROSECONDS = 1_000_000
-_TEXT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Bound(NamedTuple):
@@ -82,7 +84,8 @@ def tag(kind: Literal["person", "session", "catalogue"], tenant: str, name: str)
 
     It hides nothing from somebody who can guess the id.
     """
-    return blake2b(json.dumps([kind, tenant, name]).encode(), digest_size=16).hexdigest()
+    text = f'["{kind}", {encode_basestring_ascii(tenant)}, {encode_basestring_ascii(name)}]'
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def by_person(tenant: str, events: Sequence[PersonEvent]) -> list[PersonBatch]:
@@ -99,15 +102,20 @@ def by_person(tenant: str, events: Sequence[PersonEvent]) -> list[PersonBatch]:
 
 def event_entry(event: LiveEvent, owner: str | None = None) -> Entry:
     """Return the entry of an event in the set of its person, or in the set of a session with its owner's tag."""
-    parts = [event.kind, event.item_id, event.session_id]
-    if owner is not None:
-        parts.append(owner)
-    return event.time_us, f"{event.event_id}\0{_TEXT.encode(parts)}"
+    session = "null" if event.session_id is None else encode_basestring(event.session_id)
+    mark = "" if owner is None else f',"{owner}"'
+    kind, item = encode_basestring(event.kind), encode_basestring(event.item_id)
+    return event.time_us, f"{event.event_id}\0[{kind},{item},{session}{mark}]"
 
 
 def seen_entry(event: LiveEvent) -> Entry:
     """Return the entry of an event in `seen`."""
-    return event.time_us, _TEXT.encode([event.item_id, event.kind])
+    return event.time_us, f"[{encode_basestring(event.item_id)},{encode_basestring(event.kind)}]"
+
+
+def newest(entries: list[Entry], bound: Bound) -> list[Entry]:
+    """Return the entries of a set that are within its bound, where a store keeps some more for a while."""
+    return entries if len(entries) <= bound.keep else sorted(entries)[-bound.keep :]
 
 
 def read_events(entries: Iterable[Entry]) -> list[tuple[LiveEvent, str | None]]:

@@ -73,6 +73,19 @@ NOBODY = Profile((), {})
 """The profile of somebody new."""
 
 
+class Erased(NamedTuple):
+    """Who was erased since a version, for those who keep profiles in memory.
+
+    Attributes:
+        version: of the newest erasure; 0 when there was none.
+        tags: of the persons (`entries.tag`) and of the sessions they were in; None when it is not known of all of
+            them: forget everybody.
+    """
+
+    version: int
+    tags: tuple[str, ...] | None
+
+
 class ItemChange(NamedTuple):
     """The newest word on one item since the bundle was sealed.
 
@@ -122,7 +135,11 @@ class Profiles(Protocol):
         ...
 
     def erase(self, tenant: str, person: str) -> int:
-        """Forget a person; returns how many entries went."""
+        """Forget a person, and leave word of it for `erased_since`; returns how many entries went."""
+        ...
+
+    def erased_since(self, version: int) -> Erased:
+        """Return whom to forget since a version, of all tenants."""
         ...
 
 
@@ -145,6 +162,10 @@ class CatalogueOverlay(Protocol):
         """Drop the changes up to a version, once every bundle in use holds them; returns how many went."""
         ...
 
+    def forgotten_changes(self, tenant: str) -> int:
+        """Return the version up to which changes were dropped; 0 when none ever was."""
+        ...
+
 
 class Control(Protocol):
     """Shared control state of all replicas: desired state as documents, and who is alive."""
@@ -153,8 +174,15 @@ class Control(Protocol):
         """Return a document; version 0 and None when there is none."""
         ...
 
-    def write(self, name: str, value: JsonValue, expected: int) -> bool:
+    def write(self, name: str, value: JsonValue, expected: int, until: float | None = None) -> bool:
         """Replace a document if its version is still `expected`; tell whether it was.
+
+        Args:
+            name: of the document.
+            value: what it says now.
+            expected: version it has, 0 when there is none.
+            until: seconds since the Unix epoch; the document goes with the first `beat` of anybody after that, unless
+                it is written again. None keeps it for good.
 
         Raises:
             StoreFull: its JSON is longer than MAX_DOCUMENT_CHARS.
@@ -162,7 +190,7 @@ class Control(Protocol):
         ...
 
     def beat(self, replica: str, status: JsonValue, ttl_s: float, now: float) -> None:
-        """Say that a replica is alive and what it runs, for `ttl_s` seconds."""
+        """Say that a replica is alive and what it runs, for `ttl_s` seconds; some of what has expired goes."""
         ...
 
     def beats(self, now: float) -> dict[str, JsonValue]:

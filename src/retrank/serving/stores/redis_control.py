@@ -1,4 +1,7 @@
-"""Shared control state in Redis: a hash per document, and heartbeats by when they end."""
+"""Shared control state in Redis: a hash per document, and heartbeats by when they end.
+
+Documents that end do so by the clock of the server.
+"""
 
 import json
 
@@ -22,9 +25,10 @@ class RedisControl:
         version, value = self._connection.run_one(Call("HMGET", (self._document_key(name),), ("version", "value")))
         return Document(0, None) if version is None else Document(int(version), json.loads(value))
 
-    def write(self, name: str, value: JsonValue, expected: int) -> bool:
+    def write(self, name: str, value: JsonValue, expected: int, until: float | None = None) -> bool:
         """Replace a document if its version is still `expected`; tell whether it was."""
-        call = Call(WRITE, (self._document_key(name),), (expected, json_text(value)))
+        until_ms = "" if until is None else round(until * 1_000)
+        call = Call(WRITE, (self._document_key(name),), (expected, json_text(value), until_ms))
         return bool(self._connection.run_one(call) == 1)
 
     def beat(self, replica: str, status: JsonValue, ttl_s: float, now: float) -> None:

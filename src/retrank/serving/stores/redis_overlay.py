@@ -53,11 +53,22 @@ class RedisOverlay:
         """Drop the changes up to a version, which a bundle now holds."""
         total = 0
         while True:
-            gone = int(self._connection.run_one(Call(FORGET_CHANGES, self._overlay_keys(tenant), (up_to, _CHUNK))))
+            keys = (*self._overlay_keys(tenant), self._forgotten_key(tenant))
+            gone = int(self._connection.run_one(Call(FORGET_CHANGES, keys, (up_to, _CHUNK))))
             total += gone
             if gone < _CHUNK:
                 return total
 
+    def forgotten_changes(self, tenant: str) -> int:
+        """Return the version up to which changes were dropped."""
+        return int(self._connection.run_one(Call("GET", (self._forgotten_key(tenant),))) or 0)
+
+    def _forgotten_key(self, tenant: str) -> str:
+        return f"{self._catalogue(tenant)}:forgotten"
+
+    def _catalogue(self, tenant: str) -> str:
+        return f"{self._settings.key_prefix}:{{{tag('catalogue', tenant, '')}}}"
+
     def _overlay_keys(self, tenant: str) -> tuple[str, ...]:
-        name = f"{self._settings.key_prefix}:{{{tag('catalogue', tenant, '')}}}"
+        name = self._catalogue(tenant)
         return f"{name}:version", f"{name}:order", f"{name}:state", f"{name}:attributes"

@@ -2,6 +2,7 @@
 
     PREFIX:{TAG}:ids | events | seen | sessions      of a person
     PREFIX:{TAG}:events                              of a session
+    PREFIX:{erased}:version | marks                  who was erased lately
 
 TAG is a hash of tenant and id in the braces of a Cluster's hash tag, so all keys of a person share a slot and one
 script deduplicates and applies. A session lies in a slot of its own. So its part is written in between: a failure there
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from retrank.serving.stores.entries import (
+    MAX_MARKS,
     Bounds,
     Entry,
     PersonBatch,
@@ -28,9 +30,9 @@ from retrank.serving.stores.entries import (
     seen_entry,
     tag,
 )
-from retrank.serving.stores.protocol import PersonEvent, Profile
+from retrank.serving.stores.protocol import Erased, PersonEvent, Profile
 from retrank.serving.stores.redis_connection import Call, Connection
-from retrank.serving.stores.redis_scripts import APPLY, ERASE, JOIN, LINK
+from retrank.serving.stores.redis_scripts import APPLY, ERASE, ERASED_SINCE, JOIN, LINK, MARK_ERASED
 from retrank.serving.stores.settings import StateSettings
 
 _ALL = ("-inf", "+inf", "WITHSCORES")
@@ -95,16 +97,30 @@ class RedisProfiles:
             yield from exported("sessions", entries)
 
     def erase(self, tenant: str, person: str) -> int:
-        """Forget a person, in their sessions first, so that an erasure that fails can be asked for again."""
+        """Forget a person, in their sessions first, so that an erasure that fails can be asked for again.
+
+        Word of it comes first and last: a replica that reads the profile in between forgets it again.
+        """
         person_tag = tag("person", tenant, person)
+        found = self._of_sessions(person_tag)
+        mark = Call(MARK_ERASED, self._mark_keys(), (MAX_MARKS, person_tag, *(session for session, _ in found)))
+        self._connection.run_one(mark)
         calls = [
             Call("ZREM", self._profile_keys(session, "events"), tuple(member for _, member in entries))
-            for session, entries in self._of_sessions(person_tag)
+            for session, entries in found
             if entries
         ]
         erased = sum(self._connection.run(calls))
         keys = self._profile_keys(person_tag, "ids", "events", "seen", "sessions")
-        return int(erased + self._connection.run_one(Call(ERASE, keys)))
+        erased += self._connection.run_one(Call(ERASE, keys))
+        self._connection.run_one(mark)
+        return int(erased)
+
+    def erased_since(self, version: int) -> Erased:
+        """Return whom to forget since a version."""
+        newest, marks = self._connection.run_one(Call(ERASED_SINCE, self._mark_keys(), (version,)))
+        tags = tuple(mark.partition(":")[2] for mark in marks)
+        return Erased(int(newest), tags if int(newest) - version == len(tags) else None)
 
     def _apply_to_sessions(self, tenant: str, batches: Sequence[PersonBatch], bounds: Bounds) -> None:
         """Keep events under their sessions too, and under each person which sessions those are."""
@@ -140,6 +156,9 @@ class RedisProfiles:
 
     def _set(self, name: str, part: SetName) -> list[Entry]:
         return _entries(self._connection.run_one(Call("ZRANGEBYSCORE", self._profile_keys(name, part), _ALL)))
+
+    def _mark_keys(self) -> tuple[str, str]:
+        return f"{self._settings.key_prefix}:{{erased}}:version", f"{self._settings.key_prefix}:{{erased}}:marks"
 
     def _profile_keys(self, name: str, *parts: str) -> tuple[str, ...]:
         return tuple(f"{self._settings.key_prefix}:{{{name}}}:{part}" for part in parts)

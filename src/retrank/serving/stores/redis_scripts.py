@@ -100,6 +100,20 @@ redis.call('DEL', unpack(KEYS))
 return count
 """)
 
+MARK_ERASED = _script("""
+-- Leave word of who was erased, each under a number of its own. KEYS version, marks; ARGV keep, then tags.
+for i = 2, #ARGV do
+  local n = redis.call('INCR', KEYS[1])
+  redis.call('ZADD', KEYS[2], n, n .. ':' .. ARGV[i])
+end
+redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -tonumber(ARGV[1]) - 1)
+""")
+
+ERASED_SINCE = _script("""
+-- Who was erased since a version: the newest version, and what is left of the marks. KEYS version, marks; ARGV after.
+return {redis.call('GET', KEYS[1]) or '0', redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf')}
+""")
+
 CHANGE_ITEMS = _script("""
 -- Store changes of items: the new version, or -1 when there would be too many.
 -- KEYS version, order, state, attributes; ARGV max, then id, state, has_attributes, attributes of each change.
@@ -131,7 +145,10 @@ return found
 """)
 
 FORGET_CHANGES = _script("""
--- Drop some of the changes up to a version: how many. KEYS as above; ARGV up_to, limit.
+-- Drop some of the changes up to a version: how many. KEYS as above, forgotten; ARGV up_to, limit.
+local version = tonumber(redis.call('GET', KEYS[1]) or '0')
+local forgotten = tonumber(redis.call('GET', KEYS[5]) or '0')
+redis.call('SET', KEYS[5], math.max(forgotten, math.min(version, tonumber(ARGV[1]))))
 local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 for _, id in ipairs(ids) do
   redis.call('ZREM', KEYS[2], id)
@@ -142,10 +159,11 @@ return #ids
 """)
 
 WRITE = _script("""
--- Replace a document if it still has the expected version. KEYS document; ARGV expected, value.
+-- Replace a document if it still has the expected version. KEYS document; ARGV expected, value, until_ms or ''.
 local version = redis.call('HGET', KEYS[1], 'version') or '0'
 if version ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'version', tostring(tonumber(version) + 1), 'value', ARGV[2])
+if ARGV[3] == '' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIREAT', KEYS[1], ARGV[3]) end
 return 1
 """)
 

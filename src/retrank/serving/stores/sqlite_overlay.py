@@ -46,17 +46,26 @@ class SqliteOverlay:
             " WHERE tenant = ? AND version > ? ORDER BY version",
             (tenant, after),
         )
-        return [
-            ItemChange(item_id, version, bool(deleted), bool(available), None if text is None else json.loads(text))
-            for item_id, version, deleted, available, text in rows
-        ]
+        with self._database.understood():
+            return [
+                ItemChange(item_id, version, bool(deleted), bool(available), None if text is None else json.loads(text))
+                for item_id, version, deleted, available, text in rows
+            ]
 
     def forget_changes(self, tenant: str, up_to: int) -> int:
         """Drop the changes up to a version, which a bundle now holds."""
         with self._database.write(durable=True) as connection:
+            connection.execute(
+                "UPDATE catalogue SET forgotten = max(forgotten, min(?, version)) WHERE tenant = ?", (up_to, tenant)
+            )
             return connection.execute(
                 "DELETE FROM item_change WHERE tenant = ? AND version <= ?", (tenant, up_to)
             ).rowcount
+
+    def forgotten_changes(self, tenant: str) -> int:
+        """Return the version up to which changes were dropped."""
+        rows = self._database.read("SELECT forgotten FROM catalogue WHERE tenant = ?", (tenant,))
+        return int(rows[0][0]) if rows else 0
 
 
 def _row(tenant: str, version: int, change: ItemChange) -> tuple[str, str, int, bool, bool, str | None]:

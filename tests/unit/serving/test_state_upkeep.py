@@ -1,0 +1,80 @@
+"""What was committed is copied from SQLite's log into the file while the file is in use, and the log stays short."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from retrank.serving.stores import sqlite_database
+from retrank.serving.stores.open_store import open_store
+from retrank.serving.stores.protocol import LiveEvent, PersonEvent, StateStore
+from retrank.serving.stores.settings import StateSettings
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[StateStore]:
+    found = open_store(StateSettings(url=SecretStr(f"sqlite:{path}"), timeout_s=10.0))
+    yield found
+    found.close()
+
+
+def click(store: StateStore, number: int) -> None:
+    event = LiveEvent(f"e{number}", "click", "i", round(NOW * 1e6) + number)
+    store.apply("shop", [PersonEvent(f"u:{number}", event)], NOW)
+
+
+def within(seconds: float, happens: Callable[[], bool]) -> bool:
+    give_up_at = time.monotonic() + seconds
+    while not happens():
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def in_the_file_alone(path: Path) -> int:
+    """Count rows as if there were no log."""
+    connection = sqlite3.connect(f"file:{path}?immutable=1", uri=True)
+    try:
+        return int(connection.execute("SELECT count(*) FROM entry").fetchone()[0])
+    except sqlite3.OperationalError:  # not even the tables are there yet
+        return 0
+    finally:
+        connection.close()
+
+
+def test_what_was_committed_reaches_the_file_soon_and_again_after_a_pause(path: Path, store: StateStore) -> None:
+    click(store, 1)
+    assert within(30, lambda: in_the_file_alone(path) == 4)  # expiry, id, event, seen
+    time.sleep(0.6)  # the thread has nothing to do, and ends
+    click(store, 2)
+    assert within(30, lambda: in_the_file_alone(path) == 8)
+
+
+def test_a_log_that_has_become_long_is_begun_anew_while_others_write(
+    path: Path, store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_database, "_MAX_LOG_PAGES", 20)
+    numbers = count()
+    click(store, next(numbers))
+    log = path.with_name(path.name + "-wal")
+    salt = log.read_bytes()[16:24]
+
+    def begun_anew() -> bool:
+        for _ in range(20):
+            click(store, next(numbers))
+        return log.read_bytes()[16:24] != salt
+
+    assert within(30, begun_anew)
+    assert all(store.profile("shop", f"u:{number}", None, NOW).events for number in range(next(numbers)))
