@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from serve_bench import cases, requests
-from serve_bench.report import Figures, write
+from serve_bench.report import ONE, TWO, Figures, write
 from serve_bench.services import retrank, three_deployments
 
 MOST_SECONDS = 60.0
@@ -35,25 +35,22 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> Figures:
     plain, full = requests.plain(bundle), requests.full(bundle)
     figures = Figures(in_process_ms=cases.in_process_cpu_ms(bundle, full, count=arguments.in_process))
     with ExitStack() as stack:
-        one = stack.enter_context(retrank(bundle, folder / "one", name="retrank, 1 replica"))
+        ours = [
+            stack.enter_context(retrank(bundle, folder / f"ours-{count}", replicas=count, name=name))
+            for count, name in ((1, ONE), (2, TWO))
+        ]
         peers = [
             stack.enter_context(three_deployments(bundle, folder / f"peer-{throughput}", throughput=throughput))
             for throughput in (False, True)
         ]
-        bodies = {one.name: full} | {peer.name: plain for peer in peers}
-        figures.peak = cases.peak([one, *peers], bodies, rounds=rounds, seconds=seconds)
-    with retrank(bundle, folder / "alone", name="retrank, 1 replica") as one:
+        bodies = {each.name: full for each in ours} | {peer.name: plain for peer in peers}
+        figures.peak = cases.peak([*ours, *peers], bodies, rounds=rounds, seconds=seconds)
+    with retrank(bundle, folder / "alone", name=ONE) as one:
         alone = cases.peak([one], {one.name: full}, rounds=1, seconds=seconds)[one.name]
         figures.latency_rate = 0.6 * alone.rate
         figures.latency = cases.latency(one, full, rate=figures.latency_rate, rounds=rounds, seconds=2 * seconds)
         figures.overload_peak = alone.rate
         figures.overload = cases.overload(one, full, peak_rate=alone.rate, seconds=arguments.overload_seconds)
-    with ExitStack() as stack:
-        services = [
-            stack.enter_context(retrank(bundle, folder / f"scale-{count}", replicas=count, name=f"{count} replica(s)"))
-            for count in (1, 2)
-        ]
-        figures.scale = cases.peak(services, {each.name: full for each in services}, rounds=rounds, seconds=seconds)
     return figures
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from retrank.contract.api import RecommendRequest
 from retrank.serving.recommender import Recommender
 from serve_bench import family
-from serve_bench.load import Seen, Target, closed_loop, open_loop
+from serve_bench.load import Seen, Target, burst, closed_loop, open_loop
 from serve_bench.services import Service
 
 PATH = "/v1/recommend"
 CONNECTIONS = 32
+BURST = 300
 _WARM_S = 5.0
 
 
@@ -24,13 +25,14 @@ class Measured:
     Attributes:
         rates: good answers per second, one per round.
         seen: everything that was answered.
-        replica_cpu_s, proxy_cpu_s: processor seconds spent meanwhile.
+        replica_cpu_s, proxy_cpu_s, generator_cpu_s: processor seconds spent meanwhile.
     """
 
     rates: list[float] = field(default_factory=list)
     seen: Seen = field(default_factory=Seen)
     replica_cpu_s: float = 0.0
     proxy_cpu_s: float = 0.0
+    generator_cpu_s: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -46,6 +48,11 @@ class Measured:
     def proxy_ms(self) -> float:
         """Processor milliseconds of the proxies per good answer."""
         return 1e3 * self.proxy_cpu_s / max(1, self.seen.statuses[200])
+
+    @property
+    def generator_ms(self) -> float:
+        """Processor milliseconds of this process, which asks, per good answer."""
+        return 1e3 * self.generator_cpu_s / max(1, self.seen.statuses[200])
 
 
 def peak(
@@ -98,11 +105,13 @@ class Overload:
 
     Attributes:
         during, after: what was seen at twice the peak, and at 60 % of it right afterwards.
+        at_once: what `BURST` new connections that came at once saw, after that.
         growth_bytes: how much more memory the replicas held at the end than before.
     """
 
-    during: Seen
+    during: Measured
     after: Seen
+    at_once: Seen
     growth_bytes: int
 
 
@@ -111,17 +120,20 @@ def overload(service: Service, bodies: Sequence[bytes], *, peak_rate: float, sec
     target = Target.posting(service.port, PATH, bodies)
     pids = family.replicas(service.root_pid)
     before = sum(map(family.resident_bytes, pids))
-    during = open_loop(target, rate=2 * peak_rate, seconds=seconds, connections=256, seed=1)
+    during = Measured()
+    _measure(service, during, lambda: open_loop(target, rate=2 * peak_rate, seconds=seconds, connections=256, seed=1))
     time.sleep(5.0)
     after = open_loop(target, rate=0.6 * peak_rate, seconds=10.0, connections=64, seed=2)
-    return Overload(during, after, sum(map(family.resident_bytes, pids)) - before)
+    at_once = burst(target, connections=BURST)
+    return Overload(during, after, at_once, sum(map(family.resident_bytes, pids)) - before)
 
 
 def _measure(service: Service, into: Measured, run: Callable[[], Seen]) -> None:
-    before = service.cpu_s()
+    before, asked_before = service.cpu_s(), time.process_time()
     seen = run()
-    after = service.cpu_s()
+    after, asked_after = service.cpu_s(), time.process_time()
     into.replica_cpu_s += after[0] - before[0]
     into.proxy_cpu_s += after[1] - before[1]
+    into.generator_cpu_s += asked_after - asked_before
     into.rates.append(seen.rate)
     into.seen.add(seen)

@@ -17,6 +17,9 @@ import numpy as np
 MOST_CONNECTIONS = 512
 MOST_SECONDS = 600.0
 LOOPBACK = "127.0.0.1"
+REFUSED = (429, 503)
+BACK_OFF_S = 0.1
+"""How long a connection of the closed loop rests when it was refused; one that asks again at once only makes work."""
 _Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -26,7 +29,7 @@ class Seen:
 
     Attributes:
         latencies_s: of every answer with status 200, in seconds.
-        refused_s: of every answer with status 429 or 503.
+        refused_s: of every answer with one of the statuses `REFUSED`.
         statuses: answers by status; 0 stands for a connection that broke.
         seconds: how long the load lasted.
         degraded: answers that said they rest on less than they could have.
@@ -45,6 +48,11 @@ class Seen:
         self.statuses += other.statuses
         self.seconds += other.seconds
         self.degraded += other.degraded
+
+    @property
+    def refused_p99_ms(self) -> float:
+        """99th percentile of how long it took to refuse, in milliseconds."""
+        return float(np.quantile(self.refused_s, 0.99)) * 1e3 if self.refused_s else float("nan")
 
     @property
     def rate(self) -> float:
@@ -84,6 +92,25 @@ def open_loop(target: Target, *, rate: float, seconds: float, connections: int, 
     return asyncio.run(_open(target, rate, seconds, connections, random.Random(seed)))
 
 
+def burst(target: Target, *, connections: int) -> Seen:
+    """Open so many connections at once, send one request on each, and wait for every answer."""
+    assert connections <= MOST_CONNECTIONS
+    return asyncio.run(_burst(target, connections))
+
+
+async def _burst(target: Target, connections: int) -> Seen:
+    seen, started = Seen(), time.perf_counter()
+
+    async def one(number: int) -> None:
+        wire = _Wire(target.port)
+        await wire.exchange(target.requests[number % len(target.requests)], started, seen)
+        wire.close()
+
+    await asyncio.gather(*(one(number) for number in range(connections)))
+    seen.seconds = time.perf_counter() - started
+    return seen
+
+
 async def _closed(target: Target, connections: int, seconds: float) -> Seen:
     seen, started = Seen(), time.perf_counter()
     ends = started + seconds
@@ -92,7 +119,8 @@ async def _closed(target: Target, connections: int, seconds: float) -> Seen:
         wire = _Wire(target.port)
         turn = number
         while (now := time.perf_counter()) < ends:
-            await wire.exchange(target.requests[turn % len(target.requests)], now, seen)
+            if await wire.exchange(target.requests[turn % len(target.requests)], now, seen) in REFUSED:
+                await asyncio.sleep(BACK_OFF_S)
             turn += connections
         wire.close()
 
@@ -132,8 +160,8 @@ class _Wire:
         self._port = port
         self._stream: _Stream | None = None
 
-    async def exchange(self, request: bytes, due: float, seen: Seen) -> None:
-        """Send a request, read its answer, and note both."""
+    async def exchange(self, request: bytes, due: float, seen: Seen) -> int:
+        """Send a request, read its answer, note both, and return the status; 0 when the connection broke."""
         try:
             if self._stream is None:
                 self._stream = await asyncio.open_connection(LOOPBACK, self._port)
@@ -145,17 +173,18 @@ class _Wire:
             seen.statuses[0] += 1
             self.close()
             await asyncio.sleep(0.01)
-            return
+            return 0
         status = int(head[9:12])
         seen.statuses[status] += 1
         took = time.perf_counter() - due
         if status == 200:
             seen.latencies_s.append(took)
             seen.degraded += b'"is_degraded":true' in body
-        elif status in (429, 503):
+        elif status in REFUSED:
             seen.refused_s.append(took)
         if b"connection: close" in head:
             self.close()
+        return status
 
     def close(self) -> None:
         if self._stream is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from retrank.contract.bundle import FILES, MANIFEST, RANKER_FILES
+from retrank.contract.bundle import FILES, ITEM_ENCODER_FILES, MANIFEST, RANKER_FILES
 from retrank.contract.manifest import (
     FORMAT_VERSION,
     DataFacts,
@@ -22,7 +22,7 @@ from retrank.export.gates import Gates
 PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text()
 
 
-@pytest.mark.parametrize("name", [*FILES, *RANKER_FILES, MANIFEST])
+@pytest.mark.parametrize("name", [*FILES, *RANKER_FILES, *ITEM_ENCODER_FILES, MANIFEST])
 def test_every_file_is_described(name: str) -> None:
     assert f"`{name}`" in PAGE
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ from retrank.serving.recommender import Recommender
 
 pytestmark = pytest.mark.ray
 JSON = {"content-type": "application/json"}
+HEARD = ("recsys_queue_age_seconds_count", "recsys_shed_total")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,31 @@ def test_the_request_id_is_echoed_once(client: httpx.Client) -> None:
     answer = client.get("/v1/popular", headers={"x-request-id": "mine"})
     assert answer.json()["request_id"] == "mine"
     assert answer.headers.get_list("x-request-id") == ["mine"]
+
+
+def test_quick_requests_go_round_ray_which_knows_no_id_but_the_header_s(client: httpx.Client) -> None:
+    express = client.post("/v1/recommend", json={"request_id": "in body", "k": 1})
+    assert express.headers.get_list("x-request-id") == ["in body"]
+    too_large = client.post("/v1/recommend", json={"request_id": "in body", "k": 1, "exclude_items": ["i1" * 50] * 100})
+    assert too_large.status_code == 200
+    assert len(too_large.headers["x-request-id"]) > len("in body")
+
+
+def test_connections_that_come_at_once_are_all_answered_and_all_counted(service: Service, client: httpx.Client) -> None:
+    def heard() -> float:
+        shown = client.get("/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in shown if line.startswith(HEARD))
+
+    request = b"POST /v1/recommend HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n"
+    before = heard()
+    with ExitStack() as stack:
+        address = ("127.0.0.1", service.port)
+        together = [stack.enter_context(socket.create_connection(address, timeout=30.0)) for _ in range(300)]
+        for connection in together:
+            connection.sendall(request + b'{"k":1}')
+        statuses = Counter(connection.recv(12)[9:] for connection in together)
+    assert statuses.keys() <= {b"200", b"429"}
+    assert statuses.total() == heard() - before == 300
 
 
 def test_two_replicas_answer_and_neither_has_loaded_torch(service: Service) -> None:

@@ -10,21 +10,23 @@ from numpy.typing import NDArray
 from retrank.contract.cases import Cases
 from retrank.contract.sequences import Sequences
 from retrank.training.evaluator import evaluate
+from retrank.training.scorer import ModelScorer, PreparedScorer
 
 NAME = "retrank"
 
 
-class Vectors:
-    """Scores of given queries; takes the cases in order."""
+class Vectors(ModelScorer):
+    """Scores of given queries, in the order of the cases, by the way of a model."""
 
     def __init__(self, queries: NDArray[np.float32], items: NDArray[np.float32]) -> None:
-        self.queries, self.items, self.at = torch.from_numpy(queries), torch.from_numpy(items), 0
+        self.given, self.items, self.at = queries, torch.from_numpy(items), 0
 
-    def score(self, histories: Sequences) -> NDArray[np.float32]:
-        part = self.queries[self.at : self.at + len(histories)]
+    def queries(self, histories: Sequences) -> NDArray[np.float32]:
         self.at += len(histories)
-        scores: NDArray[np.float32] = (part @ self.items.T).numpy()
-        return scores
+        return self.given[self.at - len(histories) : self.at]
+
+    def prepared(self) -> PreparedScorer:
+        return PreparedScorer(self, self.items)
 
 
 def cases_of(task: Task) -> Cases:

@@ -30,11 +30,15 @@
         neighbour_weights.npy [N + 1, K] float32
         ranker_golden.npz     inputs of the graph with the outputs they must get
 
+From a model that reads what items are also, both or none:
+        item_encoder.onnx     codes [R, F], tokens [R, T] int64 -> item_vectors [R, D] float32, of items of no training
+        item_encoding.json    from attributes to codes and tokens, see ItemEncoding
+
 Nothing here is pickled, and nothing is parsed before its hash was checked: FAISS and ONNX files are hostile until then.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +77,10 @@ NEIGHBOUR_ITEMS = "neighbour_items.npy"
 NEIGHBOUR_WEIGHTS = "neighbour_weights.npy"
 RANKER_GOLDEN = "ranker_golden.npz"
 RANKER_FILES = (RANKER, RANKER_SPEC, ITEM_FACTS, NEIGHBOUR_ITEMS, NEIGHBOUR_WEIGHTS, RANKER_GOLDEN)
+ITEM_ENCODER = "item_encoder.onnx"
+ITEM_ENCODING = "item_encoding.json"
+ITEM_ENCODER_FILES = (ITEM_ENCODER, ITEM_ENCODING)
+_OPTIONAL = (RANKER_FILES, ITEM_ENCODER_FILES)
 _ID_LENGTH = 16
 
 
@@ -89,12 +97,13 @@ class VerifiedBundle(NamedTuple):
 
 
 def seal_files(directory: Path) -> dict[str, SealedFile]:
-    """Return size and hash of every file a bundle must hold, and of those of a ranker if there is one.
+    """Return size and hash of every file a bundle must hold, and of those of the parts it may hold besides.
 
     Raises:
         BundleError: one of them is missing.
     """
-    wanted = FILES + RANKER_FILES if (directory / RANKER).is_file() else FILES
+    parts = (part for part in _OPTIONAL if (directory / part[0]).is_file())
+    wanted = [*FILES, *(name for part in parts for name in part)]
     missing = [name for name in wanted if not (directory / name).is_file()]
     if missing:
         raise BundleError(f"{directory}: bundle is incomplete, missing {missing}; write every file before sealing")
@@ -164,6 +173,12 @@ def describe(directory: Path) -> tuple[str, Manifest]:
     return found, parse_manifest(raw, directory / MANIFEST)
 
 
+def is_complete(names: Collection[str]) -> bool:
+    """Tell whether these are the files of a bundle: all that each must hold, and of what it may hold all or none."""
+    besides = [part for part in _OPTIONAL if set(names) & set(part)]
+    return set(names) == {*FILES, *(name for part in besides for name in part)}
+
+
 def bundle_id(manifest: bytes) -> str:
     """Return the name of the bundle that a manifest describes."""
     return hashlib.sha256(manifest).hexdigest()[:_ID_LENGTH]
@@ -179,7 +194,7 @@ def _refuse_strangers(directory: Path) -> None:
         raise BundleError(f"{directory}: {linked} are symbolic links; a bundle holds real files only, copy it again")
     if MANIFEST not in found:
         raise BundleError(f"{directory}: no {MANIFEST}; is this a bundle, or a folder whose 'current' names one?")
-    extra = sorted(found.keys() - {*FILES, *RANKER_FILES, MANIFEST})
+    extra = sorted(found.keys() - {*FILES, *(name for part in _OPTIONAL for name in part), MANIFEST})
     if extra:
         raise BundleError(f"{directory}: {extra} were not sealed with the bundle; remove them or export it again")
 
@@ -213,12 +228,13 @@ def parse_manifest(raw: bytes, path: Path | str) -> Manifest:
 
 
 def _verify_files(directory: Path, files: Mapping[str, SealedFile]) -> None:
-    if set(files) not in (set(FILES), {*FILES, *RANKER_FILES}):
+    if not is_complete(files):
         raise FormatError(
             f"{directory}: the manifest lists {sorted(files)}, expected {sorted(FILES)}, and with a ranker also "
-            f"{sorted(RANKER_FILES)}"
+            f"{sorted(RANKER_FILES)}, with an item encoder {sorted(ITEM_ENCODER_FILES)}"
         )
-    unsealed = sorted(name for name in RANKER_FILES if name not in files and (directory / name).exists())
+    optional = [name for part in _OPTIONAL for name in part]
+    unsealed = sorted(name for name in optional if name not in files and (directory / name).exists())
     if unsealed:
         raise BundleError(f"{directory}: {unsealed} were not sealed with the bundle; remove them or export it again")
     for name, sealed in files.items():

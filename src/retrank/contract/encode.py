@@ -7,6 +7,7 @@ models let only later positions look.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -88,7 +89,7 @@ def encode_windows(
 def real_places(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return `[B, max(1, longest)]`: the last `lengths[i]` places of row i are true, the padding before is not."""
     width = max(1, int(lengths.max(initial=0)))
-    return _overlapping_rows(np.arange(2 * width) >= width, width)[lengths]
+    return _staircase(width)[lengths]
 
 
 def values_before(column: NDArray[np.integer], stops: NDArray[np.int64], width: int) -> NDArray[np.integer]:
@@ -127,7 +128,8 @@ def asked_now(
 
 def _laid_out(column: NDArray[np.integer], stops: NDArray[np.int64], real: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return `[B, L]` int64 values of a flat column."""
-    values: NDArray[np.int64] = np.multiply(values_before(column, stops, real.shape[1]), real).astype(np.int64)
+    values = values_before(column, stops, real.shape[1]).astype(np.int64)
+    values[~real] = 0
     return values
 
 
@@ -152,6 +154,12 @@ def _actions(histories: Sequences) -> NDArray[np.int16]:
             "source with an action column"
         )
     return histories.actions
+
+
+@lru_cache(maxsize=256)  # a batch has one width, and an epoch few
+def _staircase(width: int) -> NDArray[np.bool_]:
+    """Return `[width + 1, width]`: the last i places of row i are true."""
+    return _overlapping_rows(np.arange(2 * width) >= width, width)
 
 
 def _overlapping_rows(column: NDArray[_Value], width: int) -> NDArray[_Value]:

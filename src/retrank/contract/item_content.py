@@ -7,7 +7,7 @@ an item that arrives later is described exactly as those of training were.
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from retrank.contract.errors import DataError, SourceError
 
+CODES, TOKENS, VECTORS = "codes", "tokens", "item_vectors"
+"""Inputs and output of an exported item encoder."""
 _WORD = re.compile(r"\w+")
 
 
@@ -93,6 +95,20 @@ class ItemEncoding(BaseModel):
             codes=np.pad(arrays.codes, ((1, 0), (0, 0))), tokens=np.pad(arrays.tokens, ((1, 0), (0, 0)))
         )
 
+    def encode_attributes(self, items: Sequence[Mapping[str, JsonValue]]) -> ContentArrays:
+        """Describe R items by their attributes as JSON; what is missing or of no use is unknown, never refused.
+
+        Numbers may be written as text; of a list its parts are joined as one text.
+        """
+        texts = {
+            name: pa.array([_as_text(item.get(name)) for item in items], pa.string())
+            for name in (*self.categories, *self.texts)
+        }
+        numbers = {
+            name: pa.array([_as_number(item.get(name)) for item in items], pa.float64()) for name in self.numbers
+        }
+        return self.encode(pa.table({**texts, **numbers}))
+
     def save(self, path: Path) -> None:
         """Write as JSON."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -129,6 +145,15 @@ class ItemEncoding(BaseModel):
         return list(rows)[: self.max_tokens] or [self.num_buckets + 1]
 
 
+def graph_inputs(content: ContentArrays) -> dict[str, NDArray[np.int64]]:
+    """Return what an exported item encoder reads, `[R, F]` and `[R, T]`, with at least one column each."""
+
+    def wide(rows: NDArray[np.int32]) -> NDArray[np.int64]:
+        return np.pad(rows, ((0, 0), (0, max(0, 1 - rows.shape[1])))).astype(np.int64)
+
+    return {CODES: wide(content.codes), TOKENS: wide(content.tokens)}
+
+
 def number_column(items: pa.Table, name: str) -> NDArray[np.float64]:
     """Return an attribute as `[R]` float64; NaN = missing or not finite.
 
@@ -152,6 +177,25 @@ def attribute_column(items: pa.Table, name: str) -> pa.Array:
     if name not in items.column_names:
         raise DataError(f"the items have no attribute {name!r}, found {items.column_names}; change item_content")
     return items.column(name).combine_chunks()
+
+
+def _as_text(value: JsonValue) -> str | None:
+    """Write a value as a column of its kind is written when it is read as text."""
+    if isinstance(value, list):
+        return " ".join(filter(None, map(_as_text, value)))
+    if isinstance(value, bool | float):
+        text: str = pa.scalar(value).cast(pa.string()).as_py()
+        return text
+    return str(value) if isinstance(value, str | int) else None
+
+
+def _as_number(value: JsonValue) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _category_codes(column: pa.Array, known: tuple[str, ...]) -> NDArray[np.int32]:

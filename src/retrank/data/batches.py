@@ -156,10 +156,10 @@ class Batches:
         self, stops: NDArray[np.int64], real: NDArray[np.bool_], random: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return `[T]` places in the flattened `[B, L]` that have a target, and `[T, K]` rows of their targets."""
-        positions = np.flatnonzero(real)
         if self.chooser.always_next:
             following = values_before(self.histories.item_rows, stops + 1, real.shape[1])
-            return positions, following.take(positions).astype(np.int64)[:, None]
+            return np.flatnonzero(real), following[real].astype(np.int64)[:, None]
+        positions = np.flatnonzero(real)
         rows, columns = np.divmod(positions, real.shape[1])
         events = stops[rows] - real.shape[1] + columns
         chosen = self.chooser.choose(events, random)  # [T, K]

@@ -23,6 +23,7 @@ from retrank.contract.vocab import Vocab
 from retrank.export.gates import Gates
 from retrank.export.golden import make_golden
 from retrank.export.index import IndexPlan, write_index
+from retrank.export.item_encoder import write_item_encoder
 from retrank.export.model_card import model_card
 from retrank.export.parity import Parity, compare, onnx_queries, torch_queries
 from retrank.export.ranker import TrainedRanker, write_ranker
@@ -145,6 +146,9 @@ def assemble(
         write_histograms(catalogue.histories, encoder.queries, encoder.item_vectors, staged)
         (staged / bundle.FEATURES).write_bytes(spec.canonical())
         _prove_golden(model, catalogue, encoder, gates, staged=staged, rng=rng)
+        if model.new_items is not None:
+            off = write_item_encoder(model.new_items, encoder.item_vectors, staged, tolerance=gates.parity_tolerance)
+            say(f"export: item encoder differs by at most {off:.1e} from torch")
         second = None
         if ranker is not None:
             say(f"export: ranker {ranker.run_id}")

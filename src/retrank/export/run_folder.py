@@ -10,18 +10,22 @@ from numpy.typing import NDArray
 
 from retrank.config import instantiate
 from retrank.contract.errors import BundleError, SourceError, TrainingError
+from retrank.contract.item_content import ContentArrays, ItemEncoding
 from retrank.contract.manifest import DataFacts, MetricFacts
 from retrank.contract.sequences import Sequences
 from retrank.data.splits import split_store
 from retrank.data.store import EventStore
 from retrank.export.evidence import gather
+from retrank.export.item_encoder import NewItems
 from retrank.export.ranker import TrainedRanker
 from retrank.export.sources import Catalogue, Fallbacks, TrainedModel
 from retrank.models.baselines.markov import Markov
 from retrank.models.protocols import QueryEncoder, Tabulated
+from retrank.models.two_tower import TwoTower
 from retrank.training.baseline_table import RECIPES
 from retrank.training.checkpoint import load_model
 from retrank.training.evaluate import baselines_of
+from retrank.training.item_side import ITEM_ENCODING
 from retrank.training.ranking.load import load_ranker
 
 METRICS, RUN_CARD, PAGE, REPORT, RANKS = "metrics.json", "run_card.json", "report.html", "report.json", "ranks.npz"
@@ -80,8 +84,20 @@ def read_run(run_dir: Path, store_path: Path | None) -> tuple[TrainedModel, Even
         ),
         config=config,
         evidence=gather(card, _read_json(run_dir / REPORT), run_dir / RANKS, store),
+        new_items=_new_items(module, run_dir),
     )
     return model, store
+
+
+def _new_items(module: object, run_dir: Path) -> NewItems | None:
+    """Return what encodes items from their attributes alone, if the model does that."""
+    side = module.content_side() if isinstance(module, TwoTower) else None
+    if side is None:
+        return None
+    tower = cast(TwoTower, module).tower
+    codes, tokens, touched = (values.cpu().numpy() for values in (tower.codes, tower.tokens, tower.touched))
+    sizes = side.content.codes.num_embeddings - 1, side.content.tokens.num_embeddings - 1
+    return NewItems(side, ItemEncoding.load(run_dir / ITEM_ENCODING), ContentArrays(codes, tokens, *sizes, touched))
 
 
 def read_ranker(run_dir: Path, retriever_run: Path) -> TrainedRanker:

@@ -15,6 +15,7 @@ from retrank.contract.features import ITEM_COLUMN
 from retrank.contract.manifest import DataFacts, MetricFacts
 from retrank.contract.sequences import Sequences
 from retrank.export.evidence import Evidence
+from retrank.export.item_encoder import NewItems
 from retrank.models.protocols import QueryEncoder
 
 
@@ -30,6 +31,7 @@ class TrainedModel:
         metrics: offline metrics and those of the baselines.
         config: the resolved configuration of the run.
         evidence: what the model card reports.
+        new_items: what encodes items that training never met, of a model that reads what items are.
     """
 
     encoder: QueryEncoder
@@ -39,6 +41,7 @@ class TrainedModel:
     metrics: MetricFacts
     config: dict[str, Any] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
+    new_items: NewItems | None = None
 
 
 @dataclass(frozen=True)

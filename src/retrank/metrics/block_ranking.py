@@ -1,21 +1,26 @@
-"""Ranks and best lists of many cases straight from float scores; keys are made only where scores tie.
+"""Ranks and list members of many cases straight from float scores; keys are made only where scores tie.
 
 `ranking.py` turns every score into a 64-bit key and compares keys. That is the readable way, and the oracle of this one
-in the tests; here each score is read a few times while it is in cache:
+in the tests; here no list is sorted and no score copied:
 
-- the k-th greatest of the maxima of blocks of items is a bound that the k best items reach and few others do;
-- a target's rank is the number of greater scores, plus equal ones whose tie key is greater.
+- a target's rank is the number of greater scores, plus equal ones whose tie key is greater;
+- the k-th greatest of the maxima of groups of items is a bound that the k best items reach and few others do; the k-th
+  greatest score of those few says which of them are in the list.
 """
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.metrics.ranking import UNRANKED, keys_of, ranks_of, refuse_not_finite, sort_keys, top_items
+from retrank.metrics.ranking import UNRANKED, ranks_of, refuse_not_finite, sort_keys, top_items
 
-_VALUES_IN_CACHE = 1 << 18  # a megabyte of scores, the second-level cache of a core
-_BLOCKS_PER_PLACE = 10
+_VALUES_AT_ONCE = 1 << 20  # of scores: four megabytes, which stay in the third-level cache
+_GROUPS_PER_PLACE = 10
 _CROWD = 8
 _LOWEST = np.finfo(np.float32).min
 Pairs = tuple[NDArray[np.integer], NDArray[np.integer]]
@@ -27,36 +32,69 @@ class Ranking(NamedTuple):
 
     Attributes:
         ranks: `[T]` int32 ranks 1..N, or `UNRANKED`.
-        best: `[B, min(top_k, N)]` int32 item rows, best first; 0 where nothing is left to recommend.
+        listed: per list length k the int64 item rows in the lists of all cases, in no order; a list is shorter than k
+            where less is left to recommend.
     """
 
     ranks: NDArray[np.int32]
-    best: NDArray[np.int32]
+    listed: list[NDArray[np.int64]]
 
 
 def rank_block(
-    scores: NDArray[np.float32], users: NDArray[np.int64], *, seen: Pairs, targets: Pairs, top_k: int
+    scores: NDArray[np.float32],
+    users: NDArray[np.int64],
+    *,
+    seen: Pairs,
+    targets: Pairs,
+    top_ks: tuple[int, ...],
+    executor: Executor | None = None,
 ) -> Ranking:
     """Rank all items for each case; seen items are left out, targets never. Tie policy: see `ranking`.
 
     Args:
-        scores: `[B, N + 1]` float32, not changed; -inf marks items that cannot be recommended, column 0 is ignored.
+        scores: `[B, N + 1]` float32; -inf marks items that cannot be recommended, column 0 is ignored. Written to
+            while ranking, if that is allowed, and as before afterwards.
         users: `[B]` int64 user positions; they only choose the order of tied items.
         seen: items that a case has seen.
         targets: items whose ranks are wanted.
-        top_k: length of the best lists, >= 1.
+        top_ks: lengths of lists, each >= 1.
+        executor: its threads share the cases; None = the calling thread ranks all.
 
     Raises:
         DataError: a score is NaN or +inf.
     """
-    height = max(1, _VALUES_IN_CACHE // scores.shape[1])
-    parts = []
-    for start in range(0, len(scores), height):
-        stop = min(start + height, len(scores))
-        part_seen, part_targets = (_between(pairs, start, stop) for pairs in (seen, targets))
-        left = _left(scores[start:stop], part_seen, part_targets, top_k, first_case=start)
-        parts.append(_rank(left, users[start:stop], part_targets, scores.shape[1] - 1, top_k))
-    return Ranking(np.concatenate([part.ranks for part in parts]), np.concatenate([part.best for part in parts]))
+    if not (scores.flags.writeable and scores.flags.c_contiguous):
+        scores = scores.copy()
+    height = max(1, _VALUES_AT_ONCE // scores.shape[1])
+    run: Callable[..., Iterable[Ranking]] = map if executor is None else executor.map
+    rank = partial(_rank_from, scores=scores, users=users, seen=seen, targets=targets, top_ks=top_ks, height=height)
+    parts = list(run(rank, range(0, len(scores), height)))
+    listed = [np.concatenate(lists) for lists in zip(*(part.listed for part in parts), strict=True)]
+    return Ranking(np.concatenate([part.ranks for part in parts]), listed)
+
+
+def _rank_from(
+    start: int,
+    *,
+    scores: NDArray[np.float32],
+    users: NDArray[np.int64],
+    seen: Pairs,
+    targets: Pairs,
+    top_ks: tuple[int, ...],
+    height: int,
+) -> Ranking:
+    """Rank for `height` cases."""
+    part = slice(start, start + height)
+    left, users = scores[part], users[part]
+    seen, targets = (_between(pairs, start, start + height) for pairs in (seen, targets))
+    with _seen_left_out(left, seen, targets) as hidden:
+        maxima = _maxima(left, max(top_ks))
+        if maxima.max() < np.inf and (hidden < np.inf).all():
+            place = maxima.shape[1] - min(max(top_ks), left.shape[1] - 1)
+            bound = np.partition(maxima, place, axis=1)[:, place]
+            return Ranking(_ranks(left, users, targets), _listed(left, users, bound, top_ks))
+    refuse_not_finite(left, start)
+    raise AssertionError("a maximum was not finite and no score is")
 
 
 def _between(pairs: Pairs, start: int, stop: int) -> Pairs:
@@ -64,68 +102,80 @@ def _between(pairs: Pairs, start: int, stop: int) -> Pairs:
     return pairs[0][low:high] - start, pairs[1][low:high]
 
 
-def _left(
-    scores: NDArray[np.float32], seen: Pairs, targets: Pairs, top_k: int, *, first_case: int
-) -> NDArray[np.float32]:
-    """Copy `[B, N + 1]` scores to `[B, depth, blocks]`, -inf where an item is seen or there is none; order is kept.
+@contextmanager
+def _seen_left_out(scores: NDArray[np.float32], seen: Pairs, targets: Pairs) -> Iterator[NDArray[np.float32]]:
+    """Put -inf in place of `[B, N + 1]` scores of seen items and in column 0 for a while; yield what stood there."""
+    flat, (at_seen, at_target) = scores.reshape(-1), (_places(pairs, scores.shape[1]) for pairs in (seen, targets))
+    first, hidden, kept = scores[:, 0].copy(), flat[at_seen], flat[at_target]
+    scores[:, 0] = flat[at_seen] = -np.inf
+    flat[at_target] = kept
+    try:
+        yield hidden
+    finally:
+        flat[at_seen], scores[:, 0] = hidden, first
 
-    Column c of the catalogue stands in block `c % blocks`, so that maxima of blocks are taken along whole rows.
+
+def _places(pairs: Pairs, width: int) -> NDArray[np.int64]:
+    """Return where the pairs stand in the flattened `[B, width]` scores."""
+    return np.asarray(pairs[0], dtype=np.int64) * width + pairs[1]
+
+
+def _maxima(scores: NDArray[np.float32], top_k: int) -> NDArray[np.float32]:
+    """Return `[B, G]` maxima of G >= top_k groups of items, or all scores where there are fewer items than that.
+
+    Item i stands in group `i % G`, so that maxima are taken along whole rows; what is left over are groups of one.
     """
     width = scores.shape[1]
-    depth = max(1, width // (_BLOCKS_PER_PLACE * top_k))
-    blocks = -(-width // depth)
-    left = np.empty((len(scores), depth * blocks), dtype=np.float32)
-    left[:, :width] = scores
-    left[:, width:] = left[:, 0] = -np.inf
-    hidden, kept = left[seen], left[targets]
-    left[seen] = -np.inf
-    left[targets] = kept
-    if not (left.max() < np.inf and (hidden < np.inf).all()):
-        refuse_not_finite(scores, first_case)
-    return left.reshape(len(left), depth, blocks)
+    depth = max(1, width // (_GROUPS_PER_PLACE * top_k))
+    groups = width // depth
+    maxima = np.empty((len(scores), groups + width % depth), dtype=np.float32)
+    scores[:, : depth * groups].reshape(len(scores), depth, groups).max(axis=1, out=maxima[:, :groups])
+    maxima[:, groups:] = scores[:, depth * groups :]
+    return maxima
 
 
-def _rank(left: NDArray[np.float32], users: NDArray[np.int64], targets: Pairs, num_items: int, top_k: int) -> Ranking:
-    maxima = left.max(axis=1)
-    place = maxima.shape[1] - min(top_k, num_items)
-    bound = np.partition(maxima, place, axis=1)[:, place]
-    flat = left.reshape(len(left), -1)
-    return Ranking(_ranks(flat, users, targets, num_items), _best(flat, users, bound, num_items, min(top_k, num_items)))
-
-
-def _ranks(left: NDArray[np.float32], users: NDArray[np.int64], targets: Pairs, num_items: int) -> NDArray[np.int32]:
+def _ranks(left: NDArray[np.float32], users: NDArray[np.int64], targets: Pairs) -> NDArray[np.int32]:
     cases, items = targets
     own = left[cases, items]
     rows = left if len(cases) == len(left) and (cases == np.arange(len(left))).all() else left[cases]
-    ranks = 1 + _count(rows > own[:, None])
-    equal = _count(rows >= own[:, None]) - ranks  # beside itself
-    ranks[own == -np.inf] = UNRANKED
-    tied = np.flatnonzero((equal > 0) & (own > -np.inf))
-    if len(tied):
-        keys = sort_keys(rows[tied, : num_items + 1], users[cases[tied]])
+    greater = rows > own[:, None]
+    ranks = 1 + _count(greater)
+    reached = rows >= own[:, None]
+    if np.count_nonzero(reached) > np.count_nonzero(greater) + len(own):  # something ties with a target
+        tied = np.flatnonzero((_count(reached) > ranks) & (own > -np.inf))
+        keys = sort_keys(rows[tied], users[cases[tied]])
         ranks[tied] = ranks_of(keys, (np.arange(len(tied)), items[tied]))
+    ranks[own == -np.inf] = UNRANKED
     return ranks
 
 
-def _best(
-    left: NDArray[np.float32], users: NDArray[np.int64], bound: NDArray[np.float32], num_items: int, top_k: int
-) -> NDArray[np.int32]:
+def _listed(
+    left: NDArray[np.float32], users: NDArray[np.int64], bound: NDArray[np.float32], top_ks: tuple[int, ...]
+) -> list[NDArray[np.int64]]:
+    """Find the items of the lists among those that reach the bound, of which there are enough for the longest list."""
     reached = left >= np.maximum(bound, _LOWEST)[:, None]
-    counts = _count(reached)
-    crowded = counts > _CROWD * top_k
-    reached[crowded] = False
-    counts[crowded] = 0
+    most = _CROWD * max(top_ks)
+    crowded = np.zeros(len(left), dtype=bool)
+    if np.count_nonzero(reached) > 2 * max(top_ks) * len(left):
+        crowded = _count(reached) > most  # many items share a score, such as those that nobody ever met
+        reached[crowded] = False
+    places = np.flatnonzero(reached)  # slow in 2-D
+    counts = np.diff(np.searchsorted(places, np.arange(len(left) + 1) * left.shape[1]))
     cases = np.repeat(np.arange(len(left)), counts)
-    items = np.flatnonzero(reached) - cases * left.shape[1]  # nonzero is slow in 2-D
-    filled = np.arange(max(top_k, int(counts.max(initial=0)))) < counts[:, None]
-    keys = np.full(filled.shape, np.iinfo(np.int64).min)
-    rows = np.zeros(filled.shape, dtype=np.int32)
-    keys[filled] = keys_of(left[cases, items], users[cases], items)
-    rows[filled] = items
-    best: NDArray[np.int32] = np.take_along_axis(rows, np.argsort(keys, axis=1)[:, : -top_k - 1 : -1], axis=1)
-    if crowded.any():  # many items share a score, such as those that nobody ever met
-        best[crowded] = top_items(sort_keys(left[crowded, : num_items + 1], users[crowded]), top_k)
-    return best
+    items, values = places - cases * left.shape[1], left.reshape(-1)[places]
+    table = np.full((len(left), max(int(counts.max(initial=0)), *top_ks)), -np.inf, dtype=np.float32)
+    table[np.arange(table.shape[1]) < counts[:, None]] = values
+    listed = []
+    for top_k in top_ks:
+        least = np.partition(table, -top_k, axis=1)[:, -top_k]
+        chosen = values >= least[cases]
+        tied = crowded | (np.bincount(cases[chosen], minlength=len(left)) > top_k)
+        if tied.any():
+            best = top_items(sort_keys(left[tied], users[tied]), top_k)
+            listed.append(np.r_[items[chosen & ~tied[cases]], best[best > 0]])
+        else:
+            listed.append(items[chosen])
+    return listed
 
 
 def _count(flags: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -24,6 +24,15 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
+class Preparable(Scorer, Protocol):
+    """A scorer that can do once what all calls share, such as computing item vectors."""
+
+    def prepared(self) -> Scorer:
+        """Return a scorer of the present weights; an array it returns is good until its next call."""
+        ...
+
+
+@runtime_checkable
 class Fittable(Scorer, Protocol):
     """A baseline: counts or solves once, no gradient."""
 

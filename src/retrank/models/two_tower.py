@@ -9,6 +9,7 @@ from torch import nn
 
 from retrank.contract.encode import PADDING_ROW, InputName
 from retrank.contract.item_content import ContentArrays
+from retrank.models.content_side import ContentSide
 from retrank.models.item_tower import ItemTower
 from retrank.models.protocols import QueryEncoder
 from retrank.models.sequence import SequenceModel
@@ -91,6 +92,11 @@ class TwoTower(nn.Module):
         self.history.items = tower.ids
         self.history.start_from(item_vectors)
         self.history.items = tower  # type: ignore[assignment]  # it reads like an embedding
+
+    def content_side(self) -> ContentSide | None:
+        """Return what gives an untouched item its vector, for serving; None without content."""
+        content = self.tower.content
+        return None if content is None else ContentSide(content, unit=self.similarity == "cosine")
 
     @torch.no_grad()
     def tabulated(self) -> SequenceModel:

@@ -133,6 +133,11 @@ def _haproxy(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        # uvloop takes one new connection per turn of the loop, and a turn may make a slate: of 300 that came at once,
+        # the last one waited for seconds before anybody knew of it. Python's own loop takes all that have come.
+        "RAY_USE_UVLOOP": "0",
+        # Slates and events go round Ray's own handling of requests.
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "retrank.serving.deployments.express:middlewares",
         # Ask another replica when one cannot be reached, or is gone before it answered; a request that kills whoever
         # reads it must not go round for long.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",

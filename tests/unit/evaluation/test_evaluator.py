@@ -2,13 +2,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from worlds import TinyEncoder
 
 from retrank.contract.cases import Cases
 from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 from retrank.metrics.reference import case_metrics, ranked_items
 from retrank.training.evaluator import evaluate
+from retrank.training.scorer import ModelScorer
 
 NUM_ITEMS = 30
 
@@ -92,3 +95,42 @@ def test_scores_of_a_smaller_catalogue_are_refused() -> None:
     small = Table(scorer.scores[:, :20])
     with pytest.raises(DataError, match="over the whole catalogue"):
         evaluate(small, cases, train)
+
+
+class Counting(TinyEncoder):
+    """Counts how often its item vectors are asked for."""
+
+    asked = 0
+
+    def item_vectors(self, item_rows: torch.Tensor | None = None) -> torch.Tensor:
+        self.asked += 1
+        return super().item_vectors(item_rows)
+
+
+def test_a_model_computes_its_item_vectors_once_and_gets_the_ranks_of_its_scores() -> None:
+    _, cases, train = _world()
+    model = Counting(NUM_ITEMS)
+    scorer = ModelScorer(model)
+    scores = scorer.score(cases.inputs)
+    asked = model.asked
+
+    class Plain:
+        def __init__(self) -> None:
+            self.done = 0
+
+        def score(self, histories: Sequences) -> NDArray[np.float32]:
+            self.done += len(histories)
+            return scores[self.done - len(histories) : self.done]
+
+    result = evaluate(scorer, cases, train, batch_size=10)
+    assert model.asked == asked + 1
+    assert result.metrics == evaluate(Plain(), cases, train, batch_size=10).metrics
+
+
+def test_a_prepared_scorer_answers_fewer_and_more_histories_than_before() -> None:
+    _, cases, _ = _world()
+    scorer = ModelScorer(TinyEncoder(NUM_ITEMS))
+    prepared = scorer.prepared()
+    for count in (3, 1, 20):
+        part = cases.inputs.take(np.arange(count))
+        np.testing.assert_allclose(prepared.score(part), scorer.score(part), atol=1e-6)

@@ -7,8 +7,8 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from retrank.contract.api import Problem
+from retrank.serving.guard.admission import Priority
 from retrank.serving.guard.caller import LOCAL, PERMISSIONS, caller_of
 from retrank.serving.guard.drain import Drain
 from retrank.serving.guard.gate import Gate, need_of
@@ -58,7 +59,7 @@ class Scene:
             write_key_file(path, KeyFile(keys=tuple(key.record for key in made.values())))
             self.tokens = {permission: key.token for permission, key in made.items()}
         telemetry = PrometheusTelemetry()
-        gate = Gate(
+        self.gate = Gate(
             settings,
             keyring=Keyring(path, pepper=b"", clock=self.clock) if keys else None,
             drain=self.drain,
@@ -67,7 +68,7 @@ class Scene:
             telemetry=telemetry,
         )
         self.exposition = Exposition(telemetry.registry, None, now=time.time)
-        self.app = self._application(Protection(gate, telemetry, self.exposition))
+        self.app = self._application(Protection(self.gate, telemetry, self.exposition))
 
     def _application(self, protection: Protection) -> FastAPI:
         app = FastAPI()
@@ -290,6 +291,66 @@ def test_overload_on_real_sockets_is_answered_in_part_and_refused_in_part(tmp_pa
     shown = scene.exposition.text().decode()
     assert "recsys_inflight 0.0" in shown
     assert f'route="/v1/recommend",status="429",variant="none"}} {float(statuses[429])}' in shown
+
+
+def test_connections_that_come_together_are_all_heard_before_many_answers_are_made(tmp_path: Path) -> None:
+    """A loop that takes one connection per turn would make one answer for each before the last one is refused."""
+    scene, statuses = Scene(tmp_path, GuardSettings(answers=NARROW)), list[int]()
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        async def noted(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+            await send(message)
+
+        await scene.app(scope, receive, noted)
+
+    request = b"POST /v1/recommend HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener, ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(150)]
+        for client in clients:
+            client.sendall(request)
+        config = uvicorn.Config(noting, log_level="error", lifespan="off", loop="asyncio")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            answered = [b"".join(iter(lambda: client.recv(65_536), b"")) for client in clients]  # noqa: B023
+        finally:
+            server.should_exit = True
+            thread.join(30.0)
+    assert Counter(answer[9:12] for answer in answered).keys() == {b"200", b"429"}
+    last_refusal = len(statuses) - 1 - statuses[::-1].index(429)
+    assert statuses[:last_refusal].count(200) <= 5
+
+
+def test_for_a_client_that_hung_up_while_it_waited_nothing_is_made(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, GuardSettings(answers=NARROW))
+    entry = scene.gate.check("POST", "/v1/recommend", {})
+    assert entry.lane is not None
+    lane = entry.lane
+
+    async def until(holds: Callable[[], bool]) -> None:
+        while not holds():
+            await asyncio.sleep(0.001)
+
+    async def play() -> None:
+        await lane.enter(Priority.INTERACTIVE)  # somebody is being answered
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = uvicorn.Server(uvicorn.Config(scene.app, log_level="error", lifespan="off", loop="asyncio"))
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(b"POST /v1/recommend HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+            await until(lambda: lane.waiting == 1)
+            writer.close()
+            await until(lambda: not server.server_state.connections)
+            lane.leave()
+            await until(lambda: (lane.waiting, lane.in_flight) == (0, 0))
+            server.should_exit = True
+            await serving
+
+    asyncio.run(asyncio.wait_for(play(), 30.0))
+    assert scene.handled.total() == 0
 
 
 def test_under_overload_batches_wait_for_people(tmp_path: Path) -> None:

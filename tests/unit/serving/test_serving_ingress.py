@@ -37,6 +37,16 @@ def test_haproxy_and_throughput_flags_are_on_when_the_binary_is_there(binary: Pa
     assert environment["RAY_worker_niceness"] == "0"
 
 
+def test_the_loop_that_hears_all_connections_comes_with_haproxy_alone(binary: Path) -> None:
+    """Without HAProxy Ray's own server answers, which on that loop would send every body 40 ms late."""
+    environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
+    prepare(environment)
+    assert environment["RAY_USE_UVLOOP"] == "0"
+    without = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary), "RAY_SERVE_ENABLE_HA_PROXY": "0"}
+    prepare(without)
+    assert "RAY_USE_UVLOOP" not in without
+
+
 def test_a_second_service_in_one_process_starts_from_a_clean_environment(binary: Path) -> None:
     untouched = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary), "HOME": "/home/me"}
     environment = dict(untouched)

@@ -1,5 +1,6 @@
 """Odd data trains or is refused in words; what fails on the way says why and which setting to change."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from retrank.losses.items import Items
 from retrank.losses.softmax import FullSoftmax
 from retrank.models.sasrec import SASRec
 from retrank.training import fit
-from retrank.training.memory import told_by_settings
+from retrank.training.memory import bound_kernels, told_by_settings
 from retrank.training.run_card import read
 from retrank.training.scorer import ModelScorer
 
@@ -107,6 +108,15 @@ def test_every_kind_of_memory_error_is_told(error: Exception) -> None:
     settings = {"loss": {"num_negatives": 9}}
     with pytest.raises(TrainingError, match=r"loss\.num_negatives \(now 9"), told_by_settings(settings):
         raise error
+
+
+def test_kernels_are_kept_in_bounds_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    bound_kernels()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    bound_kernels()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
 
 
 def test_other_errors_of_the_runtime_keep_their_traceback() -> None:

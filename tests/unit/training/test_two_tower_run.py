@@ -9,15 +9,21 @@ import pytest
 import torch
 from ring_world import NEVER_BOUGHT, NUM_ITEMS, TWO_TOWERS, Configure, configuration
 
-from retrank.contract.errors import ConfigError, DataError, TrainingError
+from retrank.config import compose, resolve
+from retrank.contract.bundle import ITEM_ENCODING, ITEM_VECTORS, verify
+from retrank.contract.errors import BundleError, ConfigError, DataError, TrainingError
 from retrank.contract.item_content import ItemEncoding
 from retrank.data.store import EventStore
+from retrank.export import assemble
 from retrank.export.parity import compare, onnx_queries, torch_queries
 from retrank.export.run_folder import read_run
 from retrank.export.to_onnx import export_encoder, open_encoder
 from retrank.models.two_tower import TwoTower
+from retrank.serving.new_items import open_item_encoder
 from retrank.training import fit
 from retrank.training.checkpoint import load_model
+
+QUICK_EXPORT = ("sealing.gates.parity_rows=100",)
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +90,18 @@ def test_an_untouched_item_has_a_finite_vector(towers_run: Path) -> None:
     vectors = cast(TwoTower, module).item_vectors()
     assert torch.isfinite(vectors).all()
     assert vectors[-1].any()
+
+
+def test_the_bundle_encodes_items_that_came_after_it(towers_run: Path, described_store: Path, tmp_path: Path) -> None:
+    settings = [f"run={towers_run}", f"store={described_store}", f"out={tmp_path / 'bundles'}"]
+    sealed = assemble.run(resolve(compose("export", [*settings, *QUICK_EXPORT])))
+    encoder = open_item_encoder(verify(sealed.directory))
+    assert encoder is not None
+    vectors = np.load(sealed.path(ITEM_VECTORS))
+    known, unheard_of = encoder.vectors([{"side": "left", "title": None, "price": None}, {"title": "Thing 2", "x": 1}])
+    np.testing.assert_allclose(known, vectors[-1], atol=1e-5)  # what was never bought is known by its content alone
+    assert np.linalg.norm(unheard_of) == pytest.approx(1, abs=1e-5)
+    assert not np.allclose(known, unheard_of)
+    (sealed.directory / ITEM_ENCODING).unlink()
+    with pytest.raises(BundleError, match="item_encoding"):
+        verify(sealed.directory)

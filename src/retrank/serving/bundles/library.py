@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from retrank.contract.bundle import FILES, MANIFEST, RANKER_FILES, bundle_id, describe, parse_manifest, verify
+from retrank.contract.bundle import MANIFEST, bundle_id, describe, is_complete, parse_manifest, verify
 from retrank.contract.errors import BundleError, DownloadError
 from retrank.contract.files import place, staging
 from retrank.contract.manifest import Manifest
@@ -129,6 +129,6 @@ def identify(source: BundleSource) -> tuple[str, bytes, Manifest]:
     """
     raw = source.read(MANIFEST, MAX_MANIFEST_BYTES)
     manifest = parse_manifest(raw, f"{source}/{MANIFEST}")
-    if set(manifest.files) not in (set(FILES), {*FILES, *RANKER_FILES}):
+    if not is_complete(manifest.files):
         raise BundleError(f"{source}: the manifest does not list the files of a bundle; was it written by hand?")
     return bundle_id(raw), raw, manifest

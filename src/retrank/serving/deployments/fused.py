@@ -10,6 +10,8 @@ from ray.serve import Application
 
 from retrank.serving.backing import open_backing
 from retrank.serving.bundles.opening import open_service_replica
+from retrank.serving.deployments import express
+from retrank.serving.deployments.listener import send_at_once
 from retrank.serving.deployments.loopback import narrow_inner_server
 from retrank.serving.ingress import is_alone
 from retrank.serving.service import Service
@@ -29,6 +31,7 @@ class FusedReplica:
         """Open the bundle that the fleet should serve, and everything around it."""
         if is_alone(os.environ):
             narrow_inner_server()
+        send_at_once()
         handlers = unbuffered(logging.getLogger("ray.serve").handlers)  # the log of this replica
         set_up(handlers, as_json=settings.telemetry.log_format == "json")
         adopt(handlers)
@@ -51,12 +54,14 @@ class FusedReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the routes over the open bundle (called by Ray Serve after the constructor)."""
-        return create_app(  # Ray Serve echoes the request id itself, and runs the lifespan on the loop of the routes
+        app = create_app(  # Ray Serve echoes the request id itself, and runs the lifespan on the loop of the routes
             self._service,
             echo_request_id=False,
             protection=self._protection,
             lifespan=rpc_lifespan(self._service, self._protection, self._rpc),
         )
+        express.offer(app)
+        return app
 
 
 def build(settings: Settings) -> Application:

@@ -1,14 +1,18 @@
 """Who may start now: bounded concurrency, and in front of it a queue that is bounded in length and in age.
 
 Answering keeps the event loop busy for milliseconds. Were every request that has arrived started at once, they would
-all run one after the other before the loop looks at a socket again, and nobody could be turned away in time. So at
-most one request starts in each turn of the loop: in between, new arrivals are read, queued or refused.
+all run one after the other before the loop looks at a socket again, and nobody could be turned away in time. So
+between two starts the loop turns twice without one: one turn reads what has arrived, the next queues or refuses it.
+Whoever is turned away has waited for one answer at most.
+
+A queue that may grow until the last one in it is just served in time refuses half of those late, at the age limit. So
+whoever would have to wait for more than half of it, as fast as the queue moves now, is refused on arrival.
 
     arrive ──► free slot and turn? ──► start
                  │ no
                  ▼
                queue: highest priority first, then oldest first
-                 │ moves too slowly to be served in time: the one that arrives goes, and hears so at once
+                 │ moves too slowly: the one that arrives goes, and hears so at once
                  │ full: whoever waited too long goes first, then the newest of the lowest priority
                  │ waited `max_age_s`: goes
                  ▼
@@ -28,6 +32,8 @@ from retrank.serving.guard.settings import LaneSettings
 
 ShedReason = Literal["queue_full", "queue_slow", "queue_age", "displaced"]
 _SMOOTHING = 0.1  # weight of the newest time between two starts
+_PATIENCE = 0.5  # share of the age limit that a request may have ahead of it when it arrives
+_TURNS = 2  # of the loop after a start, before the next one
 
 
 class Priority(IntEnum):
@@ -70,7 +76,7 @@ class Admission:
         self.in_flight = 0
         self._settings = settings
         self._on_in_flight = on_in_flight
-        self._turn_taken = False
+        self._turns_left = 0  # until somebody may start again
         self._last_start = 0.0
         self._pace_s = 0.0  # smoothed time between two starts while somebody waits
         self._queues: tuple[deque[_Waiter], ...] = tuple(deque() for _ in Priority)
@@ -90,11 +96,11 @@ class Admission:
             Refused: the queue was full, the request waited too long, or a more urgent one took its place.
         """
         loop = asyncio.get_running_loop()
-        if self.in_flight < self.limit and not self._turn_taken and not self.waiting:
+        if self.in_flight < self.limit and not self._turns_left and not self.waiting:
             self._start(loop)
             return 0.0
         ahead = sum(len(queue) for queue in self._queues[: priority + 1])
-        if ahead and ahead * self._pace_s > self._settings.max_age_s:
+        if ahead * self._pace_s > _PATIENCE * self._settings.max_age_s:
             raise Refused("queue_slow")
         if self.waiting >= self._settings.max_queued:
             self._make_room(priority, loop.time())
@@ -134,7 +140,7 @@ class Admission:
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self.in_flight += 1
-        self._turn_taken = True
+        self._turns_left = _TURNS
         self._last_start = loop.time()
         self._on_in_flight(1)
         loop.call_soon(self._next_turn, loop)
@@ -145,12 +151,15 @@ class Admission:
         self._pace_s += _SMOOTHING * (newest - self._pace_s)
 
     def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._turn_taken = False
-        self._pump(loop)
+        self._turns_left -= 1
+        if self._turns_left:
+            loop.call_soon(self._next_turn, loop)
+        else:
+            self._pump(loop)
 
     def _pump(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start whoever is next, if there is a slot and this turn of the loop has started nobody."""
-        while self.in_flight < self.limit and not self._turn_taken:
+        """Start whoever is next, if there is a slot and the loop has turned since the last start."""
+        while self.in_flight < self.limit and not self._turns_left:
             waiter = self._next()
             if waiter is None:
                 return

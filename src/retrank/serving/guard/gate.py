@@ -136,19 +136,24 @@ class Gate:
         quota = [] if allowance is None else rate_limit_headers(allowance)
         return Entry(caller, self._lanes[need.lane], _priority(headers, path), quota)
 
-    async def wait(self, entry: Entry) -> None:
+    async def wait(self, entry: Entry) -> float:
         """Wait for a slot of the entry's lane.
+
+        Returns:
+            Seconds spent in the queue.
 
         Raises:
             Refusal: the service is overloaded.
         """
         assert entry.lane is not None
         try:
-            self._telemetry.queued(await entry.lane.enter(entry.priority))
+            waited_s = await entry.lane.enter(entry.priority)
         except Refused as refused:
             self._telemetry.shed(refused.reason)
             detail = f"more requests than this replica can answer in time ({refused.reason})"
             raise self._later(HTTPStatus.TOO_MANY_REQUESTS, "overloaded", detail, entry.headers) from refused
+        self._telemetry.queued(waited_s)
+        return waited_s
 
     def _identify(self, headers: dict[bytes, bytes]) -> Caller:
         assert self._keyring is not None

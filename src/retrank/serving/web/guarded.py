@@ -1,6 +1,8 @@
 """ASGI middleware that lets requests in or turns them away, before their body is read."""
 
+import json
 import logging
+from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -14,6 +16,7 @@ from retrank.serving.web.request_id import request_id_of
 
 NOBODY = Caller("unknown", None, frozenset())
 _SHOWN = 200
+_HOLE = "|the id of the request|"
 _audit = logging.getLogger("retrank.audit")
 
 
@@ -32,19 +35,29 @@ class Guarded:
             return
         try:
             entry = self._gate.check(scope["method"], scope["path"], dict(scope["headers"]))
-            if entry.lane is not None:
-                await self._gate.wait(entry)
+            waited = entry.lane is not None and await self._gate.wait(entry) > 0.0
         except Refusal as refusal:
             if scope["path"].startswith("/admin/"):
                 audit(scope, NOBODY, refusal.status)
             await _refuse(scope, send, refusal)
             return
         try:
+            if waited and _hung_up(receive):
+                return
             set_caller(scope, entry.caller)
             await self._app(scope, receive, _watched(scope, send, entry))
         finally:
             if entry.lane is not None:
                 entry.lane.leave()
+
+
+def _hung_up(receive: Receive) -> bool:
+    """Tell whether the client went away while its request was queued: nobody would read the answer.
+
+    ASGI has no way to ask without waiting. Uvicorn knows, in the object whose method `receive` is; of any other
+    server's clients none is ever taken to be gone.
+    """
+    return getattr(getattr(receive, "__self__", None), "disconnected", False) is True
 
 
 def _watched(scope: Scope, send: Send, entry: Entry) -> Send:
@@ -77,15 +90,8 @@ def audit(scope: Scope, caller: Caller, status: int) -> None:
 
 
 async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
-    problem = Problem(
-        type=f"/problems/{refusal.code}",
-        title=HTTPStatus(refusal.status).phrase,
-        status=refusal.status,
-        detail=refusal.detail,
-        instance=request_id_of(scope),
-        code=refusal.code,
-    )
-    body = problem.model_dump_json().encode()
+    before, after = _around_the_id(refusal.status, refusal.code, refusal.detail)
+    body = before + json.dumps(request_id_of(scope)).encode() + after
     headers: Headers = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
@@ -94,3 +100,13 @@ async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
     ]
     await send({"type": "http.response.start", "status": int(refusal.status), "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+@lru_cache(maxsize=64)
+def _around_the_id(status: HTTPStatus, code: str, detail: str) -> tuple[bytes, bytes]:
+    """Return the problem document of a refusal, cut where the id of the request stands: few differ in more."""
+    problem = Problem(
+        type=f"/problems/{code}", title=status.phrase, status=status, detail=detail, instance=_HOLE, code=code
+    )
+    before, _, after = problem.model_dump_json().encode().partition(f'"{_HOLE}"'.encode())
+    return before, after

@@ -3,15 +3,14 @@
 import uuid
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import MAX_ID_LENGTH
 from retrank.serving.telemetry.logs import answering
 
-HEADER = "X-Request-ID"
-_RAW_HEADER = HEADER.lower().encode()
+_RAW_HEADER = b"x-request-id"
 _KEY = "retrank.request_id"
+_ECHO = "retrank.echo_request_id"
 
 
 def request_id_of(scope: Any) -> str:
@@ -23,6 +22,11 @@ def set_request_id(scope: Any, request_id: str) -> None:
     """Replace the id: one in the body wins over the header. Log lines of this request bear it from now on."""
     scope[_KEY] = request_id
     answering.set(request_id)
+
+
+def ask_for_echo(scope: Any) -> None:
+    """Have the id put on the answer of a request which the server in front has not looked at."""
+    scope[_ECHO] = True
 
 
 class RequestIds:
@@ -42,10 +46,11 @@ class RequestIds:
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = _visible(request_id_of(scope))
+                name = _visible(request_id_of(scope)).encode()
+                message["headers"] = [*message.get("headers", ()), (_RAW_HEADER, name)]
             await send(message)
 
-        await self._app(scope, receive, named if self._echo else send)
+        await self._app(scope, receive, named if self._echo or _ECHO in scope else send)
 
 
 def _from_header(scope: Scope) -> str | None:
@@ -59,4 +64,6 @@ def _from_header(scope: Scope) -> str | None:
 
 def _visible(text: str) -> str:
     """Return a text as it may stand in a header: anything but printable ASCII becomes a question mark."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(letter if " " <= letter <= "~" else "?" for letter in text)

@@ -1,0 +1,48 @@
+"""Vectors of items that came after the bundle was sealed, from what they are."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from retrank.contract import bundle as layout
+from retrank.contract.bundle import VerifiedBundle
+from retrank.contract.item_content import VECTORS, ItemEncoding, graph_inputs
+from retrank.serving.onnx import open_session
+
+
+class NewItemEncoder:
+    """The item tower of the bundle's model: attributes in, item vectors out."""
+
+    def __init__(self, session: ort.InferenceSession, encoding: ItemEncoding) -> None:
+        """Encode as in training.
+
+        Args:
+            session: the graph, see `docs/bundle.md`.
+            encoding: from attributes to what it reads.
+        """
+        self._session, self._encoding = session, encoding
+
+    def vectors(self, items: Sequence[Mapping[str, JsonValue]]) -> NDArray[np.float32]:
+        """Return the `[R, D]` float32 vectors of R >= 1 items with these attributes; others are ignored.
+
+        They are comparable with queries as the rows of `item_vectors.npy` are. What is missing, of another kind or
+        unknown to the model counts as unknown.
+        """
+        inputs = graph_inputs(self._encoding.encode_attributes(items))
+        found: NDArray[np.float32] = self._session.run([VECTORS], inputs)[0]
+        return found
+
+
+def open_item_encoder(bundle: VerifiedBundle) -> NewItemEncoder | None:
+    """Open the item encoder of a bundle whose hashes were checked; None when its model knows items by id alone.
+
+    Raises:
+        SourceError: it was written by a version that encodes items in another way.
+    """
+    if layout.ITEM_ENCODER not in bundle.manifest.files:
+        return None
+    encoding = ItemEncoding.load(bundle.path(layout.ITEM_ENCODING))
+    return NewItemEncoder(open_session(bundle.path(layout.ITEM_ENCODER)), encoding)

@@ -1,0 +1,21 @@
+"""What stands between Ray Serve and the application in a replica, without the warnings that importing Ray gives."""
+
+import warnings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from ray.serve._private.http_util import _apply_middlewares as apply_middlewares
+    from ray.serve._private.http_util import start_asgi_http_server
+    from ray.serve._private.replica import ReplicaMetricsManager
+    from ray.serve.config import HTTPOptions
+
+    from retrank.serving.deployments import express, listener
+
+__all__ = [
+    "HTTPOptions",
+    "ReplicaMetricsManager",
+    "apply_middlewares",
+    "express",
+    "listener",
+    "start_asgi_http_server",
+]
