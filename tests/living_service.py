@@ -13,16 +13,25 @@ from retrank.serving.recommender import Recommender
 from retrank.serving.service import Service
 from retrank.serving.settings import ServiceSettings, Settings
 from retrank.serving.stores.protocol import DEFAULT_TENANT
+from retrank.serving.telemetry.facade import Telemetry
 
 GENEROUS = ServiceSettings(deadline_ms=60_000, catalogue_refresh_s=0.01)
 """Deadlines that a shared machine never misses, so that answers are the same every time."""
 
 
 @contextmanager
-def living_service(recommender: Recommender, folder: Path, **options: Any) -> Iterator[Service]:
+def living_service(
+    recommender: Recommender,
+    folder: Path,
+    *,
+    telemetry: Telemetry | None = None,
+    settings: ServiceSettings = GENEROUS,
+    **options: Any,
+) -> Iterator[Service]:
     """Open a service over one recommender, and close it."""
-    settings = Settings(bundle=folder / "bundles", service=GENEROUS.model_copy(update={"folder": folder / "state"}))
-    service = Service(lambda _: Picked(recommender), open_backing(settings), settings.service, **options)
+    all_settings = Settings(bundle=folder / "bundles", service=settings.model_copy(update={"folder": folder / "state"}))
+    backing = open_backing(all_settings, telemetry)
+    service = Service(lambda _: Picked(recommender), backing, all_settings.service, **options)
     try:
         yield service
     finally:

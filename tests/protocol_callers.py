@@ -20,7 +20,7 @@ from rpc_world import Served, served
 from retrank.client import Client, ClientSettings, Event
 from retrank.client.errors import CallFailed, CallRefused
 from retrank.contract.api import PopularRequest, Problem, RecommendRequest, SimilarRequest
-from retrank.contract.catalogue_changes import BulkItems
+from retrank.contract.catalogue_changes import BulkItem, BulkItems
 from retrank.contract.events import EventBatch
 from retrank.contract.ranking import BatchRequest, RankRequest
 from retrank.serving.events.protocol import LogUnavailable
@@ -180,7 +180,7 @@ class Rpc:
 
 
 class Library:
-    """Where the client has no method it posts, as its users would."""
+    """Requests that the client's own types refuse are posted as they are, as its users could."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -189,10 +189,14 @@ class Library:
         return self._ask(lambda: self._client.recommend(RecommendRequest(**fields)).model_dump())
 
     def batch(self, requests: list[Fields]) -> Fields:
-        return self._ask(lambda: self._client.post("/v1/recommend:batch", {"requests": [*requests]}))
+        try:
+            checked = [RecommendRequest(**fields) for fields in requests]
+        except ValidationError:  # one that does not fit: the service says so in its place
+            return self._ask(lambda: self._client.post("/v1/recommend:batch", {"requests": [*requests]}))
+        return self._ask(lambda: self._client.recommend_batch(checked).model_dump())
 
     def rank(self, **fields: Any) -> Fields:
-        return self._ask(lambda: self._client.post("/v1/rank", fields))
+        return self._ask(lambda: self._client.rank(RankRequest(**fields)).model_dump())
 
     def similar(self, **fields: Any) -> Fields:
         return self._ask(lambda: self._client.similar(SimilarRequest(**fields)).model_dump())
@@ -200,7 +204,7 @@ class Library:
     def popular(self, **fields: Any) -> Fields:
         def asked() -> Fields:
             checked = PopularRequest(**fields)
-            return self._client.popular(checked.k, checked.placement).model_dump()
+            return self._client.popular(checked.k, checked.placement, checked.window).model_dump()
 
         return self._ask(asked)
 
@@ -214,7 +218,11 @@ class Library:
         return self._ask(lambda: self._client.post("/v1/events", {"events": list(events)}))
 
     def change(self, *items: Fields) -> Fields:
-        return self._ask(lambda: self._client.post("/v1/items:bulk", {"items": list(items)}))
+        try:
+            checked = [BulkItem(**one) for one in items]
+        except ValidationError:  # the service names the place in the whole body
+            return self._ask(lambda: self._client.post("/v1/items:bulk", {"items": list(items)}))
+        return self._ask(lambda: self._client.change_items(checked))
 
     def _ask(self, how: Callable[[], Any]) -> Fields:
         try:

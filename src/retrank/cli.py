@@ -54,26 +54,23 @@ _PLAIN = {  # words and flags, no settings to compose
     "keys": _Command("retrank.serving.guard.keys_command:main", "create, list and revoke API keys"),
     "ctl": _Command(
         "retrank.serving.ctl:main",
-        "operate a running service: status, stage, activate, canary, rollback, forget-changes",
+        "operate a running service: status, stage, activate, canary, rollback, rules, placements, forget-changes",
     ),
 }
 _MULTIRUN = "retrank.training.multirun:report"
 _CONFIG_DIR = "--config-dir"
 _INTERRUPTED = 130
+_UNREAD = 141  # as for a program that SIGPIPE ends
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
-    if name in ("-h", "--help"):
-        print(_usage())
-        return 0
-    if name in ("-V", "--version"):
-        print(__version__)
-        return 0
     try:
-        return _dispatch(name, rest)
+        status = _dispatch(name, rest)
+        sys.stdout.flush()  # here, where a reader that is gone can still be told from a mistake
+        return status
     except RetrankError as error:
         print(f"retrank {name}: {error}", file=sys.stderr)
         return error.exit_code
@@ -81,13 +78,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"retrank {name}: interrupted", file=sys.stderr)
         return _INTERRUPTED
     except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        print(f"retrank {name}: cannot write: {error}; free space or rights and try again", file=sys.stderr)
-        return RetrankError.exit_code
+        return _unwritten(name, error)
+
+
+def _unwritten(name: str, error: OSError) -> int:
+    """Say that there is no room to write; nothing when it is just that `| head` has seen enough."""
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it ends
+        return _UNREAD
+    if error.errno not in _NO_ROOM:
+        raise error
+    print(f"retrank {name}: cannot write: {error}; free space or rights and try again", file=sys.stderr)
+    return RetrankError.exit_code
 
 
 def _dispatch(name: str, rest: list[str]) -> int:
+    if name in ("-h", "--help", "-V", "--version"):
+        print(__version__ if name in ("-V", "--version") else _usage())
+        return 0
     if name in _PLAIN:
         _load(_PLAIN[name].target)(rest)
         return 0

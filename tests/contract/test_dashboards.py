@@ -85,6 +85,9 @@ HEALTHY = {
     'recsys_circuit_state{dep="profile_store",instance="a"}': "0x90",
     'recsys_bundle_info{id="b1",instance="a"}': "2x90",
     'recsys_empty_total{instance="a"}': "0+1x90",
+    'recsys_retrieval_recall_sampled{instance="a"}': "0.98x90",
+    'recsys_score_psi{instance="a"}': "0.05x90",
+    'recsys_unknown_id_ratio{instance="a"}': "0.1x90",
 }
 SICK: dict[str, dict[str, str]] = {
     "RecsysDown": {'recsys_replicas{instance="a"}': "0x90"},
@@ -113,6 +116,9 @@ SICK: dict[str, dict[str, str]] = {
         'recsys_event_ack_seconds_bucket{le="+Inf",instance="a"}': "0+100x90",
     },
     "RecsysMemoryGrows": {'recsys_rss_bytes{replica="7",instance="a"}': "1000000+100000x90"},
+    "RecsysRecallLow": {'recsys_retrieval_recall_sampled{instance="a"}': "0.8x90"},
+    "RecsysScoresDrift": {'recsys_score_psi{instance="a"}': "0.4x90"},
+    "RecsysUnknownIds": {'recsys_unknown_id_ratio{instance="a"}': "0.5x90"},
 }
 
 

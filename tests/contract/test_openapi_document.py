@@ -1,9 +1,27 @@
 """The committed description of the API is what the routes say, and describes every route and every field."""
 
 import json
+import random
+import secrets
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
+import pytest
+from web_client import Client
 from write_openapi import TARGET, described
+
+from retrank.serving.guard.caller import PERMISSIONS, Permission
+from retrank.serving.guard.drain import Drain
+from retrank.serving.guard.gate import Gate, need_of
+from retrank.serving.guard.keyring import Keyring
+from retrank.serving.guard.keys import KeyFile, new_key, write_key_file
+from retrank.serving.guard.settings import GuardSettings, QuotaSettings
+from retrank.serving.recommender import Recommender
+from retrank.serving.telemetry.facade import Telemetry
+from retrank.serving.web.protection import Protection
+from retrank.serving.web.routes import create_app
 
 DOCUMENT: dict[str, Any] = json.loads(TARGET.read_text())
 
@@ -42,3 +60,50 @@ def test_every_reference_leads_somewhere_and_errors_are_problems() -> None:
             for status, answer in operation["responses"].items():
                 if int(status) >= 400:
                     assert list(answer["content"]) == ["application/problem+json"]
+
+
+OPERATIONS = [(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods]
+REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+@pytest.fixture(scope="module")
+def recommender(tiny_bundle: Path) -> Recommender:
+    return Recommender.open(tiny_bundle)
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS, ids=str)
+def test_what_the_gate_answers_is_described_where_it_happens_and_nowhere_else(
+    recommender: Recommender, tmp_path: Path, path: str, method: str
+) -> None:
+    """Without a key, with one that may too little, beyond the quota, and while the service leaves."""
+    made = datetime(2026, 1, 1, tzinfo=UTC)
+    little: Permission = "ingest" if need_of(method.upper(), path).permission == "read" else "read"
+    keys = [
+        new_key("shop", scopes, pepper=b"", random=secrets.token_bytes, now=made)
+        for scopes in (frozenset({little}), frozenset(PERMISSIONS))
+    ]
+    write_key_file(tmp_path / "keys.json", KeyFile(keys=tuple(key.record for key in keys)))
+    drain = Drain(tmp_path)
+    drain.begin()
+    gate = Gate(
+        GuardSettings(quota=QuotaSettings(per_second=0.001, burst=1)),
+        keyring=Keyring(tmp_path / "keys.json", pepper=b"", clock=lambda: 0.0),
+        drain=drain,
+        clock=lambda: 0.0,
+        rng=random.Random(0),
+        telemetry=Telemetry(),
+    )
+    client = Client(create_app(recommender, protection=Protection(gate=gate)))
+    little_key, whole_key = ({"authorization": f"Bearer {key.token}"} for key in keys)
+    where = path.replace("{", "").replace("}", "")
+    answers = [
+        client.request(method.upper(), where, headers=headers) for headers in ({}, little_key, whole_key, whole_key)
+    ]
+    described_here = DOCUMENT["paths"][path][method]["responses"]
+    assert {int(status) for status in described_here} & REFUSED == {one.status_code for one in answers} & REFUSED
+    for answer in answers:
+        said = described_here[str(answer.status_code)].get("headers", {})
+        assert [name for name, header in said.items() if header["required"] and name not in answer.headers] == []
+    if path == "/readyz":
+        assert answers[0].status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        assert "retry-after" in answers[0].headers

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from living_service import living_service
+from living_service import eventually, living_service
 from protocol_callers import PROTOCOLS, Caller, Fields, Refused, callers
 from pydantic import SecretStr
 
+from retrank.contract.placement_rules import PlacementDefaults, Rule
+from retrank.serving.placements.shelf import edit
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Backing, Service
 from retrank.serving.stores.open_store import open_store
@@ -149,6 +151,34 @@ def test_what_is_popular_is_the_same_everywhere(caller: Caller, living: dict[str
     slate = caller.popular(k=7, placement="home")
     assert len(_ids(slate)) == 7
     assert _shown(slate) == _shown(living["in process"].popular(k=7))
+
+
+def test_what_trends_in_a_window_comes_first(caller: Caller, protocol: str) -> None:
+    where = {"placement": f"shelf-of-{protocol}".replace(" ", "-"), "window": "24h"}
+    for number in range(3):
+        event = {"event_id": f"trend {protocol} {number}", "type": "click", "item_id": "i44", "user_id": "u9"}
+        caller.ingest({**event, "placement": where["placement"]})
+    eventually(lambda: _ids(caller.popular(k=3, **where))[0] == "i44")
+
+
+def test_rules_and_defaults_of_a_placement_hold_whoever_asks(caller: Caller, protocol: str, service: Service) -> None:
+    where = f"ruled-{protocol}".replace(" ", "-")
+    pin = Rule(id=where, action="pin", items=["i41"], place=2, placement=where)
+    assert service.backing.store is not None
+    edit(
+        service.backing.store,
+        "default",
+        lambda shelf: shelf.with_rule(pin).with_placement(PlacementDefaults(name=where, k=4)),
+    )
+    asked = {"user_id": "u2", "placement": where, "exclude_seen": False}
+    eventually(lambda: len(_ids(caller.recommend(**asked))) == 4)
+    items = caller.recommend(**asked)["items"]
+    assert (items[1]["item_id"], "pinned" in items[1]["sources"], items[1]["propensity"]) == ("i41", True, 1.0)
+    batched = caller.batch([asked, {**asked, "k": 6}])["answers"]
+    assert [len(_ids(answer["slate"])) for answer in batched] == [4, 6]
+    assert len(_ids(caller.recommend(**asked, k=10))) == 10
+    assert _ids(caller.similar(item_id="i1", placement=where, k=3))[1] == "i41"
+    assert _ids(caller.popular(placement=where, k=3))[1] == "i41"
 
 
 def test_a_deleted_item_disappears_and_returns(caller: Caller) -> None:

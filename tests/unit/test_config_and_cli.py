@@ -1,6 +1,8 @@
 """Composing a configuration and running a command: what a person sees when a key is wrong."""
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,3 +148,13 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr("retrank.serving.ask.run", full)
     assert main(["recommend", "bundle=b"]) == 2
     assert "cannot write: [Errno 28] No space left on device" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word() -> None:
+    program = "import sys, time; time.sleep(0.2); from retrank.cli import main; sys.exit(main(['--help']))"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait(60) == 141

@@ -4,6 +4,7 @@ The contract models of the service are strict; a caller that is a release behind
 know.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -53,7 +54,7 @@ class SlateDegraded(_Answer):
 
 
 class Slate(_Answer):
-    """The answer to recommend, rank, similar and popular.
+    """The answer to recommend, similar and popular.
 
     `recommendation_id` is a signed token: put it into the events about these items as `recommendation_token`. It is
     None when the client answered itself (`degraded.reasons` then holds `local_fallback`).
@@ -78,6 +79,45 @@ class Slate(_Answer):
     def is_local(self) -> bool:
         """Tell whether the client answered itself."""
         return LOCAL_FALLBACK in self.degraded.reasons
+
+
+class RankedEntry(_Answer):
+    """One candidate of the caller; `score` is None for an item that the service does not know, or did not score."""
+
+    item_id: str
+    rank: int
+    score: float | None = None
+
+
+class Ranking(_Answer):
+    """The answer to rank: every candidate once, best first; in the caller's order when the client answered itself."""
+
+    request_id: str = ""
+    items: list[RankedEntry]
+    bundle: SlateBundle | None = None
+    degraded: SlateDegraded = SlateDegraded()
+    took_ms: dict[str, float] = {}
+
+    @classmethod
+    def as_given(cls, items: Sequence[str]) -> Self:
+        """Return the candidates in the order in which they were given."""
+        entries = [RankedEntry(item_id=item, rank=rank) for rank, item in enumerate(dict.fromkeys(items), start=1)]
+        return cls(items=entries, degraded=SlateDegraded(is_degraded=True, reasons=[LOCAL_FALLBACK]))
+
+
+class BatchEntry(_Answer):
+    """The answer to one request of a batch: `slate` when `status` is 200, else `problem`."""
+
+    status: int
+    slate: Slate | None = None
+    problem: "Refusal | None" = None
+
+
+class Batch(_Answer):
+    """Answers in the order of the requests."""
+
+    request_id: str = ""
+    answers: list[BatchEntry]
 
 
 class Receipt(_Answer):

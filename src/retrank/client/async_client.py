@@ -11,13 +11,15 @@ import httpx
 from pydantic import JsonValue
 
 from retrank.client import calls
-from retrank.client.answers import Receipt, Slate
+from retrank.client.answers import Batch, Ranking, Receipt, Slate
 from retrank.client.base import BaseClient, as_reply, request_arguments
 from retrank.client.errors import CallFailed
 from retrank.client.flow import Reply, Send
 from retrank.client.settings import ClientSettings
-from retrank.contract.api import RecommendRequest, SimilarRequest
+from retrank.contract.api import RecommendRequest, SimilarRequest, Window
+from retrank.contract.catalogue_changes import BulkItem
 from retrank.contract.events import Event
+from retrank.contract.ranking import RankRequest
 
 _Answer = TypeVar("_Answer")
 
@@ -48,13 +50,23 @@ class AsyncClient(BaseClient):
         """Ask for a slate for a known user, an anonymous session, or nobody in particular."""
         return await self.run(calls.recommend(request), deadline_s)
 
+    async def recommend_batch(self, requests: Sequence[RecommendRequest], *, deadline_s: float | None = None) -> Batch:
+        """Ask for up to 256 slates at once; each answer has a status of its own."""
+        return await self.run(calls.recommend_batch(requests), deadline_s)
+
+    async def rank(self, request: RankRequest, *, deadline_s: float | None = None) -> Ranking:
+        """Order up to 1,000 candidates of your own for somebody; left in your order when nothing usable came."""
+        return await self.run(calls.rank(request), deadline_s)
+
     async def similar(self, request: SimilarRequest, *, deadline_s: float | None = None) -> Slate:
         """Ask for items like one item."""
         return await self.run(calls.similar(request), deadline_s)
 
-    async def popular(self, k: int = 10, placement: str | None = None, *, deadline_s: float | None = None) -> Slate:
+    async def popular(
+        self, k: int = 10, placement: str | None = None, window: Window = "all", *, deadline_s: float | None = None
+    ) -> Slate:
         """Ask for what is popular; worth calling once at start, so that there is something to fall back on."""
-        return await self.run(calls.popular(k, placement), deadline_s)
+        return await self.run(calls.popular(k, placement, window), deadline_s)
 
     async def send_events(self, events: Sequence[Event], *, deadline_s: float | None = None) -> Receipt:
         """Hand over up to 1,000 events; what is accepted is durable. See `EventBuffer` for a stream of them."""
@@ -74,8 +86,20 @@ class AsyncClient(BaseClient):
         """Say whether an item may be shown."""
         return await self.run(calls.set_availability(item_id, available=available), deadline_s)
 
+    async def change_items(self, changes: Sequence[BulkItem], *, deadline_s: float | None = None) -> Any:
+        """Change up to 1,000 items, all or none."""
+        return await self.run(calls.change_items(changes), deadline_s)
+
+    async def forget_user(self, user_id: str, *, deadline_s: float | None = None) -> Any:
+        """Forget what was learned of a person since the bundle was sealed; the event log keeps its events."""
+        return await self.run(calls.forget_user(user_id), deadline_s)
+
+    async def export_user(self, user_id: str, *, deadline_s: float | None = None) -> list[dict[str, Any]]:
+        """Return everything that is kept of a person."""
+        return await self.run(calls.export_user(user_id), deadline_s)
+
     async def erase_user(self, user_id: str, *, deadline_s: float | None = None) -> Any:
-        """Forget a person."""
+        """Erase a person for good: profile, event log, training."""
         return await self.run(calls.erase_user(user_id), deadline_s)
 
     async def post(self, path: str, body: JsonValue, *, deadline_s: float | None = None) -> Any:

@@ -3,13 +3,14 @@
 import random
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import ValidationError
 
 from retrank import __version__
-from retrank.client.answers import Slate
+from retrank.client.answers import Batch, BatchEntry, Refusal, Slate
 from retrank.client.calls import Call
 from retrank.client.errors import CallFailed
 from retrank.client.fallback import Fallback
@@ -19,6 +20,8 @@ from retrank.contract.api import MAX_DEADLINE_MS
 
 _Answer = TypeVar("_Answer")
 _DEADLINE = "X-Deadline-Ms"
+NO_ANSWER = "no_answer"
+"""Code of a request of a batch for which nothing is known locally."""
 
 
 class BaseClient:
@@ -63,16 +66,44 @@ class BaseClient:
             failure.__cause__ = error
             instead: _Answer = self._instead(call, failure)
             return instead
+        self._remember(call, answer)
+        return answer
+
+    def _remember(self, call: Call[Any], answer: Any) -> None:
+        if isinstance(answer, Batch):
+            for part, entry in zip(call.parts, answer.answers, strict=False):
+                self._remember(part, entry.slate)
         if isinstance(answer, Slate) and call.remember_as is not None:
             self._fallback.remember(call.remember_as, answer)
-        return answer
 
     def _instead(self, call: Call[_Answer], failure: CallFailed) -> Any:
         """Return what is known locally, or raise the failure when nothing is."""
-        known = self._fallback.answer(call.fallback_keys, call.k, call.excluded) if call.fallback_keys else None
+        if call.stand_in is not None:
+            return call.stand_in()
+        if call.parts:
+            return self._batch_instead(call, failure)
+        known = self._known(call)
         if known is None:
             raise failure
         return known
+
+    def _batch_instead(self, call: Call[Any], failure: CallFailed) -> Batch:
+        """Answer what is known locally, one by one; nothing known at all is a failure."""
+        known = [self._known(part) for part in call.parts]
+        if not any(known):
+            raise failure
+        refusal, status = Refusal(code=NO_ANSWER, detail=str(failure)), failure.status or HTTPStatus.SERVICE_UNAVAILABLE
+        return Batch(
+            answers=[
+                BatchEntry(status=int(status), problem=refusal)
+                if slate is None
+                else BatchEntry(status=HTTPStatus.OK, slate=slate)
+                for slate in known
+            ]
+        )
+
+    def _known(self, call: Call[Any]) -> Slate | None:
+        return self._fallback.answer(call.fallback_keys, call.k, call.excluded) if call.fallback_keys else None
 
 
 def request_arguments(call: Call[Any], step: Send) -> dict[str, Any]:

@@ -7,12 +7,15 @@ from urllib.parse import quote
 
 from pydantic import JsonValue, TypeAdapter
 
-from retrank.client.answers import Receipt, Slate
-from retrank.contract.api import RecommendRequest, SimilarRequest
+from retrank.client.answers import Batch, Ranking, Receipt, Slate
+from retrank.contract.api import RecommendRequest, SimilarRequest, Window
+from retrank.contract.catalogue_changes import BulkItem
 from retrank.contract.events import Event
+from retrank.contract.ranking import RankRequest
 
 _Answer = TypeVar("_Answer")
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 POPULAR_KEY = "popular"
 
 
@@ -28,6 +31,8 @@ class Call(Generic[_Answer]):
         k: items asked for.
         remember_as: the key under which a good answer is kept; None when it may stand in for no other.
         excluded: items that no stand-in may show.
+        stand_in: the answer when there is no other; None when there is none.
+        parts: of a batch, the same requests one by one; they are remembered, and stood in for, one by one.
     """
 
     method: str
@@ -39,6 +44,8 @@ class Call(Generic[_Answer]):
     query: Mapping[str, str] = field(default_factory=dict)
     remember_as: str | None = None
     excluded: frozenset[str] = frozenset()
+    stand_in: Callable[[], _Answer] | None = None
+    parts: "tuple[Call[Slate], ...]" = ()
 
 
 def recommend(request: RecommendRequest) -> Call[Slate]:
@@ -52,11 +59,29 @@ def similar(request: SimilarRequest) -> Call[Slate]:
     return _slate("/v1/similar", request, f"item {request.item_id}", {request.item_id, *request.exclude_items})
 
 
-def popular(k: int, placement: str | None = None) -> Call[Slate]:
-    """Ask for what is popular."""
+def recommend_batch(requests: Sequence[RecommendRequest]) -> Call[Batch]:
+    """Ask for several slates; in bad times each gets what it would get by itself."""
+    shown = [request.model_dump(mode="json", by_alias=True, exclude_unset=True) for request in requests]
+    body = _ANYTHING.dump_json({"requests": shown})
+    parts = tuple(recommend(request) for request in requests)
+    return Call("POST", "/v1/recommend:batch", Batch.model_validate_json, body, parts=parts)
+
+
+def rank(request: RankRequest) -> Call[Ranking]:
+    """Ask for the caller's candidates in order; in bad times they stay in the order they were given in."""
+    body = request.model_dump_json(exclude_unset=True).encode()
+    read = Ranking.model_validate_json
+    return Call("POST", "/v1/rank", read, body, stand_in=lambda: Ranking.as_given(request.items))
+
+
+def popular(k: int, placement: str | None = None, window: Window = "all") -> Call[Slate]:
+    """Ask for what is popular; what trends in a window stands in for nothing but itself."""
     query = {"k": str(k)} | ({} if placement is None else {"placement": placement})
-    key = POPULAR_KEY
-    return Call("GET", "/v1/popular", Slate.model_validate_json, None, (key,), k, query, remember_as=key)
+    keys: tuple[str, ...] = (POPULAR_KEY,)
+    if window != "all":
+        query["window"] = window
+        keys = (f"{POPULAR_KEY} {window} {placement or ''}", POPULAR_KEY)
+    return Call("GET", "/v1/popular", Slate.model_validate_json, None, keys, k, query, remember_as=keys[0])
 
 
 def post(path: str, body: JsonValue) -> Call[Any]:
@@ -87,8 +112,24 @@ def set_availability(item_id: str, *, available: bool) -> Call[Any]:
     return Call("PUT", f"/v1/items/{_part(item_id)}/availability", _read_any, body)
 
 
+def change_items(changes: Sequence[BulkItem]) -> Call[Any]:
+    """Change up to 1,000 items, all or none."""
+    shown = [change.model_dump(mode="json", exclude_unset=True) for change in changes]
+    return Call("POST", "/v1/items:bulk", _read_any, _ANYTHING.dump_json({"items": shown}))
+
+
+def forget_user(user_id: str) -> Call[Any]:
+    """Forget what was learned of a person since the bundle was sealed; the event log keeps its events."""
+    return Call("DELETE", f"/v1/users/{_part(user_id)}", _read_any)
+
+
+def export_user(user_id: str) -> Call[list[dict[str, Any]]]:
+    """Ask for everything that is kept of a person."""
+    return Call("POST", f"/v1/users/{_part(user_id)}:export", _read_lines)
+
+
 def erase_user(user_id: str) -> Call[Any]:
-    """Forget a person."""
+    """Erase a person for good: profile, event log, training."""
     return Call("POST", f"/v1/users/{_part(user_id)}:erase", _read_any)
 
 
@@ -96,7 +137,7 @@ def _slate(
     path: str, request: RecommendRequest | SimilarRequest, own: str | None, excluded: Iterable[str]
 ) -> Call[Slate]:
     """Return the call; under a filter nothing known here will do, for it cannot be checked here."""
-    body = request.model_dump_json(exclude_defaults=True).encode()
+    body = request.model_dump_json(by_alias=True, exclude_unset=True).encode()  # a default may be overruled elsewhere
     read = Slate.model_validate_json
     if request.filter is not None:
         return Call("POST", path, read, body, k=request.k)
@@ -111,3 +152,7 @@ def _part(name: str) -> str:
 
 def _read_any(body: bytes) -> Any:
     return _ANYTHING.validate_json(body) if body.strip() else None
+
+
+def _read_lines(body: bytes) -> list[dict[str, Any]]:
+    return [_OBJECT.validate_json(line) for line in body.splitlines() if line.strip()]

@@ -24,7 +24,17 @@ SlateSize = Annotated[int, Field(ge=1, le=MAX_K), WHOLE]
 DeadlineMs = Annotated[int, Field(ge=1, le=MAX_DEADLINE_MS), WHOLE]
 Window = Literal["24h", "7d", "all"]
 ReasonCode = Literal["similar_to", "follows", "popular"]
-Source = Literal["sequence", "covisit", "neighbours", "popular", "fresh", "similar"]
+Source = Literal[
+    "sequence",
+    "covisit",
+    "neighbours",
+    "popular",
+    "fresh",
+    "similar",
+    "pinned",  # a rule of an operator put it there, or moved it
+    "boosted",
+    "buried",
+]
 DegradedReason = Literal[
     "unknown_user",  # a user was named whom the bundle does not know
     "unknown_items",  # the session holds items the bundle does not know, or they are asked about

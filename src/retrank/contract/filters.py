@@ -13,6 +13,7 @@ lacks the attribute satisfies no `eq`, `in`, `range` or `exists`; `not` turns th
 number with a number, a text with a text, true and false with themselves.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self
 
@@ -62,6 +63,11 @@ class Range(_Message):
     def _check(self) -> Self:
         if self.gt is self.gte is self.lt is self.lte is None:
             raise ValueError("no bound; give gt, gte, lt or lte")
+        lowest = max((bound for bound in (self.gt, self.gte) if bound is not None), default=-math.inf)
+        highest = min((bound for bound in (self.lt, self.lte) if bound is not None), default=math.inf)
+        strict = lowest == self.gt or highest == self.lt
+        if lowest > highest or (lowest == highest and strict):
+            raise ValueError(f"nothing lies above {lowest:g} and below {highest:g}; are the bounds turned round?")
         return self
 
 

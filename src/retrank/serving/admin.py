@@ -5,9 +5,11 @@ and Kubernetes start `retrank admin` beside the service, and it still answers wh
 """
 
 import os
+import secrets
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from types import FrameType
@@ -18,8 +20,12 @@ import uvicorn
 from retrank.contract.errors import ConfigError
 from retrank.serving.backing import open_state
 from retrank.serving.bundles.opening import open_operator
+from retrank.serving.bundles.operator import Operator
+from retrank.serving.placements.desk import ShelfDesk, Time
 from retrank.serving.settings import Settings, parse_settings, refuse_to_open
+from retrank.serving.stores.protocol import StateStore
 from retrank.serving.telemetry.facade import Telemetry
+from retrank.serving.telemetry.logs import announce, json_to_stderr
 from retrank.serving.web.admin import create_admin_app
 from retrank.serving.web.protection import Protection, guard, open_gate
 
@@ -41,6 +47,9 @@ def run(config: dict[str, Any]) -> None:
     if not settings.admin.enabled:
         raise ConfigError("serving.admin.enabled is false; there is nothing to serve")
     refuse_to_open(settings)
+    as_json = settings.telemetry.log_format == "json"
+    if as_json:
+        json_to_stderr()
     stop = threading.Event()
 
     def interrupted(signum: int, frame: FrameType | None) -> None:
@@ -50,9 +59,9 @@ def run(config: dict[str, Any]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupted)
     with admin_port(settings) as url:
-        print(f"admin on {url}/admin/v1/status   Ctrl-C stops", flush=True)
+        announce(f"admin on {url}/admin/v1/status   Ctrl-C stops", as_json=as_json)
         stop.wait()
-    print("stopped", flush=True)
+    announce("stopped", as_json=as_json)
 
 
 @contextmanager
@@ -68,14 +77,16 @@ def admin_port(settings: Settings, drain: Callable[[], None] | None = None) -> I
     """
     gate = open_gate(settings.guard, os.environ, Telemetry())
     store = open_state(settings)
+    operator = open_operator(settings, store)
     app = create_admin_app(
-        open_operator(settings, store),
+        operator,
         overlay=store,
+        desk=open_desk(settings, store, operator),
         drain=drain,
         protect=lambda app: guard(app, Protection(gate=gate)),
     )
     listener = _listen(settings)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listener],), name="admin", daemon=True)
     with closing(listener), closing(store):
         thread.start()
@@ -84,6 +95,17 @@ def admin_port(settings: Settings, drain: Callable[[], None] | None = None) -> I
         finally:
             server.should_exit = True
             thread.join(_STOP_S)
+
+
+def open_desk(settings: Settings, store: StateStore, operator: Operator) -> ShelfDesk:
+    """Return the desk of placements and rules over a store; `operator` knows how many replicas are alive."""
+    return ShelfDesk(
+        store,
+        settings.admin.blast,
+        alive=lambda: len(operator.status().replicas),
+        new_id=lambda: secrets.token_hex(8),
+        time=Time(time.time, time.monotonic, time.sleep),
+    )
 
 
 def _listen(settings: Settings) -> socket.socket:

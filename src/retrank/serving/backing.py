@@ -25,16 +25,14 @@ def open_backing(settings: Settings, telemetry: Telemetry | None = None) -> Back
         ConfigError: a setting names something that cannot be, or the folder cannot be made.
         LogUnavailable: a log cannot be opened for writing.
     """
-    telemetry = telemetry or Telemetry()
+    said = telemetry or Telemetry()
     signer = Signer(load_key(settings.folder / KEY_FILE, os.environ))
     store, quick, logs = open_state(settings), open_quick_state(settings), settings.event_logs()
     decisions = Decisions(open_log(logs, "decisions") if settings.service.keep_decisions else None)
-    breaker = Breaker(
-        settings.guard.breaker, time.monotonic, on_change=lambda state: telemetry.circuit(DEPENDENCY, state)
-    )
-    profiles = GuardedProfiles(store, breaker, time.monotonic, telemetry, quick=quick)
-    outside = Outside(signer.has_signed, telemetry.event_log_lag)
-    return Backing(store, open_intake(logs, store, outside), decisions, signer, profiles, quick)
+    breaker = Breaker(settings.guard.breaker, time.monotonic, on_change=lambda state: said.circuit(DEPENDENCY, state))
+    profiles = GuardedProfiles(store, breaker, time.monotonic, said, quick=quick)
+    outside = Outside(signer.has_signed, said.event_log_lag)
+    return Backing(store, open_intake(logs, store, outside), decisions, signer, profiles, quick, telemetry)
 
 
 def open_state(settings: Settings) -> StateStore:

@@ -7,6 +7,8 @@
     retrank ctl canary ID PERCENT        0 ends the trial
     retrank ctl rollback [--reason WHY]
     retrank ctl forget-changes TENANT VERSION    changes of items that every bundle in use holds
+    retrank ctl placements [put NAME --k 12 --max-explore 0.2 | drop NAME]    what requests that name one inherit
+    retrank ctl rules [put ID pin --placement home --items A B --place 1 | drop ID]    also boost, bury, block
 
 `--wait SECONDS` returns when every replica is there (stage: holds the bundle; else: serves it), or fails. `--json`
 prints what the service answered. Exit status: 0 done, 2 wrong words, 3 refused by the service, 4 it cannot be reached,
@@ -26,6 +28,7 @@ from typing import Any, NoReturn
 import httpx
 
 from retrank.contract.errors import RetrankError
+from retrank.serving import ctl_shelf
 
 DEFAULT_URL = "http://127.0.0.1:8001"
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
@@ -63,7 +66,8 @@ def main(
     headers = {"authorization": f"Bearer {_key(asked.key_file)}"} if asked.key_file else {}
     with httpx.Client(base_url=asked.url, timeout=_TIMEOUT, headers=headers) as client:
         fleet = _Fleet(client, clock, sleep)
-        answer = _act(fleet, asked)
+        act = ctl_shelf.act if asked.command in ctl_shelf.WORDS else _act
+        answer = act(fleet, asked)
         if asked.wait:
             fleet.wait(asked.command, answer, asked.wait)
             answer = _act(fleet, asked) if asked.command in ("status", "bundles") else answer
@@ -80,7 +84,10 @@ class _Fleet:
         return self._ask("GET", path)
 
     def order(self, action: str, of: str = "bundles", **body: Any) -> Answer:
-        return self._ask("POST", f"/admin/v1/{of}:{action}", json={"by": getpass.getuser(), **body})
+        return self.put(f"/admin/v1/{of}:{action}", **body)
+
+    def put(self, path: str, **body: Any) -> Answer:
+        return self._ask("POST", path, json={"by": getpass.getuser(), **body})
 
     def wait(self, command: str, outcome: Answer, limit_s: float) -> None:
         """Return when every replica is where the desired state wants it."""
@@ -145,14 +152,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = _Parser(add_help=False)
-    common.add_argument("--url", default=DEFAULT_URL, help=f"address of the admin port, {DEFAULT_URL} by default")
-    common.add_argument("--key-file", type=Path, help="file that holds an API key with the scope admin")
-    common.add_argument("--json", action="store_true", help="print the answer as JSON")
-    common.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="until every replica is there")
+    first, common = _common(), _common(default=argparse.SUPPRESS)  # after the command, only what is said there counts
+    first.set_defaults(url=DEFAULT_URL, key_file=None, json=False, wait=0.0)
     edits = _Parser(add_help=False, parents=[common])
     edits.add_argument("--dry-run", action="store_true", help="check, and change nothing")
-    parser = _Parser(prog="retrank ctl", description="Operate a running service over its admin port.")
+    parser = _Parser(prog="retrank ctl", parents=[first], description="Operate a running service over its admin port.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("status", parents=[common], help="what should serve, and what each replica runs")
     commands.add_parser("bundles", parents=[common], help="bundles, and what each is to the fleet")
@@ -168,7 +172,17 @@ def _parser() -> argparse.ArgumentParser:
     forget = commands.add_parser("forget-changes", parents=[edits], help="drop changes of items that bundles now hold")
     forget.add_argument("tenant")
     forget.add_argument("version", type=int, help="the last one that every bundle in use holds, as its receipt said")
+    ctl_shelf.add_words(commands, common, edits)
     return parser
+
+
+def _common(**kind: Any) -> _Parser:
+    common = _Parser(add_help=False)
+    common.add_argument("--url", help=f"address of the admin port, {DEFAULT_URL} by default", **kind)
+    common.add_argument("--key-file", type=Path, help="file that holds an API key with the scope admin", **kind)
+    common.add_argument("--json", action="store_true", help="print the answer as JSON", **kind)
+    common.add_argument("--wait", type=float, metavar="SECONDS", help="until every replica is there", **kind)
+    return common
 
 
 def _key(path: Path) -> str:
@@ -179,6 +193,8 @@ def _key(path: Path) -> str:
 
 
 def _table(asked: argparse.Namespace, answer: Answer) -> list[str]:
+    if asked.command in ctl_shelf.WORDS:
+        return ctl_shelf.table(asked, answer)
     if asked.command == "status":
         return _status(answer)
     if asked.command == "bundles":

@@ -11,11 +11,22 @@ from numpy.typing import NDArray
 
 from retrank.contract.api import DegradedReason, ReasonCode, RecommendRequest, Source
 from retrank.contract.proposals import Proposal, contained
+from retrank.serving.live_rules import Pins, Rules
 from retrank.serving.overlay import UNCHANGED, RowChanges
 from retrank.serving.stores.protocol import NOBODY, Profile
 from retrank.serving.trends import RowTrend
 
-SOURCES: tuple[Source, ...] = ("sequence", "covisit", "neighbours", "popular", "fresh", "similar")
+SOURCES: tuple[Source, ...] = (
+    "sequence",
+    "covisit",
+    "neighbours",
+    "popular",
+    "fresh",
+    "similar",
+    "pinned",
+    "boosted",
+    "buried",
+)
 """Bit i of a candidate's source mask stands for `SOURCES[i]`."""
 POOL = 100
 """Candidates wanted when a slate is to be varied or explores: with k of them there is nothing to choose from."""
@@ -120,6 +131,8 @@ class Draft(NamedTuple):
         profile: what the state store knows of the person right now.
         changes: what changed in the catalogue since the bundle was sealed.
         trend: what is popular now; None where only the bundle knows.
+        rules: of operators, that hold for this slate.
+        pins: items that will stand at a place of their own; None unless some are held for it.
         seed: makes what is left to chance repeatable.
         asked: `[C]` int64 increasing item rows to be ranked, and no others; None where candidates are retrieved.
         now: seconds since 1970, UTC: the moment of the request.
@@ -145,6 +158,8 @@ class Draft(NamedTuple):
     profile: Profile = NOBODY
     changes: RowChanges = UNCHANGED
     trend: RowTrend | None = None
+    rules: Rules = ()
+    pins: Pins | None = None
     seed: int = 0
     asked: NDArray[np.int64] | None = None
     now: float = 0.0

@@ -3,6 +3,7 @@
 from typing import NamedTuple, Protocol
 
 from retrank.contract.api import DegradedReason, Window
+from retrank.serving.live_rules import Rules
 from retrank.serving.overlay import NO_CHANGES, Overlay
 from retrank.serving.pipeline import Clock
 from retrank.serving.stage_times import StageTime
@@ -84,8 +85,15 @@ class Gather:
         self._deadline_ms, self._clock, self._now = deadline_ms, clock, now
         self._profile_time = StageTime()
 
-    def around(self, who: Who, deadline_ms: int | None = None, seed: int = 0, place: Place | None = None) -> Gathered:
-        """Read what is known; never fails."""
+    def around(
+        self,
+        who: Who,
+        deadline_ms: int | None = None,
+        seed: int = 0,
+        place: Place | None = None,
+        rules: Rules = (),
+    ) -> Gathered:
+        """Read what is known; never fails. `rules` go with it as they are."""
         started = self._clock()
         budget_s = (deadline_ms or self._deadline_ms) / 1e3
         lacking: list[DegradedReason] = []
@@ -108,7 +116,9 @@ class Gather:
                 lacking += [] if known else ["profile_unavailable"]
         took_s = self._clock() - started
         left_s = max(budget_s - took_s, 0.0)
-        return Gathered(Surroundings(profile, changes, trend, left_s, seed, tuple(lacking), tuple(skipped)), took_s)
+        return Gathered(
+            Surroundings(profile, changes, trend, rules, left_s, seed, tuple(lacking), tuple(skipped)), took_s
+        )
 
     def _trend(self, trends: Trends, who: Who, place: Place) -> Trend | None:
         """Return what trends; None when that is nothing, or too little to go by when nobody asked for it."""

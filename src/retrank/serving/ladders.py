@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from retrank.contract.api import Source
+from retrank.serving.live_rules import RuleRows
 from retrank.serving.pipeline import Clock, Stage
 from retrank.serving.runtime import Runtime
 from retrank.serving.settings import PipelineSettings
@@ -13,6 +14,7 @@ from retrank.serving.stages.hydrate import Hydrate
 from retrank.serving.stages.record import Record, Tally
 from retrank.serving.stages.rerank import Arrange, TopK
 from retrank.serving.stages.retrieve import CovisitSource, PopularSource, SequenceSource, SimilarSource
+from retrank.serving.stages.rules import HoldPins, KeepAway, PlacePins, Weigh
 from retrank.serving.stages.score import CosineScore, CovisitScore, PopularScore, QueryScore
 from retrank.serving.stages.second import NeighbourSource, RankScore, TrendSource
 
@@ -33,6 +35,7 @@ class Ladders:
         """
         self._runtime, self._settings, self._now, self._clock = runtime, settings, now, clock
         self._columns = runtime.attributes.columns
+        self._rule_rows = RuleRows(runtime.items, self._columns)
         second = runtime.second
         self._limits: Mapping[Source, int] = second.spec.limits if second else {}
         count = settings.num_candidates
@@ -44,7 +47,20 @@ class Ladders:
         sift = Sift(self._columns, self._sequence, "sequence", runtime.popular_items, self._clock)
         arrange = Arrange(runtime.item_vectors, self._columns)
         popular = PopularSource(runtime.popular_items)
-        return [self._hydrate(), *self._sources(), popular, sift, *self._scores(), arrange, TopK(), *self._last(tally)]
+        found: list[Stage] = [
+            self._hydrate(),
+            KeepAway(self._rule_rows),
+            *self._sources(),
+            popular,
+            sift,
+            HoldPins(self._rule_rows),
+        ]
+        filled: list[Stage] = [Weigh(self._rule_rows), arrange, TopK(), PlacePins()]
+        return [*found, *self._scores(), *filled, *self._last(tally)]
+
+    def encode(self) -> list[Stage]:
+        """Return the stages that make a query from a history."""
+        return [self._hydrate(), self._sequence]
 
     def rank(self) -> list[Stage]:
         """Return the stages that score the caller's own candidates."""
@@ -55,13 +71,17 @@ class Ladders:
         runtime, settings = self._runtime, self._settings
         nearest = SimilarSource(runtime.item_vectors, runtime.index, settings.num_candidates)
         return [
+            KeepAway(self._rule_rows),
             nearest,
             CovisitSource(runtime.successors, settings.covisit_window, settings.num_candidates),
             PopularSource(runtime.popular_items),
             Sift(self._columns, nearest, "similar", runtime.popular_items, self._clock),
+            HoldPins(self._rule_rows),
             CosineScore(runtime.item_vectors),
             PopularScore(runtime.popularity),
+            Weigh(self._rule_rows),
             TopK(),
+            PlacePins(),
             *self._last(tally),
         ]
 

@@ -1,6 +1,7 @@
 """`retrank serve`: start Ray Serve on this machine, wait until it answers, and stop cleanly on Ctrl-C or SIGTERM."""
 
 import http.client
+import io
 import logging
 import os
 import signal
@@ -9,8 +10,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, MutableMapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -25,6 +27,7 @@ from retrank.serving.guard.keys import read_key_file
 from retrank.serving.guard.settings import DrainSettings
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings, parse_settings, refuse_to_open
+from retrank.serving.telemetry.logs import announce, json_to_stderr
 
 _APPLICATION = "retrank"
 _LOGS = "/tmp/ray/session_latest/logs"
@@ -42,11 +45,12 @@ def run(config: dict[str, Any]) -> None:
         BundleError: the bundle is refused; found before anything is started.
     """
     settings = parse_settings({"bundle": config["bundle"], **config["serving"]})
+    say = _voice(settings)
     refuse_to_open(settings)
     if settings.guard.auth.key_file is not None:
         read_key_file(settings.guard.auth.key_file)
     _refuse_taken_ports(settings)
-    print(f"opening {settings.bundle}", flush=True)
+    say(f"opening {settings.bundle}")
     bundle = _proven(settings)
     _begin(settings)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -54,13 +58,21 @@ def run(config: dict[str, Any]) -> None:
         with serving(settings) as running, admin_beside(settings):
             signal.signal(signal.SIGTERM, _interrupt)  # Ray installs a handler of its own while it starts
             url = running.url
-            print(f"serving {bundle.model} from bundle {bundle.id} with {settings.replicas} replica(s)")
+            say(f"serving {bundle.model} from bundle {bundle.id} with {settings.replicas} replica(s)")
             if settings.rpc.enabled:
-                print(f"gRPC on {settings.rpc.host}:{settings.rpc.port}")
-            print(f"ready on {url}/   routes: {url}/openapi.json   Ctrl-C stops", flush=True)
-            _pause_until_told(running, settings.guard.drain)
+                say(f"gRPC on {settings.rpc.host}:{settings.rpc.port}")
+            say(f"ready on {url}/   routes: {url}/openapi.json   Ctrl-C stops")
+            _pause_until_told(running, settings.guard.drain, say)
     except KeyboardInterrupt:
-        print("stopped", flush=True)
+        say("stopped")
+
+
+def _voice(settings: Settings) -> Callable[[str], None]:
+    """Return how to tell the one who started the service how it stands; log lines get the same form."""
+    as_json = settings.telemetry.log_format == "json"
+    if as_json:
+        json_to_stderr()
+    return partial(announce, as_json=as_json)
 
 
 class Running(NamedTuple):
@@ -83,7 +95,9 @@ def serving(settings: Settings) -> Iterator[Running]:
             host = ingress.LOOPBACK if settings.host == "0.0.0.0" else settings.host
             _wait_until_ready(host, settings)
             if folder is None:
-                print("no HAProxy binary: Ray's own proxy stands in front, expect a fraction of the throughput")
+                _voice(settings)(
+                    "no HAProxy binary: Ray's own proxy stands in front, expect a fraction of the throughput"
+                )
             yield Running(f"http://{host}:{settings.port}", folder)
         finally:
             _stop()
@@ -145,8 +159,9 @@ def _stop() -> None:
     from ray import serve  # noqa: PLC0415
 
     interruptible = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's own signature
-    ray.shutdown()
+    with redirect_stdout(io.StringIO()):  # Ray announces that what it has just ended is dead; its logs keep it
+        serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's own signature
+        ray.shutdown()
     signal.signal(signal.SIGINT, interruptible)
 
 
@@ -159,7 +174,9 @@ def _begin(settings: Settings) -> None:
     """Say what the settings ask for; what operators activated since they last changed stays, and is named."""
     desired = try_begin(settings)
     if desired is not None and desired.active != desired.configured:
-        print(f"bundle {desired.active} was activated since; `retrank ctl activate {desired.configured}` changes that")
+        _voice(settings)(
+            f"bundle {desired.active} was activated since; `retrank ctl activate {desired.configured}` changes that"
+        )
 
 
 def admin_beside(settings: Settings) -> AbstractContextManager[str | None]:
@@ -215,7 +232,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
-def _pause_until_told(running: Running, drain: DrainSettings) -> None:
+def _pause_until_told(running: Running, drain: DrainSettings, say: Callable[[str], None]) -> None:
     """Wait for a signal, then leave without cutting anybody off; a second signal cuts it short.
 
     SIGTERM comes while a load balancer still sends requests here: for a window the service answers on and says on
@@ -226,10 +243,10 @@ def _pause_until_told(running: Running, drain: DrainSettings) -> None:
     except KeyboardInterrupt as told:
         window_s = drain.window_s if isinstance(told, _Terminated) else 0.0
     Drain.of(os.environ).begin()
-    print(f"leaving: /readyz says so, new connections are refused in {window_s:g} s", flush=True)
+    say(f"leaving: /readyz says so, new connections are refused in {window_s:g} s")
     time.sleep(window_s)
     if running.front is not None and not ingress.close_front(running.front, within_s=drain.finish_s):
-        print(f"connections were still open after {drain.finish_s:g} s", flush=True)
+        say(f"connections were still open after {drain.finish_s:g} s")
 
 
 @contextmanager

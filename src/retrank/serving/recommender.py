@@ -8,6 +8,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retrank.contract.api import (
     MAX_RECENT,
@@ -68,9 +69,10 @@ class Recommender:
         self._recommend = Pipeline(ladders.recommend(self.tally), clock)
         self._similar = Pipeline(ladders.similar(self.tally), clock)
         self._rank = Pipeline(ladders.rank(), clock)
+        self._encode = Pipeline(ladders.encode(), clock)
         self._row_changes: WeakKeyDictionary[Changes, RowChanges] = WeakKeyDictionary()
         self._row_trends: WeakKeyDictionary[Trend, RowTrend] = WeakKeyDictionary()
-        self._new_request_id = new_request_id
+        self._new_request_id, self._settings, self._clock, self._now = new_request_id, settings, clock, now
         manifest = runtime.manifest
         self.bundle = BundleInfo(id=runtime.bundle.bundle_id, created_at=manifest.created_at, model=manifest.model)
 
@@ -148,6 +150,16 @@ class Recommender:
             took_ms=took_ms,
         )
 
+    def quiet(self) -> "Recommender":
+        """Return another recommender over the same open bundle; what it answers is not counted as traffic."""
+        return Recommender(
+            self.runtime, self._settings, clock=self._clock, now=self._now, new_request_id=self._new_request_id
+        )
+
+    def query(self, request: RecommendRequest, around: Surroundings = NOTHING_AROUND) -> NDArray[np.float32] | None:
+        """Return the `[D]` float32 vector that retrieval searches with; None without a history."""
+        return self._encode.run(self._draft(request, around))[0].query
+
     def prepare(self, changes: Changes) -> None:
         """Put changes into the rows of this bundle, so that the first request that sees them does not have to."""
         self._in_rows(changes)
@@ -178,6 +190,7 @@ class Recommender:
             profile=around.profile,
             changes=self._in_rows(around.changes),
             trend=self._trend_in_rows(around.trend),
+            rules=around.rules,
             seed=around.seed,
             degraded=around.lacking,
             skipped=around.skipped,

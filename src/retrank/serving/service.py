@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
+import numpy as np
 from pydantic import JsonValue, ValidationError
 
 from retrank.contract.api import (
@@ -27,6 +28,7 @@ from retrank.contract.events import EventBatch, EventReceipt, person_key
 from retrank.contract.ranking import BatchItem, BatchRequest, BatchResponse, RankRequest, RankResponse
 from retrank.serving.catalogue_desk import CatalogueDesk
 from retrank.serving.decision_log import Decisions
+from retrank.serving.drift import Drift
 from retrank.serving.events.intake import Intake
 from retrank.serving.faults import NotOffered, fields_of, summary
 from retrank.serving.gather import Gather, Place, Stores, Unguarded, Who
@@ -36,11 +38,13 @@ from retrank.serving.kept_fresh import Poller
 from retrank.serving.overlay import Changes, Overlay
 from retrank.serving.picking import NoWatch, Pick, Picked, Watch
 from retrank.serving.pipeline import Clock
+from retrank.serving.placements.followed import NoPlacements, Placements
 from retrank.serving.readied import Readied
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import ServiceSettings
 from retrank.serving.stages.rerank import explores
 from retrank.serving.stores.protocol import DEFAULT_TENANT, Profiles, StateStore, StoreUnavailable
+from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.tokens import Signer
 from retrank.serving.trends import ACTS, Act, Trends
 
@@ -59,6 +63,7 @@ class Backing:
         decisions: keeps answers.
         signer: makes tokens.
         profiles: how profiles are read and forgotten when the store may be away; None goes to the store itself.
+        telemetry: told how good answers are; None spares the sums.
         quick: the same store for those who hold up a slate, which gives up sooner; None is the store itself.
     """
 
@@ -68,6 +73,7 @@ class Backing:
     signer: Signer
     profiles: GuardedProfiles | None = None
     quick: StateStore | None = None
+    telemetry: Telemetry | None = None
 
     @classmethod
     def none(cls) -> "Backing":
@@ -122,6 +128,23 @@ class Service:
         stores = Stores(profiles, overlay, self._trends)
         self._gather = Gather(stores, deadline_ms=chosen.deadline_ms, clock=clock, now=now)
         self._handout = Handout(backing.signer, backing.decisions, now)
+        self._drift = None
+        if backing.telemetry is not None and chosen.quality_every_s > 0:
+            rng = np.random.default_rng(new_seed())
+            self._drift = Drift(
+                lambda: self.recommender,
+                self._gather,
+                backing.telemetry,
+                now=now,
+                rng=rng,
+                recall_queries=chosen.recall_queries,
+            )
+            self._pollers.append(Poller(self._drift.poll, chosen.quality_every_s, "sum-up-quality"))
+        self._placements = NoPlacements()
+        if quick is not None:
+            self._placements = Placements(
+                quick, lambda: self.recommender, self._gather, clock=clock, now=now, every_s=every_s
+            )
 
     @classmethod
     def over(cls, recommender: Recommender, backing: Backing | None = None) -> "Service":
@@ -138,6 +161,8 @@ class Service:
         """Answer for a known user, an anonymous visitor, or nobody in particular."""
         person = person_key(request.user_id, request.anonymous_id, request.session.id)
         who = Who(tenant, person, request.session.id)
+        house, said = self._placements.of(tenant), request
+        request = house.completed(said)
         recommender, experiment = self._picked(person or request.request_id or "")
         explore = request.explore
         if explore is not None and not explores(explore):
@@ -146,15 +171,20 @@ class Service:
             explore = explore.model_copy(update={"seed": self._new_seed()})
         seed = 0 if explore is None else explore.seed or 0
         place = None if request.placement is None else Place(request.placement, "7d", asked=False)
-        gathered = self._gather.around(who, request.deadline_ms, seed, place)
+        rules = house.rules_at(request.placement, self._now())
+        gathered = self._gather.around(who, request.deadline_ms, seed, place, rules)
         self._watch.remember(request)
+        self._placements.keep(tenant, said)
         slate = self._watch.watched(
             recommender, lambda picked: picked.recommend(request, gathered.around), narrowed=_narrowed(request)
         )
         question = Question(
             "recommend", who, request.placement, None, request.context, explore, request.diversity, experiment
         )
-        return self._handout.finish(slate, question, gathered)
+        finished = self._handout.finish(slate, question, gathered)
+        if self._drift is not None:
+            self._drift.note(tenant, said, finished)
+        return finished
 
     def batch(
         self,
@@ -178,7 +208,10 @@ class Service:
     def similar(self, request: SimilarRequest, tenant: str = DEFAULT_TENANT) -> SlateResponse:
         """Return items like one item."""
         recommender, experiment = self._picked(request.request_id or "")
-        gathered = self._gather.around(Who(tenant), request.deadline_ms)
+        house = self._placements.of(tenant)
+        request = house.completed(request)
+        rules = house.rules_at(request.placement, self._now())
+        gathered = self._gather.around(Who(tenant), request.deadline_ms, rules=rules)
         slate = self._watch.watched(
             recommender, lambda picked: picked.similar(request, gathered.around), narrowed=_narrowed(request)
         )
@@ -194,8 +227,11 @@ class Service:
         if request.window != "all" and self._trends is None:
             raise _no_state()
         recommender, experiment = self._picked(request.request_id or "")
+        house = self._placements.of(tenant)
+        request = house.completed(request)
+        rules = house.rules_at(request.placement, self._now())
         place = None if request.window == "all" else Place(request.placement, request.window, asked=True)
-        gathered = self._gather.around(Who(tenant), place=place)
+        gathered = self._gather.around(Who(tenant), place=place, rules=rules)
         slate = self._watch.watched(
             recommender, lambda picked: picked.popular(request.k, request.request_id, gathered.around)
         )
@@ -282,6 +318,7 @@ class Service:
             self.backing.intake.close()
         for poller in self._pollers:
             poller.close()
+        self._placements.close()
         if self._trends is not None:
             self._trends.merge()
         self.backing.decisions.close()

@@ -40,6 +40,12 @@ class ServiceSettings(BaseModel):
         default=None,
         description="where state, logs and the token key are kept; None is BUNDLES.state beside the bundles",
     )
+    quality_every_s: float = Field(
+        default=30.0, ge=0, le=3_600, description="how often drift, coverage and recall are summed up; 0 is never"
+    )
+    recall_queries: int = Field(
+        default=8, ge=0, le=64, description="requests each time whose neighbours are compared with exact search"
+    )
     keep_decisions: bool = Field(default=True, description="write every answer to the decision log")
 
 

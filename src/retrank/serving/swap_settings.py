@@ -42,6 +42,17 @@ class BundlesSettings(BaseModel):
     watch: WatchSettings = WatchSettings()
 
 
+class BlastSettings(BaseModel):
+    """How much a change of placements or rules may change unless the operator says force."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_slates: float = Field(default=0.25, ge=0, le=1, description="share of the sampled slates that may change")
+    max_items: float = Field(default=0.1, ge=0, le=1, description="share of the catalogue that one rule may block")
+    min_sample: int = Field(default=20, ge=1, le=10_000, description="requests below which the share says nothing")
+    wait_s: float = Field(default=10.0, gt=0, le=60, description="how long replicas have for their counts, seconds")
+
+
 class AdminSettings(BaseModel):
     """Where operators reach the service."""
 
@@ -50,3 +61,4 @@ class AdminSettings(BaseModel):
     enabled: bool = Field(default=True, description="whether the admin routes are served at all")
     host: str = Field(default="127.0.0.1", description="interface; keep it off the network that users reach")
     port: int = Field(default=8001, ge=1, le=65_535)
+    blast: BlastSettings = BlastSettings()

@@ -11,11 +11,13 @@ from scripted_service import SLATE, Said, serving
 
 from retrank.client import (
     AsyncClient,
+    BulkItem,
     CallFailed,
     CallRefused,
     Client,
     ClientSettings,
     Event,
+    RankRequest,
     RecommendRequest,
     Session,
     SimilarRequest,
@@ -217,3 +219,85 @@ def test_connections_are_kept_alive() -> None:
         pool = client._http._transport._pool  # type: ignore[attr-defined]
         assert len(pool.connections) == 1
     assert isinstance(client._http, httpx.Client)
+
+
+BATCH = {"request_id": "b", "answers": [{"status": 200, "slate": SLATE}, {"status": 422, "problem": {"code": "x"}}]}
+
+
+def test_what_a_request_says_is_sent_even_where_it_is_the_default(run: Run) -> None:
+    """A placement may have another default, so ten asked for is not the same as nothing said."""
+    with serving() as service:
+        run(service.url, None, [("recommend", (RecommendRequest(k=10, filter=None),), {})])
+    assert service.asked[0].body == {"k": 10, "filter": None}
+
+
+def test_candidates_come_back_in_order_and_stay_in_theirs_when_nothing_comes(run: Run) -> None:
+    ranked = SLATE | {"items": [{"item_id": "b", "rank": 1, "score": 2.0}, {"item_id": "a", "rank": 2, "score": None}]}
+    ask = RankRequest(user_id="u1", items=["a", "b", "a"])
+    with serving(Said(body=ranked), Said(503)) as service:
+        first, second = run(service.url, None, [("rank", (ask,), {}), ("rank", (ask,), {})])
+    assert [(entry.item_id, entry.score) for entry in first.items] == [("b", 2.0), ("a", None)]
+    assert [(entry.item_id, entry.rank, entry.score) for entry in second.items] == [("a", 1, None), ("b", 2, None)]
+    assert second.degraded.reasons == ["local_fallback"]
+    assert service.asked[0].body == {"user_id": "u1", "items": ["a", "b", "a"]}
+
+
+def test_a_batch_is_remembered_and_stood_in_for_one_by_one(run: Run) -> None:
+    filtered = RecommendRequest(user_id="u2", filter=NO_ADULT_ITEMS)
+    ask = ([ASK, filtered],)
+    with serving(Said(body=BATCH), Said(503)) as service:
+        first, second, alone = run(
+            service.url, None, [("recommend_batch", ask, {}), ("recommend_batch", ask, {}), ("recommend", (ASK,), {})]
+        )
+    assert [entry.status for entry in first.answers] == [200, 422]
+    assert [entry.status for entry in second.answers] == [200, 503]
+    assert second.answers[0].slate is not None
+    assert [entry.item_id for entry in second.answers[0].slate.items] == ["i1", "i2", "i3"]
+    assert second.answers[1].problem.code == "no_answer"
+    assert [entry.item_id for entry in alone.items] == ["i1", "i2", "i3"]
+    assert service.asked[0].body["requests"][1]["filter"] == {"eq": {"attribute": "adult", "value": False}}
+
+
+def test_a_batch_of_which_nothing_is_known_fails(run: Run) -> None:
+    with serving(Said(503)) as service:
+        (failed,) = run(service.url, None, [("recommend_batch", ([RecommendRequest(filter=NO_ADULT_ITEMS)],), {})])
+    assert isinstance(failed, CallFailed)
+
+
+def test_what_trends_in_a_window_stands_in_for_itself_only(run: Run) -> None:
+    asks: list[Action] = [
+        ("popular", (5, "cart", "24h"), {}),
+        ("popular", (5, "cart", "24h"), {}),
+        ("popular", (5,), {}),
+    ]
+    with serving(Said(), Said(503)) as service:
+        _, again, plain = run(service.url, None, asks)
+    assert service.asked[0].path == "/v1/popular?k=5&placement=cart&window=24h"
+    assert again.items[0].item_id == "i1"
+    assert plain.items[0].item_id == "f1"
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "method", "path", "answer", "result"),
+    [
+        ("forget_user", "a/b", "DELETE", "/v1/users/a%2Fb", Said(body={"entries": 3}), {"entries": 3}),
+        ("erase_user", "u1", "POST", "/v1/users/u1:erase", Said(body={"entries": 3}), {"entries": 3}),
+        ("export_user", "u1", "POST", "/v1/users/u1:export", Said(raw=b'{"a": 1}\n{"b": 2}\n'), [{"a": 1}, {"b": 2}]),
+        ("export_user", "u1", "POST", "/v1/users/u1:export", Said(raw=b""), []),
+        (
+            "change_items",
+            [BulkItem(item_id="i1", action="delete")],
+            "POST",
+            "/v1/items:bulk",
+            Said(body={"version": 1}),
+            {"version": 1},
+        ),
+    ],
+)
+def test_users_and_items_are_changed_by_calls_that_may_be_repeated(
+    run: Run, name: str, argument: Any, method: str, path: str, answer: Said, result: Any
+) -> None:
+    with serving(Said(503), answer) as service:
+        (found,) = run(service.url, None, [(name, (argument,), {})])
+    assert found == result
+    assert [(one.method, one.path) for one in service.asked] == [(method, path)] * 2

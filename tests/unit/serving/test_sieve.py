@@ -57,6 +57,10 @@ NUMBERS = st.none() | st.sampled_from([0, 1, 1.5, 2, 3])
 
 
 def _range(name: str, bounds: tuple[Any, Any, Any, Any]) -> dict[str, Any]:
+    """Return a range with some bounds; upper ones that leave nothing between are left out, as they are refused."""
+    lower, upper = ([bound for bound in side if bound is not None] for side in (bounds[:2], bounds[2:]))
+    if lower and upper and max(lower) >= min(upper):
+        bounds = (*bounds[:2], None, None)
     given_bounds = {
         key: value for key, value in zip(("gt", "gte", "lt", "lte"), bounds, strict=True) if value is not None
     }

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from retrank.contract.api import BundleInfo, Degraded, SlateItem, SlateResponse
+from retrank.contract.api import BundleInfo, Degraded, Problem, SlateItem, SlateResponse
+from retrank.contract.ranking import BatchItem, BatchResponse, RankResponse
 from retrank.serving.telemetry.capped import OTHER, Capped
 from retrank.serving.telemetry.exposition import Exposition
-from retrank.serving.telemetry.facade import Telemetry, labels_of
+from retrank.serving.telemetry.facade import Telemetry, answer_of, labels_of
 from retrank.serving.telemetry.prometheus import PrometheusTelemetry
 
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -78,6 +79,30 @@ def test_one_answer_counts_its_stages_and_what_it_lacks(
     assert values["recsys_empty_total"] == 1
 
 
+def test_a_ranking_counts_like_a_slate_and_a_batch_like_all_of_its_slates(
+    telemetry: PrometheusTelemetry, shown: Callable[[], dict[str, float]]
+) -> None:
+    slate = _slate(ITEM, degraded=True)
+    problem = Problem(type="t", title="t", status=422, detail="d", instance="i", code="c")
+    answers = [
+        BatchItem(status=200, slate=slate),
+        BatchItem(status=422, problem=problem),
+        BatchItem(status=200, slate=slate),
+    ]
+    telemetry.observe_batch(BatchResponse(request_id="b", answers=answers))
+    assert shown()['recsys_degraded_total{reason="unknown_user"}'] == 2
+    scope: dict[str, object] = {}
+    ranking = RankResponse(
+        request_id="r", items=[], bundle=slate.bundle, degraded=slate.degraded, took_ms={"score": 1.0}
+    )
+    telemetry.observe_answer(scope, ranking, placement="cart")
+    values = shown()
+    assert labels_of(scope) == ("cart", "none")
+    assert answer_of(scope) is ranking
+    assert values['recsys_degraded_total{reason="unknown_user"}'] == 3
+    assert values['recsys_stage_seconds_count{stage="score"}'] == 1
+
+
 def test_every_other_fact_has_its_series(telemetry: PrometheusTelemetry, shown: Callable[[], dict[str, float]]) -> None:
     telemetry.request("/v1/recommend", 200, 0.003, placement="home", variant="none")
     telemetry.pipeline({"sequence": 200, "popular": 50}, {"seen": 7, "excluded": 0})
@@ -94,6 +119,8 @@ def test_every_other_fact_has_its_series(telemetry: PrometheusTelemetry, shown: 
     telemetry.bundle("b1", MADE)
     telemetry.bundle("b2", MADE)
     telemetry.swap("activated", 2.0)
+    telemetry.quality("score_psi", 0.3)
+    telemetry.recall_queries(8)
     values = shown()
     labelled = 'recsys_requests_total{placement="home",route="/v1/recommend",status="200",variant="none"}'
     expected = {
@@ -116,6 +143,9 @@ def test_every_other_fact_has_its_series(telemetry: PrometheusTelemetry, shown: 
         'recsys_bundle_swap_total{result="activated"}': 1,
         "recsys_swap_seconds_count": 1,
         "recsys_replicas": 1,
+        "recsys_score_psi": 0.3,
+        "recsys_retrieval_recall_sampled": 1.0,
+        "recsys_recall_queries_total": 8,
     }
     assert {name: values.get(name) for name in expected} == expected
     assert values[f'recsys_rss_bytes{{replica="{os.getpid()}"}}'] > 1e6

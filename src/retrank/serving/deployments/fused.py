@@ -17,7 +17,7 @@ from retrank.serving.deployments.loopback import narrow_inner_server
 from retrank.serving.ingress import is_alone
 from retrank.serving.service import Service
 from retrank.serving.settings import Settings
-from retrank.serving.telemetry.logs import set_up, unbuffered
+from retrank.serving.telemetry.logs import adopt, set_up, unbuffered
 from retrank.serving.web.protection import open_protection
 from retrank.serving.web.routes import create_app
 from retrank.serving.web.rpc_beside import rpc_lifespan
@@ -35,7 +35,7 @@ class FusedReplica:
         send_at_once()
         handlers = unbuffered(logging.getLogger("ray.serve").handlers)  # the log of this replica
         set_up(handlers, as_json=settings.telemetry.log_format == "json")
-        logging.getLogger("retrank").handlers = handlers
+        adopt(handlers)
         self._protection = open_protection(settings.guard, settings.telemetry, os.environ)
         telemetry = self._protection.telemetry
         backing = open_backing(settings, telemetry)

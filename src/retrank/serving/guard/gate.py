@@ -50,6 +50,11 @@ def need_of(method: str, path: str) -> Need:
     return Need("admin", "writes")
 
 
+def may_drain(path: str) -> bool:
+    """Tell whether a path answers 503 while the service is leaving."""
+    return path == "/readyz"
+
+
 class Refusal(Exception):  # noqa: N818  (an answer, not a mistake)
     """Ends a request before it is read."""
 
@@ -118,7 +123,7 @@ class Gate:
             Refusal: it may not come in.
         """
         need = need_of(method, path)
-        if path == "/readyz" and self.drain.draining:
+        if may_drain(path) and self.drain.draining:
             raise self._later(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "this service is leaving")
         caller = LOCAL if self._keyring is None or need.permission is None else self._identify(headers)
         if need.permission is not None and need.permission not in caller.permissions:

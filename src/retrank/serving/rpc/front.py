@@ -23,6 +23,7 @@ from retrank.serving.guard.gate import Entry, Gate, Refusal
 from retrank.serving.rpc.methods import Call, Method
 from retrank.serving.rpc.status import Failed, brief, failed, trailers
 from retrank.serving.telemetry.facade import Telemetry, answer_of, labels_of
+from retrank.serving.telemetry.logs import answering
 from retrank.serving.telemetry.traces import add_stages
 
 REQUEST_ID = "x-request-id"
@@ -66,6 +67,7 @@ class Front:
         """Answer a call, or end it with a status; 499 is counted when the caller went away."""
         metadata = _texts(context.invocation_metadata())
         call = Call(metadata.get(REQUEST_ID, "")[:MAX_ID_LENGTH] or uuid.uuid4().hex, context.time_remaining())
+        answering.set(call.request_id)
         span, started, status = self._span(metadata), self._clock(), _GONE
         try:
             await context.send_initial_metadata(((REQUEST_ID, call.request_id),))

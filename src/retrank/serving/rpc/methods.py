@@ -116,10 +116,14 @@ class _Slates:
     async def batch(self, call: Call) -> Message:
         asked = call.read(BatchRequest)
         answers = await asyncio.to_thread(self._service.batch, asked, call.tenant, call.request_id, call.left_ms)
+        self._telemetry.observe_batch(answers)
         return as_message(pb.BatchResponse, answers)
 
     async def rank(self, call: Call) -> Message:
-        return as_message(pb.RankResponse, self._service.rank(call.named(RankRequest), call.tenant))
+        asked = call.named(RankRequest)
+        ranking = self._service.rank(asked, call.tenant)
+        self._telemetry.observe_answer(call.scope, ranking, placement=asked.placement or NONE)
+        return as_message(pb.RankResponse, ranking)
 
     async def similar(self, call: Call) -> Message:
         asked = call.named(SimilarRequest)

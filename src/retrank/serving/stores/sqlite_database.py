@@ -173,7 +173,8 @@ class Database:
         if found == NEW and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             self._switch_to_wal(connection)
             create(connection)
-            found = stamp(connection)
+        if found != OURS:
+            found = stamp(connection)  # made just now, or by somebody else between two looks
         if found != OURS:
             kind = f"of schema {found[1]}" if found[0] == APPLICATION_ID else "of another application"
             raise StoreUnavailable(

@@ -9,7 +9,12 @@ from datetime import datetime
 from typing import Any, Literal
 
 from retrank.contract.api import SlateResponse
+from retrank.contract.ranking import BatchResponse, RankResponse
 
+Answered = SlateResponse | RankResponse
+Quality = Literal[
+    "score_psi", "unknown_id_ratio", "catalogue_coverage", "feature_age_seconds", "retrieval_recall_sampled"
+]
 CircuitState = Literal["closed", "half_open", "open"]
 _LABELS = "retrank.labels"
 _ANSWER = "retrank.answer"
@@ -21,18 +26,24 @@ class Telemetry:
     """Says nothing. Every method is cheap and never raises for a value it does not know."""
 
     def observe_answer(
-        self, scope: MutableMapping[str, Any], response: SlateResponse, *, placement: str = NONE, variant: str = NONE
+        self, scope: MutableMapping[str, Any], response: Answered, *, placement: str = NONE, variant: str = NONE
     ) -> None:
-        """Count one slate: time per stage, what it lacks, whether it is empty; and label its request.
+        """Count one slate or ranking: time per stage, what it lacks, whether it is empty; and label its request.
 
         Args:
-            scope: of the request; keeps the slate, placement and variant for the middleware.
-            response: the slate.
+            scope: of the request; keeps the answer, placement and variant for the middleware.
+            response: the answer.
             placement: where it is shown.
             variant: experiment and variant that answered.
         """
         scope[_LABELS] = (placement, variant)
         scope[_ANSWER] = response
+
+    def observe_batch(self, batch: BatchResponse) -> None:
+        """Count every slate of a batch; the request has no placement and no variant, as they may all be different."""
+        for one in batch.answers:
+            if one.slate is not None:
+                self.observe_answer({}, one.slate)
 
     def request(self, route: str, status: int, seconds: float, *, placement: str, variant: str) -> None:
         """Count one answered request, refused ones too."""
@@ -64,6 +75,12 @@ class Telemetry:
     def event_log_lag(self, seconds: float) -> None:
         """Note how old the oldest event is that was not yet applied."""
 
+    def quality(self, name: Quality, value: float) -> None:
+        """Note one figure about answers of late, see `serving.drift`."""
+
+    def recall_queries(self, count: int) -> None:
+        """Count requests that exact search was done for."""
+
     def bundle(self, bundle_id: str, created_at: datetime) -> None:
         """Note which bundle answers from now on."""
 
@@ -77,7 +94,7 @@ def labels_of(scope: Mapping[str, Any]) -> tuple[str, str]:
     return placement, variant
 
 
-def answer_of(scope: Mapping[str, Any]) -> SlateResponse | None:
-    """Return the slate that answers a request; None before there is one, or when it is no slate."""
+def answer_of(scope: Mapping[str, Any]) -> Answered | None:
+    """Return the slate or ranking that answers a request; None before there is one, or when it is neither."""
     answer = scope.get(_ANSWER)
-    return answer if isinstance(answer, SlateResponse) else None
+    return answer if isinstance(answer, Answered) else None

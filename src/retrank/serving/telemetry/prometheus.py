@@ -6,9 +6,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from retrank.contract.api import SlateResponse
 from retrank.serving.telemetry.capped import Capped
-from retrank.serving.telemetry.facade import NONE, CircuitState, Telemetry
+from retrank.serving.telemetry.facade import NONE, Answered, CircuitState, Quality, Telemetry
 from retrank.serving.telemetry.series import Series
 
 _CIRCUIT: Mapping[CircuitState, int] = {"closed": 0, "half_open": 1, "open": 2}
@@ -28,9 +27,9 @@ class PrometheusTelemetry(Telemetry):
         self._bundle: str | None = None
 
     def observe_answer(
-        self, scope: MutableMapping[str, Any], response: SlateResponse, *, placement: str = NONE, variant: str = NONE
+        self, scope: MutableMapping[str, Any], response: Answered, *, placement: str = NONE, variant: str = NONE
     ) -> None:
-        """Count one slate."""
+        """Count one answer."""
         super().observe_answer(scope, response, placement=placement, variant=variant)
         for stage, took_ms in response.took_ms.items():
             if stage != "total":  # that is their sum
@@ -87,6 +86,14 @@ class PrometheusTelemetry(Telemetry):
     def event_log_lag(self, seconds: float) -> None:
         """Note how far the log is behind."""
         self._series.log_lag.set(seconds)
+
+    def quality(self, name: Quality, value: float) -> None:
+        """Note one figure."""
+        self._series.quality[name].set(value)
+
+    def recall_queries(self, count: int) -> None:
+        """Count requests that exact search was done for."""
+        self._series.recall_queries.inc(count)
 
     def bundle(self, bundle_id: str, created_at: datetime) -> None:
         """Note which bundle answers; the one before answers no more."""

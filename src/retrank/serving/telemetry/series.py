@@ -4,7 +4,11 @@ Names start with `recsys_`. Counters are summed over replicas, histograms too; w
 its `multiprocess_mode`, which begins with `live`: a replica that ended counts no more.
 """
 
+from typing import Literal
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from retrank.serving.telemetry.facade import Quality
 
 FAST = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 SLOW = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -42,7 +46,25 @@ class Series:
         self.event_ack = timing("event_ack_seconds", "time until events were durable")
         self.swaps = counter("bundle_swap", "changes of bundle", "result")
         self.swap_seconds = timing("swap_seconds", "time from the order to a new bundle until it answers", buckets=SLOW)
+        self.recall_queries = counter("recall_queries", "requests that exact search was done for, to measure recall")
         self._add_gauges(registry)
+        self._add_quality(registry)
+
+    def _add_quality(self, registry: CollectorRegistry) -> None:
+        """Figures of `serving.drift`; of several replicas the one that is furthest off counts."""
+
+        def worst(name: Quality, meaning: str, mode: Literal["livemax", "livemin"] = "livemax") -> Gauge:
+            return Gauge(PREFIX + name, meaning, registry=registry, multiprocess_mode=mode)
+
+        recall = worst("retrieval_recall_sampled", "share of the exact top found for requests of late", "livemin")
+        recall.set(1.0)  # until it is measured: see recall_queries
+        self.quality: dict[Quality, Gauge] = {
+            "retrieval_recall_sampled": recall,
+            "score_psi": worst("score_psi", "population stability index of the best scores, newest against first"),
+            "unknown_id_ratio": worst("unknown_id_ratio", "share of users and items of requests that no bundle knows"),
+            "catalogue_coverage": worst("catalogue_coverage", "share of the catalogue on the newest slates"),
+            "feature_age_seconds": worst("feature_age_seconds", "since the newest event that the features know"),
+        }
 
     def _add_gauges(self, registry: CollectorRegistry) -> None:
         def summed(name: str, meaning: str, *labels: str) -> Gauge:

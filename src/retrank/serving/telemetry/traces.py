@@ -7,8 +7,8 @@ requests that are traced: others pay one look at a header.
 from opentelemetry import trace
 from opentelemetry.trace import Span, Tracer
 
-from retrank.contract.api import SlateResponse
 from retrank.contract.errors import ConfigError
+from retrank.serving.telemetry.facade import Answered
 from retrank.serving.telemetry.settings import TelemetrySettings
 
 NAME = "retrank"
@@ -46,7 +46,7 @@ def open_tracer(settings: TelemetrySettings) -> Tracer | None:
     return provider.get_tracer(NAME)
 
 
-def add_stages(tracer: Tracer, request: Span, answer: SlateResponse, ended_ns: int) -> None:
+def add_stages(tracer: Tracer, request: Span, answer: Answered, ended_ns: int) -> None:
     """Give the span of a request one child per stage, and say what the answer lacks.
 
     Args:

@@ -7,26 +7,26 @@ Whoever reaches it decides what the service answers, so it listens on the loopba
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from retrank import __version__
-from retrank.contract.errors import RetrankError
-from retrank.serving.bundles.desired import SwapRefused
 from retrank.serving.bundles.operator import BundleListed, FleetStatus, Operator, Outcome
 from retrank.serving.bundles.sources import MAX_SOURCE_LENGTH
-from retrank.serving.stores.protocol import CatalogueOverlay, StoreUnavailable
+from retrank.serving.placements.desk import ShelfDesk
+from retrank.serving.stores.protocol import CatalogueOverlay
 from retrank.serving.web import problems
+from retrank.serving.web.admin_answers import explained, json_answer
+from retrank.serving.web.admin_shelf import add_shelf
 from retrank.serving.web.bodies import read_model
+from retrank.serving.web.messages import NOT_STORED
 from retrank.serving.web.problems import ProblemError
 from retrank.serving.web.request_id import RequestIds
 
-_Answer = TypeVar("_Answer")
 Protect = Callable[[FastAPI], None]
-_NOT_STORED = {"Cache-Control": "private, no-store"}
 MAX_VERSION = 2**53
 _audit = logging.getLogger("retrank.audit")
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -89,6 +89,7 @@ def create_admin_app(
     operator: Operator,
     *,
     overlay: CatalogueOverlay | None = None,
+    desk: ShelfDesk | None = None,
     drain: Callable[[], None] | None = None,
     protect: Protect | None = None,
 ) -> FastAPI:
@@ -97,6 +98,7 @@ def create_admin_app(
     Args:
         operator: acts on the fleet.
         overlay: changes of items, which it may forget; None does not offer that.
+        desk: placements and rules; None does not offer them.
         drain: lets the service of this host leave; None answers 501.
         protect: puts authentication in front; None lets in whoever reaches the port.
     """
@@ -109,6 +111,8 @@ def create_admin_app(
     _add_orders(app, operator)
     if overlay is not None:
         _add_forgetting(app, overlay)
+    if desk is not None:
+        add_shelf(app, desk)
     _add_drain(app, drain)
     return app
 
@@ -117,17 +121,17 @@ def _add_reading(app: FastAPI, operator: Operator) -> None:
     @app.get("/admin/v1/bundles", response_model=BundleList)
     def bundles() -> Response:
         """List bundles and what each is to the fleet."""
-        return _json(BundleList(bundles=_explained(operator.bundles)))
+        return json_answer(BundleList(bundles=explained(operator.bundles)))
 
     @app.get("/admin/v1/status", response_model=FleetStatus)
     def status() -> Response:
         """Show the desired state, every live replica, and whether they agree."""
-        return _json(_explained(operator.status))
+        return json_answer(explained(operator.status))
 
     @app.get("/livez")
     async def livez() -> Response:
         """Tell that the process answers."""
-        return Response('{"status":"ok"}', headers=_NOT_STORED, media_type="application/json")
+        return Response('{"status":"ok"}', headers=NOT_STORED, media_type="application/json")
 
 
 def _add_orders(app: FastAPI, operator: Operator) -> None:
@@ -167,9 +171,9 @@ def _add_forgetting(app: FastAPI, overlay: CatalogueOverlay) -> None:
                 return overlay.forget_changes(order.tenant, order.up_to)
             return sum(one.version <= order.up_to for one in overlay.item_changes(order.tenant, 0))
 
-        forgotten = await run_in_threadpool(_explained, act)
+        forgotten = await run_in_threadpool(explained, act)
         _audit.warning("forget %s: %d items", order.model_dump(), forgotten)
-        return _json(Forgotten(forgotten=forgotten, dry_run=order.dry_run))
+        return json_answer(Forgotten(forgotten=forgotten, dry_run=order.dry_run))
 
 
 def _add_drain(app: FastAPI, drain: Callable[[], None] | None) -> None:
@@ -181,28 +185,12 @@ def _add_drain(app: FastAPI, drain: Callable[[], None] | None) -> None:
             raise ProblemError(HTTPStatus.NOT_IMPLEMENTED, "this process cannot drain the service; send it SIGTERM")
         _audit.warning("drain")
         drain()
-        return Response('{"status":"draining"}', HTTPStatus.ACCEPTED, _NOT_STORED, "application/json")
+        return Response('{"status":"draining"}', HTTPStatus.ACCEPTED, NOT_STORED, "application/json")
 
 
 async def _done(act: Callable[[], Outcome]) -> Response:
     """Carry out an order in the thread pool, as a source may be slow, and leave a line in the audit log."""
-    outcome = await run_in_threadpool(_explained, act)
+    outcome = await run_in_threadpool(explained, act)
     line, generation = outcome.desired.audit[-1].model_dump(), outcome.desired.generation
     _audit.warning("%s %s -> generation %d", "tried" if outcome.dry_run else "done", line, generation)
-    return _json(outcome)
-
-
-def _explained(act: Callable[[], _Answer]) -> _Answer:
-    """Turn a refusal into a problem: 409 for the state of the fleet, 503 for the store, 422 for what was named."""
-    try:
-        return act()
-    except SwapRefused as error:
-        raise ProblemError(HTTPStatus.CONFLICT, str(error)) from error
-    except StoreUnavailable as error:
-        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
-    except RetrankError as error:
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
-
-
-def _json(model: BaseModel) -> Response:
-    return Response(model.model_dump_json(), headers=_NOT_STORED, media_type="application/json")
+    return json_answer(outcome)

@@ -1,7 +1,8 @@
 """The OpenAPI 3.1 document: what the routes read and answer, the problem document included.
 
 Routes parse and write JSON themselves, so that a slate is validated once and not again on its way out; this is where
-the framework is told what they do.
+the framework is told what they do. What the gate in front of the routes may answer is read off its own table, so that
+an operation says 401, 403, 429 and 503 exactly where they happen.
 """
 
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from retrank.contract import api, catalogue_changes, events, ranking
+from retrank.serving.guard.gate import Need, may_drain, need_of
 from retrank.serving.web.problems import MEDIA_TYPE
 
 _REF = "#/components/schemas/{model}"
@@ -42,13 +44,38 @@ _ANSWERED: tuple[type[BaseModel], ...] = (
     api.Problem,
 )
 _MEANINGS = {
-    400: "the body is not JSON",
+    400: "the body is not JSON, or a header makes no sense",
+    401: "an API key is asked for, and there is none, or one that is not valid",
+    403: "the API key has not the scope that this takes",
     413: "the body is too large",
     415: "the body is not declared as JSON",
     422: "a field does not fit; `errors` names it",
+    429: "the quota is used up, or there are more requests than can be answered in time; nothing was read",
     500: "the service failed",
-    503: "a store or a log is away: nothing was promised, try again after `Retry-After` seconds",
+    503: "a store or a log is away, or not offered here: nothing was promised; not ready, where readiness is asked for",
     507: "more items changed than the state store keeps; seal a new bundle",
+}
+
+_SECURITY = "apiKey"
+
+
+def _number(meaning: str, *, required: bool = False) -> dict[str, Any]:
+    return {"description": meaning, "required": required, "schema": {"type": "integer", "minimum": 0}}
+
+
+_QUOTA = {
+    "RateLimit-Limit": _number("requests that may come at once; only where a quota is set"),
+    "RateLimit-Remaining": _number("of these, how many are left"),
+    "RateLimit-Reset": _number("seconds until all of them are back"),
+}
+_CHALLENGE = {
+    "WWW-Authenticate": {"description": "which scope it takes", "required": True, "schema": {"type": "string"}}
+}
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: _CHALLENGE,
+    403: _CHALLENGE,
+    429: {"Retry-After": _number("seconds to wait", required=True), **_QUOTA},
+    503: {"Retry-After": _number("seconds to wait, where waiting helps")},
 }
 
 
@@ -79,13 +106,45 @@ def document(app: FastAPI) -> dict[str, Any]:
             ref_template=_REF,
         )
         made.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+        made["components"]["securitySchemes"] = {_SECURITY: _BEARER}
+        for path, methods in made["paths"].items():
+            for method, operation in methods.items():
+                _guard(operation, need_of(method.upper(), path), leaving=may_drain(path))
         app.openapi_schema = made
     return app.openapi_schema
 
 
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "a key of `retrank keys create`, where the service asks for keys",
+}
+
+
+def _guard(operation: dict[str, Any], need: Need, *, leaving: bool) -> None:
+    """Add what the gate may answer before the route is reached."""
+    answered = operation["responses"]
+    lane = (400, 429) if need.lane else ()
+    known = (401, 403) if need.permission else ()
+    for status, said in _problems(*known, *lane, *((503,) if leaving else ())).items():
+        answered.setdefault(str(status), said)
+    operation["responses"] = dict(sorted(answered.items()))
+    if need.permission:
+        operation["security"] = [{}, {_SECURITY: []}]
+        operation["description"] += f"\n\nScope of the API key, where keys are asked for: `{need.permission}`."
+    if need.lane:
+        for status in ("200", "202"):
+            if status in operation["responses"]:
+                operation["responses"][status]["headers"] = _QUOTA
+
+
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     content = {MEDIA_TYPE: {"schema": _reference(api.Problem)}}
-    return {status: {"description": _MEANINGS[status], "content": content} for status in (*statuses, 500)}
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in (*statuses, 500):
+        headers = {"headers": _HEADERS[status]} if status in _HEADERS else {}
+        found[status] = {"description": _MEANINGS[status], **headers, "content": content}
+    return found
 
 
 def _reference(model: type[BaseModel]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import MAX_ID_LENGTH
+from retrank.serving.telemetry.logs import answering
 
 _RAW_HEADER = b"x-request-id"
 _KEY = "retrank.request_id"
@@ -18,8 +19,9 @@ def request_id_of(scope: Any) -> str:
 
 
 def set_request_id(scope: Any, request_id: str) -> None:
-    """Replace the id: one in the body wins over the header."""
+    """Replace the id: one in the body wins over the header. Log lines of this request bear it from now on."""
     scope[_KEY] = request_id
+    answering.set(request_id)
 
 
 def ask_for_echo(scope: Any) -> None:

@@ -30,7 +30,7 @@ class PopularParameters(BaseModel):
 
 
 def add_slates(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
-    """Add the routes; every slate is told to `telemetry`."""
+    """Add the routes; every answer is told to `telemetry`."""
     _add_recommend(app, service, telemetry)
     _add_others(app, service, telemetry)
 
@@ -64,6 +64,7 @@ def _add_recommend(app: FastAPI, service: Service, telemetry: Telemetry) -> None
         asked = await read_model(request, BatchRequest)
         scope, deadline_ms = request.scope, deadline_ms_of(request)
         answers = await run_in_threadpool(service.batch, asked, tenant_of(scope), request_id_of(scope), deadline_ms)
+        telemetry.observe_batch(answers)
         return answer(answers)
 
 
@@ -76,7 +77,9 @@ def _add_others(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
     async def rank(request: Request) -> Response:
         """Score up to 1,000 items of the caller for somebody."""
         asked = timed(request, named(request, await read_model(request, RankRequest)))
-        return answer(service.rank(asked, tenant_of(request.scope)))
+        ranking = service.rank(asked, tenant_of(request.scope))
+        telemetry.observe_answer(request.scope, ranking, placement=asked.placement or NONE)
+        return answer(ranking)
 
     @app.post(
         "/v1/similar",
@@ -89,9 +92,9 @@ def _add_others(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
         slate = service.similar(asked, tenant_of(request.scope))
         return _shown(request, slate, telemetry, asked.placement)
 
-    @app.get("/v1/popular", responses=openapi.answers(SlateResponse, 422))
+    @app.get("/v1/popular", responses=openapi.answers(SlateResponse, 422, 503))
     async def popular(request: Request, asked: Annotated[PopularParameters, Query()]) -> Response:
         """List the most popular items."""
-        question = PopularRequest.model_validate(asked.model_dump())
+        question = PopularRequest.model_validate(asked.model_dump(exclude_unset=True))
         slate = service.popular(named(request, question), tenant_of(request.scope))
         return _shown(request, slate, telemetry, question.placement)

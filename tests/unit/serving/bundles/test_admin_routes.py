@@ -4,6 +4,7 @@ import asyncio
 import http.server
 import json
 import secrets
+import shlex
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import SecretStr
 from swap_world import names_of
 
-from retrank.serving.admin import admin_port
+from retrank.serving.admin import admin_port, open_desk
 from retrank.serving.backing import open_state
 from retrank.serving.bundles.opening import begin, open_operator, open_service_replica, try_begin
 from retrank.serving.bundles.replica import Replica
@@ -44,7 +45,7 @@ def settings(three_bundles: Path, tmp_path: Path) -> Settings:
             "bundle": three_bundles / names_of(three_bundles)[0],
             "state": {"url": f"sqlite:{tmp_path / 'state.sqlite'}"},
             "bundles": {"poll_s": 0.02, "beat_s": 0.05},
-            "admin": {"port": free_port()},
+            "admin": {"port": free_port(), "blast": {"wait_s": 0.3}},
         }
     )
 
@@ -212,9 +213,10 @@ def test_protection_stands_in_front_of_every_admin_route(settings: Settings, rep
         async def refuse(request: Request, _: Any) -> Response:
             return Response(status_code=401)
 
-    app = create_admin_app(open_operator(settings), protect=protect)
+    store, operator = open_state(settings), open_operator(settings)
+    app = create_admin_app(operator, overlay=store, desk=open_desk(settings, store, operator), protect=protect)
     paths = [route.path for route in app.routes]  # type: ignore[attr-defined]
-    assert "/admin/v1/bundles:activate" in paths
+    assert {"/admin/v1/bundles:activate", "/admin/v1/rules", "/admin/v1/placements:drop"} <= {*paths}
     assert {path: _post(app, path).status_code for path in paths} == dict.fromkeys(paths, 401)
 
 
@@ -229,7 +231,7 @@ def test_ctl_says_when_nobody_answers_and_when_words_are_wrong(capsys: pytest.Ca
 
 REPLICA = """
 import json, sys, time
-from retrank.serving.admin import admin_port
+from retrank.serving.admin import admin_port, open_desk
 from retrank.serving.bundles.opening import open_service_replica
 from retrank.serving.ingress import free_port
 from retrank.serving.settings import parse_settings
@@ -299,3 +301,91 @@ def _until(true: Any) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("it did not become true")
+
+
+def test_rules_and_placements_are_put_tried_and_dropped_from_the_command_line(url: str, replica: Replica) -> None:
+    del replica
+    tried = _ctl(url, "rules", "put", "top", "pin", "--items", "b1", "b2", "--place", "1", "--force", "--dry-run")
+    assert "rule top would be put" in tried
+    assert "beyond the bounds: 0 of 1 replicas said" in tried  # this one answers no requests
+    assert "top" not in _ctl(url, "rules")
+    _ctl(
+        url,
+        "rules",
+        "put",
+        "top",
+        "pin",
+        "--items",
+        "b1",
+        "b2",
+        "--place",
+        "1",
+        "--force",
+        "--until",
+        "2099-01-01T00:00Z",
+    )
+    shown = _ctl(url, "rules")
+    assert [word in shown for word in ("top", "pin", "everywhere", '["b1", "b2"]', "2099", "forced")] == [True] * 6
+    _ctl(url, "placements", "put", "home", "--k", "12", "--diversity", '{"mode": "mmr"}', "--force")
+    assert '"k": 12' in _ctl(url, "placements")
+    assert '"k": 12' not in _ctl(url, "placements", "--tenant", "other")
+    _ctl(url, "rules", "drop", "top", "--force")
+    assert "everywhere" not in _ctl(url, "rules")
+    _ctl(url, "placements", "drop", "home", "--force")
+    with pytest.raises(CtlError, match="no placement 'home'; there is: none"):
+        _ctl(url, "placements", "drop", "home", "--force")
+
+
+def test_a_rule_that_reaches_too_far_is_a_conflict_and_flags_stand_in_the_query_too(url: str, replica: Replica) -> None:
+    del replica
+    body = {"rule": {"id": "top", "action": "block", "items": ["a1"]}}
+    refused = httpx.post(f"{url}/admin/v1/rules", json=body)
+    assert refused.status_code == 409
+    assert "replicas said within" in refused.json()["detail"]
+    tried = httpx.post(f"{url}/admin/v1/rules?dry_run=true", json=body).json()
+    assert (tried["dry_run"], tried["shelf"]["rules"][0]["id"]) == (True, "top")
+    assert httpx.post(f"{url}/admin/v1/rules?force=true", json=body).status_code == 200
+    assert (
+        httpx.post(f"{url}/admin/v1/rules", json={"rule": {"id": "top"}}).json()["errors"][0]["pointer"]
+        == "/rule/action"
+    )
+
+
+@pytest.mark.parametrize("words", [["--json", "--url", "URL", "status"], ["status", "--json", "--url", "URL"]], ids=str)
+def test_options_stand_before_the_command_or_after_it(url: str, words: list[str]) -> None:
+    lines: list[str] = []
+    main([url if word == "URL" else word for word in words], say=lines.append)
+    assert "converged" in json.loads("\n".join(lines))
+
+
+def test_the_page_about_placements_works_as_written(url: str, replica: Replica) -> None:
+    del replica
+    page = (Path(__file__).parents[4] / "docs" / "placements.md").read_text()
+    said = []
+    for line in page.split("```bash\n")[1].split("```")[0].splitlines():
+        words = shlex.split(line, comments=True)
+        assert words[:2] == ["retrank", "ctl"]
+        said.append(_ctl(url, *words[2:]))
+    assert "summer" in said[6]
+    assert "safety recall" in said[6]
+    shelf = json.loads(_ctl(url, "rules", "--json"))
+    assert ([rule["id"] for rule in shelf["rules"]], shelf["placements"]) == (["own-brand", "recall"], [])
+
+
+def test_a_change_of_rules_is_noted_with_the_key_that_made_it(
+    settings: Settings, replica: Replica, tmp_path: Path
+) -> None:
+    del replica
+    tokens = _tokens(tmp_path / "keys.json")
+    guarded = settings.model_copy(update={"guard": GuardSettings(auth=AuthSettings(key_file=tmp_path / "keys.json"))})
+    (tmp_path / "key").write_text(tokens["admin"])
+    with admin_port(guarded) as url:
+        body = {"rule": {"id": "top", "action": "block", "items": ["a1"]}, "by": "ada", "force": True}
+        read_only = {"authorization": f"Bearer {tokens['read']}"}
+        assert httpx.post(f"{url}/admin/v1/rules", json=body).status_code == 401
+        assert httpx.post(f"{url}/admin/v1/rules", json=body, headers=read_only).status_code == 403
+        _ctl(url, "--key-file", str(tmp_path / "key"), "rules", "put", "top", "block", "--items", "a1", "--force")
+        shelf = json.loads(_ctl(url, "rules", "--json", "--key-file", str(tmp_path / "key")))
+    (change,) = shelf["audit"]
+    assert change["key"] == tokens["admin"].split("_")[1]
+    assert (change["action"], change["id"], change["forced"]) == ("put rule", "top", True)

@@ -1,0 +1,75 @@
+"""Answer requests of the last minutes again, under the rules as they are and as they would be."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from retrank.contract.api import MAX_DEADLINE_MS, RecommendRequest, SlateItem
+from retrank.contract.events import person_key
+from retrank.serving.gather import Gather, Place, Who
+from retrank.serving.live_rules import House, RuleRows
+from retrank.serving.overlay import RowChanges
+from retrank.serving.placements.houses import Houses
+from retrank.serving.placements.trial import Pair
+from retrank.serving.recommender import Recommender
+
+MAX_KEPT = 200
+"""Requests that one replica keeps."""
+_BLOCK = 1 << 16
+
+
+class _Asked(NamedTuple):
+    tenant: str
+    request: RecommendRequest
+
+
+class Rehearsal:
+    """Keeps requests, and answers them again."""
+
+    def __init__(
+        self, recommender: Callable[[], Recommender], gather: Gather, houses: Houses, now: Callable[[], float]
+    ) -> None:
+        """Start with none.
+
+        Args:
+            recommender: what answers at the moment.
+            gather: reads profiles and changes.
+            houses: the rules as they are.
+            now: seconds since 1970.
+        """
+        self._recommender, self._gather, self._houses, self._now = recommender, gather, houses, now
+        self._kept: deque[_Asked] = deque(maxlen=MAX_KEPT)
+
+    def keep(self, tenant: str, request: RecommendRequest) -> None:
+        """Remember a request as it came in, before its placement completed it."""
+        self._kept.append(_Asked(tenant, request))
+
+    def pairs(self, tenant: str, proposed: House) -> Iterator[Pair]:
+        """Answer the requests of a tenant twice; nothing is counted, logged or signed."""
+        quiet = self._recommender().quiet()
+        for asked in [one for one in self._kept.copy() if one.tenant == tenant]:
+            before = self._slate(quiet, asked, self._houses.of(tenant))
+            yield Pair(before, self._slate(quiet, asked, proposed))
+
+    def about(self, tenant: str, proposed: House, rule_id: str) -> tuple[int, int]:
+        """Return how many items a rule of the proposed house is about, and how many there are."""
+        runtime = self._recommender().runtime
+        changes = RowChanges.of(self._gather.around(Who(tenant)).around.changes, runtime.items)
+        test = RuleRows(runtime.items, runtime.attributes.columns).test
+        passes = [test(rule, changes) for rule in proposed.rules if rule.said.id == rule_id]
+        count, rows = len(runtime.items), np.arange(1, len(runtime.items) + 1, dtype=np.int64)
+        blocks = (rows[start : start + _BLOCK] for start in range(0, count, _BLOCK))
+        return sum(int(passes[0](block).sum()) for block in blocks) if passes else 0, count
+
+    def _slate(self, quiet: Recommender, asked: _Asked, house: House) -> list[SlateItem]:
+        tenant, request = asked.tenant, house.completed(asked.request)
+        who = Who(tenant, person_key(request.user_id, request.anonymous_id, request.session.id), request.session.id)
+        seed = 0 if request.explore is None else request.explore.seed or 0
+        place = None if request.placement is None else Place(request.placement, "7d", asked=False)
+        around = self._gather.around(who, MAX_DEADLINE_MS, seed, place).around
+        rules = house.rules_at(request.placement, self._now())
+        plain = request.model_copy(update={"explain": False})
+        return quiet.recommend(plain, around._replace(budget_s=math.inf, rules=rules)).items

@@ -1,0 +1,41 @@
+"""What the admin routes have in common: refusals as problems, and answers as JSON."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TypeVar
+
+from fastapi import Response
+from pydantic import BaseModel
+
+from retrank.contract.errors import RetrankError
+from retrank.serving.bundles.desired import SwapRefused
+from retrank.serving.placements.shelf import ShelfRefused
+from retrank.serving.stores.protocol import StoreFull, StoreUnavailable
+from retrank.serving.web.messages import NOT_STORED
+from retrank.serving.web.problems import ProblemError
+
+_Answer = TypeVar("_Answer")
+
+
+def explained(act: Callable[[], _Answer]) -> _Answer:
+    """Turn a refusal into a problem: 409 for the state of the fleet, 503 and 507 for the store, 422 for what was named.
+
+    Raises:
+        ProblemError: instead of every error of our own.
+    """
+    try:
+        return act()
+    except (SwapRefused, ShelfRefused) as error:
+        raise ProblemError(HTTPStatus.CONFLICT, str(error)) from error
+    except StoreUnavailable as error:
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
+    except StoreFull as error:
+        raise ProblemError(HTTPStatus.INSUFFICIENT_STORAGE, str(error)) from error
+    except RetrankError as error:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+
+
+def json_answer(model: BaseModel) -> Response:
+    """Write a message as the body of an answer."""
+    body = model.model_dump_json(by_alias=True)
+    return Response(body, headers=NOT_STORED, media_type="application/json")

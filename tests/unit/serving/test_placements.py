@@ -1,0 +1,175 @@
+"""Operators change placements and rules; every replica follows, and a dry run says how far a change would reach."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from living_service import GENEROUS, eventually, living_service
+
+from retrank.contract.api import PopularRequest, RecommendRequest, SimilarRequest
+from retrank.contract.placement_rules import MAX_RULES, PlacementDefaults, Rule
+from retrank.serving.placements import shelf as shelves
+from retrank.serving.placements import trial
+from retrank.serving.placements.desk import ShelfDesk, Time, Who
+from retrank.serving.placements.shelf import Shelf, ShelfRefused
+from retrank.serving.recommender import Recommender
+from retrank.serving.service import Service
+from retrank.serving.stores.protocol import StateStore
+from retrank.serving.swap_settings import BlastSettings
+
+OPERATOR = Who("default", "ada", "0123456789ab")
+
+
+@pytest.fixture(scope="module")
+def recommender(tiny_bundle: Path) -> Recommender:
+    return Recommender.open(tiny_bundle)
+
+
+@pytest.fixture
+def replicas(recommender: Recommender, tmp_path: Path) -> Iterator[list[Service]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(living_service(recommender, tmp_path)) for _ in range(2)]
+
+
+def _store(service: Service) -> StateStore:
+    assert service.backing.store is not None
+    return service.backing.store
+
+
+def _desk(service: Service, alive: int = 2, **bounds: Any) -> ShelfDesk:
+    ids = iter(f"question-{time.monotonic_ns()}-{number}" for number in range(1_000))
+    settings = BlastSettings(**bounds)
+    clocks = Time(time.time, time.monotonic, time.sleep)
+    return ShelfDesk(_store(service), settings, alive=lambda: alive, new_id=lambda: next(ids), time=clocks)
+
+
+def _pin(**more: Any) -> Rule:
+    return Rule.model_validate({"id": "top", "action": "pin", "items": ["i40"], "place": 1, "placement": "home"} | more)
+
+
+def _first(service: Service, **asked: Any) -> str:
+    return service.recommend(RecommendRequest(**asked)).items[0].item_id
+
+
+def test_every_replica_follows_a_rule_and_its_end(replicas: list[Service]) -> None:
+    desk = _desk(replicas[0])
+    assert all(_first(one, placement="home") != "i40" for one in replicas)
+    desk.put_rule(_pin(), OPERATOR, dry_run=False, force=False)
+    eventually(lambda: all(_first(one, placement="home") == "i40" for one in replicas))
+    assert all(_first(one, placement="cart") != "i40" for one in replicas)
+    desk.drop_rule("top", OPERATOR, dry_run=False, force=False)
+    eventually(lambda: all(_first(one, placement="home") != "i40" for one in replicas))
+
+
+def test_placements_shape_recommendations_similar_and_popular_items(replicas: list[Service]) -> None:
+    service = replicas[0]
+    cheap = {"range": {"attribute": "price", "lt": 5.0}}
+    said = PlacementDefaults.model_validate({"name": "home", "k": 3, "filter": cheap})
+    _desk(service).put_placement(said, OPERATOR, dry_run=False, force=True)
+    eventually(lambda: len(service.recommend(RecommendRequest(placement="home")).items) == 3)
+    assert len(service.similar(SimilarRequest(item_id="i1", placement="home")).items) == 3
+    assert len(service.popular(PopularRequest(placement="home")).items) == 3
+    for item in service.recommend(RecommendRequest(placement="home", k=8)).items:
+        assert item.attributes["price"] < 5.0
+
+
+def test_another_tenant_has_placements_of_its_own(replicas: list[Service]) -> None:
+    service = replicas[0]
+    _desk(service).put_rule(_pin(), OPERATOR._replace(tenant="other"), dry_run=False, force=True)
+    asked = RecommendRequest(placement="home")
+    eventually(lambda: service.recommend(asked, "other").items[0].item_id == "i40")
+    assert service.recommend(asked).items[0].item_id != "i40"
+
+
+def test_a_dry_run_counts_slates_places_and_items_and_changes_nothing(replicas: list[Service]) -> None:
+    for number, service in enumerate(replicas):
+        for user in range(10):
+            service.recommend(RecommendRequest(user_id=f"u{user + 1}", k=4, placement="home" if number else "cart"))
+    outcome = _desk(replicas[0]).put_rule(_pin(), OPERATOR, dry_run=True, force=False)
+    blast = outcome.blast
+    assert (blast.replicas, blast.answered) == (2, 2)
+    assert (blast.effect.sampled, blast.effect.slates, blast.effect.shown) == (20, 10, 80)
+    assert 10 <= blast.effect.places <= 40
+    assert (blast.effect.items_matched, blast.effect.items) == (1, 50)
+    assert blast.beyond is not None
+    assert "10 of 20 slates" in blast.beyond
+    assert outcome.shelf.rules == (_pin(),)
+    assert _desk(replicas[0]).shelf("default") == Shelf()
+
+
+def test_a_dry_run_is_not_traffic(replicas: list[Service], recommender: Recommender) -> None:
+    replicas[0].recommend(RecommendRequest(user_id="u1", placement="home"))
+    before = recommender.tally.slates
+    _desk(replicas[0]).put_rule(_pin(), OPERATOR, dry_run=True, force=False)
+    assert recommender.tally.slates == before
+
+
+def test_a_change_that_reaches_too_far_needs_force_and_leaves_its_trace(replicas: list[Service]) -> None:
+    service = replicas[0]
+    for user in range(20):
+        service.recommend(RecommendRequest(user_id=f"u{user + 1}", k=4, placement="home"))
+    desk = _desk(service)
+    with pytest.raises(ShelfRefused, match=r"1\d of 20 slates answered lately would change, at most 25% may"):
+        desk.put_rule(_pin(), OPERATOR, dry_run=False, force=False)
+    everything = Rule.model_validate({"id": "none", "action": "block", "filter": {"exists": {"attribute": "price"}}})
+    with pytest.raises(ShelfRefused, match="would change"):
+        desk.put_rule(everything, OPERATOR, dry_run=False, force=False)
+    assert desk.shelf("default") == Shelf()
+    made = desk.put_rule(_pin(), OPERATOR, dry_run=False, force=True)
+    change = made.shelf.audit[-1]
+    assert (change.by, change.key, change.action, change.id) == ("ada", "0123456789ab", "put rule", "top")
+    assert change.forced
+    assert abs(change.at - time.time()) < 60
+
+
+def test_a_rule_may_not_block_much_of_the_catalogue_without_force(replicas: list[Service]) -> None:
+    cheap = {"range": {"attribute": "price", "lt": 5.0}}
+    rule = Rule.model_validate({"id": "cheap", "action": "block", "filter": cheap})
+    with pytest.raises(ShelfRefused, match=r"13 of 50 items would be blocked, at most 10% may be"):
+        _desk(replicas[0]).put_rule(rule, OPERATOR, dry_run=False, force=False)
+
+
+def test_a_replica_that_does_not_say_is_a_reason_to_refuse(replicas: list[Service]) -> None:
+    with pytest.raises(ShelfRefused, match=r"2 of 3 replicas said within 0.5 s"):
+        _desk(replicas[0], alive=3, wait_s=0.5).put_rule(_pin(), OPERATOR, dry_run=False, force=False)
+
+
+def test_without_a_replica_a_rule_may_be_put_before_the_service_starts(replicas: list[Service]) -> None:
+    made = _desk(replicas[0], alive=0).put_rule(_pin(), OPERATOR, dry_run=False, force=False)
+    assert [rule.id for rule in made.shelf.rules] == ["top"]
+
+
+def test_one_change_is_tried_out_at_a_time(replicas: list[Service]) -> None:
+    store, now = _store(replicas[0]), time.time()
+    asked = trial.Question(id="q", tenant="nobody", proposed={}, rule=None, until=now + 60)
+    trial.ask(store, asked, now)
+    with pytest.raises(ShelfRefused, match="tried out right now"):
+        _desk(replicas[0]).put_rule(_pin(), OPERATOR, dry_run=True, force=False)
+    trial.end(store, "q")
+    assert _desk(replicas[0]).put_rule(_pin(), OPERATOR, dry_run=True, force=False).blast.answered == 2
+
+
+def test_what_another_version_wrote_is_left_alone_and_what_held_goes_on(replicas: list[Service]) -> None:
+    service, store = replicas[0], _store(replicas[0])
+    _desk(service).put_rule(_pin(), OPERATOR, dry_run=False, force=True)
+    eventually(lambda: _first(service, placement="home") == "i40")
+    name = shelves.name_of("default")
+    assert store.write(name, {"rules": [{"id": "x", "action": "teleport"}]}, store.document(name).version)
+    time.sleep(5 * GENEROUS.catalogue_refresh_s)
+    assert _first(service, placement="home") == "i40"
+
+
+def test_rules_are_bounded_in_number_and_a_rule_keeps_its_turn() -> None:
+    shelf = Shelf()
+    for number in range(MAX_RULES):
+        shelf = shelf.with_rule(_pin(id=f"r{number}"))
+    with pytest.raises(ShelfRefused, match="200 rules are kept"):
+        shelf.with_rule(_pin(id="more"))
+    again = shelf.with_rule(_pin(id="r0", place=3))
+    assert [rule.id for rule in again.rules[:2]] == ["r0", "r1"]
+    assert again.rules[0].place == 3
+    with pytest.raises(ShelfRefused, match="no rule 'x'"):
+        shelf.without_rule("x")
