@@ -42,8 +42,8 @@ def run(options: Options) -> Result:
     about = [
         f"Given vectors of width {WIDTH}, {SEEN} seen items per user on average, one target each; exact scores of "
         "all items, seen ones removed, the best 100. retrank computes the ranks of the targets and all metrics of a "
-        "report, for which it needs the members of each list and not their order; RecTools its lists and a hit rate, "
-        "RePlay recall, NDCG, MAP and MRR (its loop over logits, with "
+        "report, for which it needs the members of each list and not their order; RecTools its lists and a hit "
+        "rate, RePlay recall, NDCG, MAP and MRR (its loop over logits, with "
         "the matrix product in place of a model). Of the large size a part of the users is ranked, the same for "
         "all, since the work is the same for each user; the time for all users is computed from it.",
     ]

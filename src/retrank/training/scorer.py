@@ -37,7 +37,7 @@ class ModelScorer:
     def prepared(self) -> "PreparedScorer":
         """Return a scorer of the present weights that computes item vectors once."""
         with self._evaluating():
-            return PreparedScorer(self, self.model.item_vectors().float())
+            return PreparedScorer(self, self.model.item_vectors().detach().float())
 
     def queries(self, histories: Sequences) -> NDArray[np.float32]:
         """Return the `[B, D]` float32 query of each history."""
@@ -50,7 +50,7 @@ class ModelScorer:
     def item_vectors(self) -> NDArray[np.float32]:
         """Return `[N + 1, D]` float32 item vectors; row 0 is zero."""
         with self._evaluating():
-            vectors: NDArray[np.float32] = self.model.item_vectors().float().cpu().numpy()
+            vectors: NDArray[np.float32] = self.model.item_vectors().detach().float().cpu().numpy()
         return vectors
 
     def _parts(self, histories: Sequences) -> Iterator[NDArray[np.int64]]:
@@ -85,7 +85,8 @@ class PreparedScorer:
     """Scores of a model as it was, for many calls; an array it returns is good until the next call.
 
     Scores go to the same memory each time: the system takes longer to give a fresh one of some dozen megabytes,
-    page by page, than a core to compute what goes there.
+    page by page, than a core to compute what goes there. On a CPU NumPy multiplies: on an AMD processor its library
+    took seven eighths of the processor time of torch's.
 
     Args:
         scorer: encodes the histories; its weights must not change meanwhile.
@@ -94,15 +95,17 @@ class PreparedScorer:
 
     def __init__(self, scorer: ModelScorer, item_vectors: torch.Tensor) -> None:
         self._scorer, self._item_vectors = scorer, item_vectors
-        self._scores = item_vectors.new_empty(0, len(item_vectors))
+        self._scores = np.empty((0, len(item_vectors)), dtype=np.float32)
 
     def score(self, histories: Sequences) -> NDArray[np.float32]:
         """Return `[B, N + 1]` float32 scores; column 0 is -inf."""
-        if len(self._scores) < len(histories):
-            self._scores = self._item_vectors.new_empty(len(histories), len(self._item_vectors))
-        queries = torch.from_numpy(self._scorer.queries(histories)).to(self._item_vectors.device)
-        with torch.inference_mode():
-            scores = torch.mm(queries, self._item_vectors.T, out=self._scores[: len(histories)])
-            scores[:, 0] = -torch.inf
-            found: NDArray[np.float32] = scores.cpu().numpy()
+        queries = self._scorer.queries(histories)
+        if self._item_vectors.device.type != "cpu":
+            asked = torch.from_numpy(queries).to(self._item_vectors.device)
+            found: NDArray[np.float32] = (asked @ self._item_vectors.T).cpu().numpy()
+        else:
+            if len(self._scores) < len(queries):
+                self._scores = np.empty((len(queries), len(self._item_vectors)), dtype=np.float32)
+            found = np.matmul(queries, self._item_vectors.numpy().T, out=self._scores[: len(queries)])
+        found[:, 0] = -np.inf
         return found

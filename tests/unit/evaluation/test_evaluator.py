@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from retrank.contract.cases import Cases
 from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 from retrank.metrics.reference import case_metrics, ranked_items
+from retrank.models.sasrec import SASRec
 from retrank.training.evaluator import evaluate
 from retrank.training.scorer import ModelScorer
 
@@ -127,9 +129,10 @@ def test_a_model_computes_its_item_vectors_once_and_gets_the_ranks_of_its_scores
     assert result.metrics == evaluate(Plain(), cases, train, batch_size=10).metrics
 
 
-def test_a_prepared_scorer_answers_fewer_and_more_histories_than_before() -> None:
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_a_prepared_scorer_answers_fewer_and_more_histories_than_before(similarity: Literal["cosine", "dot"]) -> None:
     _, cases, _ = _world()
-    scorer = ModelScorer(TinyEncoder(NUM_ITEMS))
+    scorer = ModelScorer(SASRec(NUM_ITEMS, max_length=6, width=8, similarity=similarity))
     prepared = scorer.prepared()
     for count in (3, 1, 20):
         part = cases.inputs.take(np.arange(count))
