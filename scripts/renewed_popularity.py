@@ -4,7 +4,8 @@
 
 Counts start from everything before the validation window, and are renewed every so many hours with what everybody did
 since; a case is answered with the last renewal before its first target. "never" is what the other figures of a
-benchmark page stand on. Both windows are shown; choose a half-life by validation.
+benchmark page stand on. Both windows are shown; choose a half-life by validation. With `--against RUN` the last column
+is NDCG@10 of that run minus the list's, on the same cases, with the 95 % interval of a paired bootstrap over users.
 """
 
 import argparse
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from retrank.contract.sequences import Sequences
 from retrank.data.splits import GlobalTemporal
 from retrank.data.store import EventStore
+from retrank.metrics.bootstrap import paired_bootstrap
+from retrank.metrics.case_ranks import CaseRanks, SavedRanks
 from retrank.models.baselines.popularity import DecayedPopularity
 from retrank.training.evaluator import evaluate
 from retrank.training.ranking.renewal import Renewals, renewals
@@ -53,6 +56,7 @@ def main() -> None:
     store = EventStore.open(args.store)
     rule = GlobalTemporal(validation_share=args.validation_share)
     split, (since, _) = rule(store.sequences), rule.cuts(store.sequences)
+    rival = None if args.against is None else SavedRanks.load(args.against / "ranks.npz").ranks
     print(f"{store.facts.name} · {split.protocol} · {len(split.test)} test cases")
     print(
         f"{'renewed every':>14} {'half-life':>10} {'validation NDCG@10':>19} {'test NDCG@10':>13} {'HR@10':>7}", end=""
@@ -63,18 +67,28 @@ def main() -> None:
             renewed = renewals(store.sequences, since, min(hours, 24.0 * 36_500))
             assert renewed is not None
             scorer = RenewedPopularity(renewed, half_life, store.num_items)
-            validation, test = (
-                evaluate(scorer, cases, split.train, ks=(10, 100)).metrics for cases in (split.validation, split.test)
-            )
+            found = [evaluate(scorer, cases, split.train, ks=(10, 100)) for cases in (split.validation, split.test)]
+            validation, test = (each.metrics for each in found)
             often = "never" if hours == float("inf") else f"{hours:g} h"
             print(f"{often:>14} {half_life:>8g} d {validation['ndcg@10']:>19.4f} {test['ndcg@10']:>13.4f}", end="")
-            print(f" {test['hr@10']:>7.4f} {test['recall@100']:>11.4f}", flush=True)
+            print(f" {test['hr@10']:>7.4f} {test['recall@100']:>11.4f}{_lead(rival, found[1].ranks)}", flush=True)
+
+
+def _lead(rival: CaseRanks | None, own: CaseRanks) -> str:
+    if rival is None:
+        return ""
+    if not np.array_equal(rival.targets, own.targets):
+        raise SystemExit("the run was evaluated on other cases; use its store and --validation-share")
+    before, after = (ranks.per_case((10,))["ndcg@10"] for ranks in (own, rival))
+    lead = paired_bootstrap(before, after, own.users)
+    return f"   {lead.difference:+.4f} ({lead.low:+.4f} .. {lead.high:+.4f})"
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, required=True, help="root of a store with event times")
     parser.add_argument("--validation-share", type=float, default=0.1)
+    parser.add_argument("--against", type=Path, help="folder of a run evaluated on the same cases")
     return parser.parse_args()
 
 
