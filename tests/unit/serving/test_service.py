@@ -297,6 +297,7 @@ def test_a_profile_that_usually_takes_longer_than_there_is_time_is_not_waited_fo
         service = Service(lambda _: Picked(recommender), open_one.backing, settings, clock=lambda: next(ticks))
         first = service.recommend(RecommendRequest(user_id="u1"))
         second = service.recommend(RecommendRequest(user_id="u1", deadline_ms=500))
+        service.close()
     assert "profile_unavailable" not in first.degraded.reasons
     assert second.degraded.reasons[:2] == ["deadline", "profile_unavailable"]
     assert second.degraded.stages_skipped[0] == "profile"
