@@ -33,7 +33,7 @@ def main() -> None:
 def _measure(arguments: argparse.Namespace, folder: Path) -> Figures:
     bundle, rounds, seconds = arguments.bundle, arguments.rounds, arguments.seconds
     plain, full = requests.plain(bundle), requests.full(bundle)
-    figures = Figures(in_process_ms=cases.in_process_cpu_ms(bundle, full, count=arguments.in_process))
+    figures = Figures(*cases.in_process_cpu_ms(bundle, folder / "here", full, count=arguments.in_process))
     with ExitStack() as stack:
         ours = [
             stack.enter_context(retrank(bundle, folder / f"ours-{count}", replicas=count, name=name))
@@ -51,6 +51,10 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> Figures:
         figures.latency = cases.latency(one, full, rate=figures.latency_rate, rounds=rounds, seconds=2 * seconds)
         figures.overload_peak = alone.rate
         figures.overload = cases.overload(one, full, peak_rate=alone.rate, seconds=arguments.overload_seconds)
+    with retrank(bundle, folder / "two", replicas=2, name=TWO) as two:
+        cases.peak([two], {two.name: full}, rounds=1, seconds=seconds)
+        calm_rate = 0.6 * figures.peak[TWO].rate
+        figures.latency_of_two = cases.latency(two, full, rate=calm_rate, rounds=rounds, seconds=2 * seconds)
     return figures
 
 

@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retrank.contract.api import RecommendRequest
+from retrank.contract.api import RecommendRequest, SlateResponse
+from retrank.serving.backing import open_backing
+from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
+from retrank.serving.service import Service as Handler
+from retrank.serving.settings import Settings
 from serve_bench import family
 from serve_bench.load import Seen, Target, burst, closed_loop, open_loop
 from serve_bench.services import Service
@@ -87,15 +91,29 @@ def latency(service: Service, bodies: Sequence[bytes], *, rate: float, rounds: i
     return found
 
 
-def in_process_cpu_ms(bundle: Path, bodies: Sequence[bytes], *, count: int) -> float:
-    """Return processor milliseconds per request of the pipeline called directly, JSON read and written included."""
-    recommender = Recommender.open(bundle)
+def in_process_cpu_ms(bundle: Path, folder: Path, bodies: Sequence[bytes], *, count: int) -> tuple[float, float]:
+    """Return processor milliseconds per request without HTTP, JSON read and written included.
+
+    The first figure is of the whole handler (live profile, token, decision log), the second of the pipeline alone.
+    """
+    settings = Settings.model_validate(
+        {"bundle": str(bundle), "service": {"folder": str(folder), "deadline_ms": 60_000}}
+    )
+    recommender = Recommender.open(bundle, settings.pipeline)
+    handler = Handler(lambda _: Picked(recommender), open_backing(settings), settings.service)
+    try:
+        return _cpu_ms(handler.recommend, bodies, count), _cpu_ms(recommender.recommend, bodies, count)
+    finally:
+        handler.close()
+
+
+def _cpu_ms(answer: Callable[[RecommendRequest], SlateResponse], bodies: Sequence[bytes], count: int) -> float:
     requests = [bodies[turn % len(bodies)] for turn in range(count)]
     for body in requests[: count // 10]:
-        recommender.recommend(RecommendRequest.model_validate_json(body)).model_dump_json()
+        answer(RecommendRequest.model_validate_json(body)).model_dump_json()
     started = time.process_time()
     for body in requests:
-        recommender.recommend(RecommendRequest.model_validate_json(body)).model_dump_json()
+        answer(RecommendRequest.model_validate_json(body)).model_dump_json()
     return 1e3 * (time.process_time() - started) / count
 
 

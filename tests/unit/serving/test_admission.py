@@ -138,6 +138,15 @@ def test_a_full_queue_of_equals_refuses_the_one_that_arrives() -> None:
     assert log.refused == {2: "queue_full"}
 
 
+def test_one_stall_does_not_close_a_queue_that_moves_quickly() -> None:
+    """As when a bundle is loaded: what comes during 60 ms in which nothing moves, and right after, is answered."""
+    calm = [Job(at * 0.002, computes=0.001) for at in range(100) for _ in range(2)]
+    stall = [Job(0.3, computes=0.06), Job(0.3, computes=0.001)]
+    behind = [Job(0.3005 + at * 0.002, computes=0.001) for at in range(80)]
+    lane = Admission(LaneSettings(concurrency=1, max_queued=64, max_age_s=0.1))
+    assert run_virtually(_play(lane, [*calm, *stall, *behind])).refused == {}
+
+
 def test_who_could_not_be_served_in_time_hears_so_at_once() -> None:
     """One request a second, three may wait a second each: once the pace is known, the queue stays short."""
     jobs = [Job(number * 0.2, waits=0.4) for number in range(60)]

@@ -32,6 +32,7 @@ from retrank.serving.guard.settings import LaneSettings
 
 ShedReason = Literal["queue_full", "queue_slow", "queue_age", "displaced"]
 _SMOOTHING = 0.1  # weight of the newest time between two starts
+_MOST_STALL = 4.0  # times the usual time between two starts that one of them may count
 _PATIENCE = 0.5  # share of the age limit that a request may have ahead of it when it arrives
 _TURNS = 2  # of the loop after a start, before the next one
 
@@ -146,8 +147,9 @@ class Admission:
         loop.call_soon(self._next_turn, loop)
 
     def _keep_pace(self, since_last_s: float) -> None:
-        """Learn how fast the queue moves; one long stall must not close it, so it counts as the age limit at most."""
-        newest = min(since_last_s, self._settings.max_age_s)
+        """Learn how fast the queue moves; a stall, as when a bundle is loaded, is not how fast it moves from now on."""
+        most = _MOST_STALL * self._pace_s if self._pace_s else self._settings.max_age_s
+        newest = min(since_last_s, most)
         self._pace_s += _SMOOTHING * (newest - self._pace_s)
 
     def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
