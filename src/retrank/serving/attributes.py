@@ -35,13 +35,14 @@ class ItemAttributes:
     def of(self, rows: NDArray[np.integer]) -> list[dict[str, Any]]:
         """Return the attributes of some item rows, in that order, not to be changed; missing values are left out."""
         wanted = rows.tolist()
-        missing = [row for row in wanted if row not in self._made]
+        made = self._made  # other threads may begin anew meanwhile
+        missing = [row for row in wanted if row not in made]
         if missing:
-            if len(self._made) + len(missing) > _MAX_KEPT:
-                self._made = {}
+            if len(made) + len(missing) > _MAX_KEPT:
+                made = self._made = {}
                 missing = wanted
-            self._made |= dict(zip(missing, self._make(missing), strict=True))
-        return [self._made[row] for row in wanted]
+            made.update(zip(missing, self._make(missing), strict=True))
+        return [made[row] for row in wanted]
 
     def titles(self) -> dict[str, str]:
         """Return the title of every item that has one, by item id."""

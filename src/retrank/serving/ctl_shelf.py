@@ -4,6 +4,7 @@ import argparse
 import json
 from datetime import UTC, datetime
 from typing import Any, Protocol
+from urllib.parse import quote
 
 Answer = dict[str, Any]
 WORDS = ("placements", "rules")
@@ -43,7 +44,7 @@ def act(asks: Asks, asked: argparse.Namespace) -> Answer:
     """Ask the service."""
     tenant = getattr(asked, "tenant", "default")
     if asked.act is None:
-        return asks.get(f"/admin/v1/{asked.command}?tenant={tenant}")
+        return asks.get(f"/admin/v1/{asked.command}?tenant={quote(tenant, safe='')}")
     said: dict[str, Any] = {"tenant": tenant, "dry_run": asked.dry_run, "force": asked.force}
     rules = asked.command == "rules"
     if asked.act == "drop":

@@ -185,7 +185,8 @@ class Draft(NamedTuple):
         """How many candidates should be in the race: k, and more where their order is not all that counts."""
         request = self.request
         plain = request.explore is None and request.diversity is None
-        return request.k if plain else max(request.k, POOL)
+        pinned = sum(len(rule.said.items or ()) for rule in self.rules if rule.said.action == "pin")
+        return (request.k if plain else max(request.k, POOL)) + pinned  # a pin that gets no place fills none
 
     def fall_short(self) -> bool:
         """Tell whether fewer candidates than are needed may appear."""

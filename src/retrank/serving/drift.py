@@ -104,6 +104,9 @@ class Drift:
         recommender, since = self._recommender(), self._since
         noted = list(since.newest.copy())
         if recommender.bundle.id != self._dated:
+            if self._dated:  # what was said of another bundle holds no more
+                self._telemetry.quality("score_psi", 0.0)
+                self._telemetry.quality("retrieval_recall_sampled", 1.0)
             self._dated, self._newest_s = recommender.bundle.id, _newest_s(recommender)
         if self._newest_s is not None:
             self._telemetry.quality("feature_age_seconds", max(self._now() - self._newest_s, 0.0))

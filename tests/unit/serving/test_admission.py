@@ -155,6 +155,13 @@ def test_who_could_not_be_served_in_time_hears_so_at_once() -> None:
     assert late.count("queue_slow") > late.count("queue_age")
 
 
+def test_an_overload_that_is_long_over_refuses_nobody() -> None:
+    overload = [Job(number * 0.2, waits=0.4) for number in range(60)]
+    burst = [Job(3_600.0, computes=0.01) for _ in range(6)]
+    log = run_virtually(_play(_lane(max_queued=50), [*overload, *burst]))
+    assert not {*range(60, 66)} & {*log.refused}
+
+
 def test_a_single_stall_does_not_close_the_queue() -> None:
     stalled = [Job(0.0, waits=50.0), *(Job(49.5 + number / 100) for number in range(3))]
     later = [Job(60.0 + number * 0.2, waits=0.3) for number in range(4)]

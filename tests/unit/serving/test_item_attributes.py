@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from retrank.contract.errors import BundleError, FormatError
 from retrank.contract.manifest import ItemColumn
 from retrank.contract.vocab import Vocab
 from retrank.export.attributes import attribute_arrays
+from retrank.serving import attributes
 from retrank.serving.attributes import ItemAttributes
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -110,3 +112,21 @@ def _types(record: dict[str, Any]) -> dict[str, type]:
 
 def _odd(value: object) -> bool:
     return isinstance(value, float) and not np.isfinite(value)
+
+
+def test_threads_that_share_records_all_get_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attributes, "_MAX_KEPT", 20)
+    shared = _opened(pa.table({"size": list(range(100))}))
+
+    def ask(seed: int) -> bool:
+        rng = np.random.default_rng(seed)
+        asked = (rng.integers(1, 101, 10) for _ in range(3_000))
+        return all([one["size"] + 1 for one in shared.of(rows)] == rows.tolist() for rows in asked)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as executor:
+            assert all(executor.map(ask, range(4)))
+    finally:
+        sys.setswitchinterval(interval)

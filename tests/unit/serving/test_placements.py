@@ -3,21 +3,26 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from living_service import GENEROUS, eventually, living_service
+from pydantic import SecretStr
 
 from retrank.contract.api import PopularRequest, RecommendRequest, SimilarRequest
 from retrank.contract.placement_rules import MAX_RULES, PlacementDefaults, Rule
+from retrank.serving.live_rules import House
 from retrank.serving.placements import shelf as shelves
 from retrank.serving.placements import trial
 from retrank.serving.placements.desk import ShelfDesk, Time, Who
 from retrank.serving.placements.shelf import Shelf, ShelfRefused
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Service
+from retrank.serving.stores.open_store import open_store
 from retrank.serving.stores.protocol import StateStore
+from retrank.serving.stores.settings import StateSettings
 from retrank.serving.swap_settings import BlastSettings
 
 OPERATOR = Who("default", "ada", "0123456789ab")
@@ -100,6 +105,14 @@ def test_a_dry_run_counts_slates_places_and_items_and_changes_nothing(replicas: 
     assert _desk(replicas[0]).shelf("default") == Shelf()
 
 
+def test_a_busy_tenant_leaves_the_others_their_requests(replicas: list[Service]) -> None:
+    for tenant, count in (("default", 20), ("busy", 250)):
+        for user in range(count):
+            replicas[0].recommend(RecommendRequest(user_id=f"u{user % 20 + 1}", k=4, placement="home"), tenant)
+    outcome = _desk(replicas[0]).put_rule(_pin(), OPERATOR, dry_run=True, force=False)
+    assert outcome.blast.effect.sampled == 20
+
+
 def test_a_dry_run_is_not_traffic(replicas: list[Service], recommender: Recommender) -> None:
     replicas[0].recommend(RecommendRequest(user_id="u1", placement="home"))
     before = recommender.tally.slates
@@ -125,6 +138,14 @@ def test_a_change_that_reaches_too_far_needs_force_and_leaves_its_trace(replicas
     assert abs(change.at - time.time()) < 60
 
 
+def test_a_rule_that_begins_later_is_tried_out_as_if_it_had_begun(replicas: list[Service]) -> None:
+    for user in range(20):
+        replicas[0].recommend(RecommendRequest(user_id=f"u{user + 1}", k=4, placement="home"))
+    later = _pin(starts_at=datetime(2099, 1, 1, tzinfo=UTC))
+    with pytest.raises(ShelfRefused, match=r"1\d of 20 slates answered lately would change"):
+        _desk(replicas[0]).put_rule(later, OPERATOR, dry_run=False, force=False)
+
+
 def test_a_rule_may_not_block_much_of_the_catalogue_without_force(replicas: list[Service]) -> None:
     cheap = {"range": {"attribute": "price", "lt": 5.0}}
     rule = Rule.model_validate({"id": "cheap", "action": "block", "filter": cheap})
@@ -135,6 +156,24 @@ def test_a_rule_may_not_block_much_of_the_catalogue_without_force(replicas: list
 def test_a_replica_that_does_not_say_is_a_reason_to_refuse(replicas: list[Service]) -> None:
     with pytest.raises(ShelfRefused, match=r"2 of 3 replicas said within 0.5 s"):
         _desk(replicas[0], alive=3, wait_s=0.5).put_rule(_pin(), OPERATOR, dry_run=False, force=False)
+
+
+def test_a_replica_that_cannot_try_everything_in_time_says_what_it_tried(tmp_path: Path) -> None:
+    class Slow:
+        def pairs(self, tenant: str, proposed: House) -> Iterator[trial.Pair]:
+            for _ in range(200):
+                time.sleep(0.02)
+                yield trial.Pair([], [])
+
+        def about(self, tenant: str, proposed: House, rule_id: str) -> tuple[int, int]:
+            return 1, 50
+
+    store = open_store(StateSettings(url=SecretStr(f"sqlite:{tmp_path / 'state.sqlite'}"), timeout_s=10.0))
+    asked = trial.Question(id="q", tenant="default", proposed={}, rule=None, until=time.time() + 1.0)
+    trial.ask(store, asked, time.time())
+    trial.Answerer(store, "slow", Slow(), now=time.time, clock=time.monotonic, sleep=time.sleep).poll()
+    assert time.time() < asked.until
+    assert trial.answers(store, "q")["slow"].sampled > 1
 
 
 def test_without_a_replica_a_rule_may_be_put_before_the_service_starts(replicas: list[Service]) -> None:
@@ -148,6 +187,7 @@ def test_one_change_is_tried_out_at_a_time(replicas: list[Service]) -> None:
     trial.ask(store, asked, now)
     with pytest.raises(ShelfRefused, match="tried out right now"):
         _desk(replicas[0]).put_rule(_pin(), OPERATOR, dry_run=True, force=False)
+    assert _desk(replicas[0]).put_rule(_pin(), OPERATOR, dry_run=False, force=True).blast.answered == 0
     trial.end(store, "q")
     assert _desk(replicas[0]).put_rule(_pin(), OPERATOR, dry_run=True, force=False).blast.answered == 2
 

@@ -96,6 +96,18 @@ def test_pins_beyond_the_slate_and_unknown_items_are_left_out(recommender: Recom
     assert _ids(_slate(recommender, _pin(7, plain[5].item_id), _pin(1, "unknown"), exclude_seen=False)) == _ids(plain)
 
 
+@pytest.mark.parametrize("user", [{}, {"user_id": "u1"}], ids=["nobody", "somebody"])
+@pytest.mark.parametrize("place", [4, 6, 7])
+def test_pins_without_a_place_fill_no_other(recommender: Recommender, user: dict[str, Any], place: int) -> None:
+    asked = {"user_id": None, "exclude_seen": False, **user}
+    plain = _ids(_slate(recommender, **asked))
+    pinned = [f"i{row}" for row in range(50, 0, -1) if f"i{row}" not in plain][:9]
+    items = _slate(recommender, _pin(place, *pinned), **asked)
+    held = max(7 - place, 0)
+    assert _ids(items) == [*plain[: 6 - held], *pinned[:held]]
+    assert ["pinned" in item.sources for item in items] == [False] * (6 - held) + [True] * held
+
+
 def test_a_slate_of_pins_alone_is_a_slate(recommender: Recommender) -> None:
     items = _slate(recommender, _pin(1, "i1", "i2", "i3"), k=2, exclude_seen=False)
     assert _ids(items) == ["i1", "i2"]

@@ -98,6 +98,8 @@ class Admission:
         """
         loop = asyncio.get_running_loop()
         if self.in_flight < self.limit and not self._turns_left and not self.waiting:
+            if loop.time() - self._last_start > self._settings.max_age_s:
+                self._pace_s = 0.0  # nobody waited for that long: what was learned is of another time
             self._start(loop)
             return 0.0
         ahead = sum(len(queue) for queue in self._queues[: priority + 1])

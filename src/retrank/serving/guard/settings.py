@@ -15,7 +15,7 @@ class LaneSettings(BaseModel):
     concurrency: int = Field(default=4, ge=1, le=10_000, description="requests in flight at a time, per replica")
     max_queued: int = Field(default=64, ge=0, le=10_000, description="requests that wait for their turn, per replica")
     max_age_s: float = Field(
-        default=0.1,
+        default=0.2,
         gt=0,
         le=60,
         description="seconds a request may wait before it is refused; on arrival, at half of that",

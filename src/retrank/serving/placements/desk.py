@@ -124,7 +124,12 @@ class ShelfDesk:
 
     def _change(self, who: Who, change: Edit, line: Change, *, dry_run: bool, rule: Rule | None = None) -> ShelfOutcome:
         proposed = change(self.shelf(who.tenant))
-        blast = self._blast(who.tenant, proposed, rule)
+        try:
+            blast = self._blast(who.tenant, proposed, rule)
+        except ShelfRefused as busy:  # what is meant anyway waits for nobody
+            if dry_run or not line.forced:
+                raise
+            blast = Blast(replicas=self._alive(), answered=0, effect=Effect(), beyond=str(busy))
         if dry_run:
             return ShelfOutcome(shelf=proposed, dry_run=True, blast=blast)
         if blast.beyond is not None and not line.forced:
@@ -144,6 +149,8 @@ class ShelfDesk:
 
     def _effects(self, tenant: str, proposed: Shelf, rule: Rule | None, replicas: int) -> list[Effect]:
         now, wait_s = self._time.now(), self._settings.wait_s
+        if rule is not None:  # one that begins later is tried out as if it had begun
+            proposed = proposed.with_rule(rule.model_copy(update={"starts_at": None}))
         without_audit = proposed.model_copy(update={"audit": ()}).as_json()
         name = None if rule is None else rule.id
         question = Question(id=self._new_id(), tenant=tenant, proposed=without_audit, rule=name, until=now + wait_s)

@@ -17,7 +17,8 @@ from retrank.serving.placements.trial import Pair
 from retrank.serving.recommender import Recommender
 
 MAX_KEPT = 200
-"""Requests that one replica keeps."""
+"""Requests of a tenant that one replica keeps."""
+MAX_TENANTS = 100
 _BLOCK = 1 << 16
 
 
@@ -41,16 +42,21 @@ class Rehearsal:
             now: seconds since 1970.
         """
         self._recommender, self._gather, self._houses, self._now = recommender, gather, houses, now
-        self._kept: deque[_Asked] = deque(maxlen=MAX_KEPT)
+        self._kept: dict[str, deque[RecommendRequest]] = {}  # by tenant: a busy one leaves the others theirs
 
     def keep(self, tenant: str, request: RecommendRequest) -> None:
         """Remember a request as it came in, before its placement completed it."""
-        self._kept.append(_Asked(tenant, request))
+        kept = self._kept.get(tenant)
+        if kept is None:
+            if len(self._kept) >= MAX_TENANTS:
+                self._kept.pop(next(iter(self._kept)), None)
+            kept = self._kept[tenant] = deque(maxlen=MAX_KEPT)
+        kept.append(request)
 
     def pairs(self, tenant: str, proposed: House) -> Iterator[Pair]:
         """Answer the requests of a tenant twice; nothing is counted, logged or signed."""
         quiet = self._recommender().quiet()
-        for asked in [one for one in self._kept.copy() if one.tenant == tenant]:
+        for asked in [_Asked(tenant, one) for one in self._kept.get(tenant, deque()).copy()]:
             before = self._slate(quiet, asked, self._houses.of(tenant))
             yield Pair(before, self._slate(quiet, asked, proposed))
 

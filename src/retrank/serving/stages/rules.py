@@ -81,14 +81,16 @@ class HoldPins:
                     place += 1
                 if place < k and row not in taken.values():
                     taken[place] = row
-        if not taken:
-            return draft
         places = np.array(sorted(taken), dtype=np.int64)
         rows = np.array([taken[place] for place in places.tolist()], dtype=np.int64)
-        at = np.searchsorted(draft.candidates.rows, rows)
-        pins = Pins(rows, draft.candidates.sources[at], places, k)
+        every, sources = draft.candidates.rows, draft.candidates.sources
+        own = sources & ~BITS[_PINNED]  # what has no place is in the race only where a source proposed it
+        left = (own != 0) & ~contained(every, np.sort(rows))
+        draft = draft._replace(candidates=Candidates(every[left], own[left]))
+        if not taken:
+            return draft
+        pins = Pins(rows, sources[np.searchsorted(every, rows)], places, k)
         return draft._replace(
-            candidates=draft.candidates.take(~contained(draft.candidates.rows, np.sort(rows))),
             removed={**draft.removed, _PINNED: rows},  # a ranker leaves out what is gone
             request=draft.request.model_copy(update={"k": k - len(rows)}),
             pins=pins,

@@ -122,5 +122,5 @@ async def _done(request: Request, flags: Flags, order: _Order, act: _Act) -> Res
     dry_run, force = flags.dry_run or order.dry_run, flags.force or order.force
     outcome = await run_in_threadpool(explained, lambda: act(who, dry_run=dry_run, force=force))
     if not outcome.dry_run:
-        _audit.warning("done %s for tenant %s, %s", outcome.shelf.audit[-1].model_dump(), who.tenant, outcome.blast)
+        _audit.warning("done %s for tenant %r, %s", outcome.shelf.audit[-1].model_dump(), who.tenant, outcome.blast)
     return json_answer(outcome)
