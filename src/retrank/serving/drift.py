@@ -13,8 +13,7 @@ Source of the population stability index: Siddiqi, Credit Risk Scorecards, 2005;
 """
 
 import math
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from retrank.contract.api import MAX_DEADLINE_MS, RecommendRequest, SlateRespons
 from retrank.contract.events import person_key
 from retrank.serving.exact import found_share
 from retrank.serving.gather import Gather, Who
+from retrank.serving.newest_requests import NewestRequests
 from retrank.serving.recommender import Recommender
 from retrank.serving.telemetry.facade import Quality, Telemetry
 
@@ -53,7 +53,7 @@ class _Since:
     """What one bundle answered: the newest slates, and the scores of the first."""
 
     bundle: str
-    newest: deque[Noted] = field(default_factory=lambda: deque(maxlen=MAX_NOTED))
+    newest: NewestRequests[Noted]
     first: list[float] = field(default_factory=list)
 
 
@@ -67,6 +67,7 @@ class Drift:
         telemetry: Telemetry,
         *,
         now: Callable[[], float],
+        clock: Callable[[], float],
         rng: np.random.Generator,
         recall_queries: int,
     ) -> None:
@@ -77,12 +78,14 @@ class Drift:
             gather: reads profiles, to encode requests again.
             telemetry: told the figures.
             now: seconds since 1970.
+            clock: monotonic seconds.
             rng: draws requests for the recall.
             recall_queries: requests per round that exact search is done for; 0 leaves that out.
         """
         self._recommender, self._gather, self._telemetry = recommender, gather, telemetry
         self._now, self._rng, self._recall_queries = now, rng, recall_queries
-        self._since = _Since("")
+        self._clock = clock
+        self._since = self._anew("")
         self._dated = ""
         self._newest_s: float | None = None
 
@@ -92,17 +95,21 @@ class Drift:
         if slate.bundle.id != since.bundle:
             if slate.experiment is not None:  # both variants at once would make the other forget each time
                 return
-            since = self._since = _Since(slate.bundle.id)
+            since = self._since = self._anew(slate.bundle.id)
         items = tuple([item.item_id for item in slate.items])
         score = _model_score(slate)
         if len(since.first) < MAX_NOTED and not math.isnan(score):
             since.first.append(score)
-        since.newest.append(Noted(tenant, request, score, items, "unknown_user" in slate.degraded.reasons))
+        since.newest.note(Noted(tenant, request, score, items, "unknown_user" in slate.degraded.reasons))
+
+    def forget(self, tags: Collection[str] | None) -> None:
+        """Forget old requests and those of some people; see `NewestRequests.forget`."""
+        self._since.newest.forget(tags)
 
     def poll(self) -> None:
         """Sum up and tell."""
         recommender, since = self._recommender(), self._since
-        noted = list(since.newest.copy())
+        noted = since.newest.newest()
         if recommender.bundle.id != self._dated:
             if self._dated:  # what was said of another bundle holds no more
                 self._telemetry.quality("score_psi", 0.0)
@@ -116,6 +123,9 @@ class Drift:
             self._telemetry.quality(name, value)
         if self._recall_queries:
             self._tell_recall(recommender, noted)
+
+    def _anew(self, bundle: str) -> _Since:
+        return _Since(bundle, NewestRequests(MAX_NOTED, self._clock))
 
     def _tell_recall(self, recommender: Recommender, noted: list[Noted]) -> None:
         """Encode some requests again and compare the index with exact search."""

@@ -1,6 +1,6 @@
 """Which recommender answers a request, and who is told how it went."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from retrank.contract.api import Degraded, ExperimentInfo, RecommendRequest
@@ -47,8 +47,12 @@ class Watch(Protocol):
         """Let a recommender answer, and note how it went; when narrowed, the caller left it perhaps nothing to show."""
         ...
 
-    def remember(self, request: RecommendRequest) -> None:
+    def remember(self, tenant: str, request: RecommendRequest) -> None:
         """Keep a request to rehearse the next recommender with."""
+        ...
+
+    def forget_people(self, tags: Collection[str] | None) -> None:
+        """Drop requests that are old, or of some people; see `NewestRequests.forget`."""
         ...
 
 
@@ -62,5 +66,8 @@ class NoWatch:
         del narrowed
         return act(recommender)
 
-    def remember(self, request: RecommendRequest) -> None:
+    def remember(self, tenant: str, request: RecommendRequest) -> None:
         """Forget it."""
+
+    def forget_people(self, tags: Collection[str] | None) -> None:
+        """Nothing is kept."""

@@ -9,7 +9,7 @@ import math
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -122,8 +122,6 @@ class Service:
         self._pollers = [] if overlay is None else [Poller(overlay.poll, every_s, "poll-catalogue")]
         if self._trends is not None:
             self._pollers.append(Poller(self._trends.poll, share_s, "poll-trends"))
-        if backing.profiles is not None:
-            self._pollers.append(Poller(backing.profiles.forget_erased, every_s, "poll-erased"))
         profiles = backing.profiles or (None if store is None else Unguarded(store))
         stores = Stores(profiles, overlay, self._trends)
         self._gather = Gather(stores, deadline_ms=chosen.deadline_ms, clock=clock, now=now)
@@ -136,6 +134,7 @@ class Service:
                 self._gather,
                 backing.telemetry,
                 now=now,
+                clock=clock,
                 rng=rng,
                 recall_queries=chosen.recall_queries,
             )
@@ -145,6 +144,9 @@ class Service:
             self._placements = Placements(
                 quick, lambda: self.recommender, self._gather, clock=clock, now=now, every_s=every_s
             )
+        if backing.profiles is not None:
+            backing.profiles.tell(self._forget)
+            self._pollers.append(Poller(backing.profiles.forget_erased, every_s, "poll-erased"))
 
     @classmethod
     def over(cls, recommender: Recommender, backing: Backing | None = None) -> "Service":
@@ -173,7 +175,7 @@ class Service:
         place = None if request.placement is None else Place(request.placement, "7d", asked=False)
         rules = house.rules_at(request.placement, self._now())
         gathered = self._gather.around(who, request.deadline_ms, seed, place, rules)
-        self._watch.remember(request)
+        self._watch.remember(tenant, request)
         self._placements.keep(tenant, said)
         slate = self._watch.watched(
             recommender, lambda picked: picked.recommend(request, gathered.around), narrowed=_narrowed(request)
@@ -325,6 +327,13 @@ class Service:
         for store in (self.backing.store, self.backing.quick):
             if store is not None:
                 store.close()
+
+    def _forget(self, tags: Collection[str] | None) -> None:
+        """Drop requests that are kept to be answered again, once old or of somebody who was erased."""
+        self._watch.forget_people(tags)
+        self._placements.forget(tags)
+        if self._drift is not None:
+            self._drift.forget(tags)
 
     def _picked(self, key: str) -> Picked:
         picked = self._pick(key)

@@ -4,12 +4,12 @@ Every request picks one recommender and keeps it. What it took and whether it we
 request itself is remembered for the rehearsal of the next bundle.
 """
 
-from collections import deque
 from collections.abc import Callable, Collection
 
 from retrank.contract.api import BundleInfo, ExperimentInfo, RecommendRequest
 from retrank.serving.bundles.holder import Holder
 from retrank.serving.bundles.watch import Figures
+from retrank.serving.newest_requests import Asked, NewestRequests
 from retrank.serving.picking import AnAnswer, Picked
 from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
@@ -31,7 +31,7 @@ class Front:
         """
         self._holder = holder
         self._clock = clock
-        self._recent: deque[RecommendRequest] = deque(maxlen=MAX_RECENT_REQUESTS)
+        self._recent = NewestRequests[Asked](MAX_RECENT_REQUESTS, clock)
         self._figures: dict[str, Figures] = {}
 
     @property
@@ -59,9 +59,13 @@ class Front:
             return Picked(recommender)
         return Picked(recommender, ExperimentInfo(id=f"canary-{serving.salt}", variant=variant))
 
-    def remember(self, request: RecommendRequest) -> None:
+    def remember(self, tenant: str, request: RecommendRequest) -> None:
         """Keep a request for the rehearsal of the next bundle; the oldest one makes room."""
-        self._recent.append(request)
+        self._recent.note(Asked(tenant, request))
+
+    def forget_people(self, tags: Collection[str] | None) -> None:
+        """Forget old requests and those of some people; see `NewestRequests.forget`."""
+        self._recent.forget(tags)
 
     def watched(
         self, recommender: Recommender, act: Callable[[Recommender], AnAnswer], *, narrowed: bool = False
@@ -92,4 +96,4 @@ class Front:
 
     def recent_requests(self) -> list[RecommendRequest]:
         """Return requests served lately, oldest first, to rehearse the next bundle with."""
-        return list(self._recent.copy())
+        return [one.request for one in self._recent.newest()]

@@ -6,7 +6,7 @@ event loop, so whether a store that failed is back is found out by a thread: a s
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from threading import Lock, Thread
 from typing import TypeVar
 
@@ -67,7 +67,12 @@ class GuardedProfiles:
         self._max_known = max_known
         self._known: OrderedDict[_Key, tuple[Profile, float]] = OrderedDict()  # and when it was read, oldest first
         self._lock = Lock()
+        self._told: list[Callable[[Collection[str] | None], None]] = []
         self._erased = 0  # version up to which it is known here who was erased
+
+    def tell(self, forget: Callable[[Collection[str] | None], None]) -> None:
+        """Have others forget too: called with the tags of whom, None for everybody, and with none at every look."""
+        self._told.append(forget)
 
     def apply(self, tenant: str, events: Sequence[PersonEvent], now: float) -> list[bool]:
         """Apply events; what was last known here stays, a little out of date being better than nothing."""
@@ -122,12 +127,18 @@ class GuardedProfiles:
 
         To be called every second or so; while the store is away, nothing is heard of others.
         """
+        tags = self._hear()
+        for forget in self._told:
+            forget(tags)
+
+    def _hear(self) -> Collection[str] | None:
+        """Forget whomever the store has word of, and return their tags; None is everybody."""
         if self._breaker.state != "closed":
-            return
+            return ()
         try:
             heard = self.erased_since(self._erased)
         except StoreUnavailable:
-            return
+            return ()
         with self._lock:
             self._erased = heard.version
             if heard.tags is None:
@@ -136,6 +147,7 @@ class GuardedProfiles:
                 tags = set(heard.tags)
                 for key in [key for key in self._known if not tags.isdisjoint(_tags(key))]:
                     del self._known[key]
+        return heard.tags
 
     def _try_aside(self, key: _Key, now: float) -> None:
         """Let one call at a time find out whether the store is back, when the breaker allows it."""
@@ -193,6 +205,8 @@ class GuardedProfiles:
         with self._lock:
             for key in [key for key in self._known if key[:2] == (tenant, person)]:
                 del self._known[key]
+        for forget in self._told:
+            forget((tag("person", tenant, person),))
 
 
 def _tags(key: _Key) -> tuple[str, ...]:

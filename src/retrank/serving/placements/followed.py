@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from retrank.contract.api import RecommendRequest
 from retrank.serving.gather import Gather
@@ -25,6 +25,9 @@ class NoPlacements:
 
     def keep(self, tenant: str, request: RecommendRequest) -> None:
         """Forget it."""
+
+    def forget(self, tags: Collection[str] | None) -> None:
+        """Nothing is kept."""
 
     def close(self) -> None:
         """Nothing runs."""
@@ -54,7 +57,7 @@ class Placements(NoPlacements):
             every_s: how often to look.
         """
         self._houses = Houses(control, clock, every_s)
-        self._rehearsal = Rehearsal(recommender, gather, self._houses, now)
+        self._rehearsal = Rehearsal(recommender, gather, self._houses, now=now, clock=clock)
         name = secrets.token_hex(8)
         answerer = Answerer(control, name, self._rehearsal, now=now, clock=clock, sleep=time.sleep)
         self._pollers = [
@@ -69,6 +72,10 @@ class Placements(NoPlacements):
     def keep(self, tenant: str, request: RecommendRequest) -> None:
         """Remember a request as it came in, to try changes out with."""
         self._rehearsal.keep(tenant, request)
+
+    def forget(self, tags: Collection[str] | None) -> None:
+        """Forget old requests and those of some people; see `NewestRequests.forget`."""
+        self._rehearsal.forget(tags)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -1,9 +1,7 @@
 """Answer requests of the last minutes again, under the rules as they are and as they would be."""
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
@@ -11,6 +9,7 @@ from retrank.contract.api import MAX_DEADLINE_MS, RecommendRequest, SlateItem
 from retrank.contract.events import person_key
 from retrank.serving.gather import Gather, Place, Who
 from retrank.serving.live_rules import House, RuleRows
+from retrank.serving.newest_requests import Asked, NewestRequests
 from retrank.serving.overlay import RowChanges
 from retrank.serving.placements.houses import Houses
 from retrank.serving.placements.trial import Pair
@@ -22,16 +21,17 @@ MAX_TENANTS = 100
 _BLOCK = 1 << 16
 
 
-class _Asked(NamedTuple):
-    tenant: str
-    request: RecommendRequest
-
-
 class Rehearsal:
     """Keeps requests, and answers them again."""
 
     def __init__(
-        self, recommender: Callable[[], Recommender], gather: Gather, houses: Houses, now: Callable[[], float]
+        self,
+        recommender: Callable[[], Recommender],
+        gather: Gather,
+        houses: Houses,
+        *,
+        now: Callable[[], float],
+        clock: Callable[[], float],
     ) -> None:
         """Start with none.
 
@@ -40,9 +40,11 @@ class Rehearsal:
             gather: reads profiles and changes.
             houses: the rules as they are.
             now: seconds since 1970.
+            clock: monotonic seconds.
         """
-        self._recommender, self._gather, self._houses, self._now = recommender, gather, houses, now
-        self._kept: dict[str, deque[RecommendRequest]] = {}  # by tenant: a busy one leaves the others theirs
+        self._recommender, self._gather, self._houses = recommender, gather, houses
+        self._now, self._clock = now, clock
+        self._kept: dict[str, NewestRequests[Asked]] = {}  # by tenant: a busy one leaves the others theirs
 
     def keep(self, tenant: str, request: RecommendRequest) -> None:
         """Remember a request as it came in, before its placement completed it."""
@@ -50,13 +52,19 @@ class Rehearsal:
         if kept is None:
             if len(self._kept) >= MAX_TENANTS:
                 self._kept.pop(next(iter(self._kept)), None)
-            kept = self._kept[tenant] = deque(maxlen=MAX_KEPT)
-        kept.append(request)
+            kept = self._kept[tenant] = NewestRequests(MAX_KEPT, self._clock)
+        kept.note(Asked(tenant, request))
+
+    def forget(self, tags: Collection[str] | None) -> None:
+        """Forget old requests and those of some people; see `NewestRequests.forget`."""
+        for kept in list(self._kept.values()):
+            kept.forget(tags)
 
     def pairs(self, tenant: str, proposed: House) -> Iterator[Pair]:
         """Answer the requests of a tenant twice; nothing is counted, logged or signed."""
         quiet = self._recommender().quiet()
-        for asked in [_Asked(tenant, one) for one in self._kept.get(tenant, deque()).copy()]:
+        kept = self._kept.get(tenant)
+        for asked in [] if kept is None else kept.newest():
             before = self._slate(quiet, asked, self._houses.of(tenant))
             yield Pair(before, self._slate(quiet, asked, proposed))
 
@@ -70,7 +78,7 @@ class Rehearsal:
         blocks = (rows[start : start + _BLOCK] for start in range(0, count, _BLOCK))
         return sum(int(passes[0](block).sum()) for block in blocks) if passes else 0, count
 
-    def _slate(self, quiet: Recommender, asked: _Asked, house: House) -> list[SlateItem]:
+    def _slate(self, quiet: Recommender, asked: Asked, house: House) -> list[SlateItem]:
         tenant, request = asked.tenant, house.completed(asked.request)
         who = Who(tenant, person_key(request.user_id, request.anonymous_id, request.session.id), request.session.id)
         seed = 0 if request.explore is None else request.explore.seed or 0
