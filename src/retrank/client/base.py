@@ -67,6 +67,8 @@ class BaseClient:
             instead: _Answer = self._instead(call, failure)
             return instead
         self._remember(call, answer)
+        if call.forgets is not None:
+            self._fallback.forget(call.forgets)
         return answer
 
     def _remember(self, call: Call[Any], answer: Any) -> None:

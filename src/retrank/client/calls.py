@@ -32,6 +32,7 @@ class Call(Generic[_Answer]):
         remember_as: the key under which a good answer is kept; None when it may stand in for no other.
         excluded: items that no stand-in may show.
         stand_in: the answer when there is no other; None when there is none.
+        forgets: the key whose remembered answer goes once this call went well; None when it forgets nothing.
         parts: of a batch, the same requests one by one; they are remembered, and stood in for, one by one.
     """
 
@@ -43,6 +44,7 @@ class Call(Generic[_Answer]):
     k: int = 0
     query: Mapping[str, str] = field(default_factory=dict)
     remember_as: str | None = None
+    forgets: str | None = None
     excluded: frozenset[str] = frozenset()
     stand_in: Callable[[], _Answer] | None = None
     parts: "tuple[Call[Slate], ...]" = ()
@@ -50,7 +52,7 @@ class Call(Generic[_Answer]):
 
 def recommend(request: RecommendRequest) -> Call[Slate]:
     """Ask for a slate; in bad times the last one of this user will do, then what is popular."""
-    own = None if request.user_id is None else f"user {request.user_id}"
+    own = None if request.user_id is None else _of_user(request.user_id)
     return _slate("/v1/recommend", request, own, request.exclude_items)
 
 
@@ -120,7 +122,7 @@ def change_items(changes: Sequence[BulkItem]) -> Call[Any]:
 
 def forget_user(user_id: str) -> Call[Any]:
     """Forget what was learned of a person since the bundle was sealed; the event log keeps its events."""
-    return Call("DELETE", f"/v1/users/{_part(user_id)}", _read_any)
+    return Call("DELETE", f"/v1/users/{_part(user_id)}", _read_any, forgets=_of_user(user_id))
 
 
 def export_user(user_id: str) -> Call[list[dict[str, Any]]]:
@@ -130,7 +132,7 @@ def export_user(user_id: str) -> Call[list[dict[str, Any]]]:
 
 def erase_user(user_id: str) -> Call[Any]:
     """Erase a person for good: profile, event log, training."""
-    return Call("POST", f"/v1/users/{_part(user_id)}:erase", _read_any)
+    return Call("POST", f"/v1/users/{_part(user_id)}:erase", _read_any, forgets=_of_user(user_id))
 
 
 def _slate(
@@ -143,6 +145,11 @@ def _slate(
         return Call("POST", path, read, body, k=request.k)
     keys = (POPULAR_KEY,) if own is None else (own, POPULAR_KEY)
     return Call("POST", path, read, body, keys, request.k, remember_as=own, excluded=frozenset(excluded))
+
+
+def _of_user(user_id: str) -> str:
+    """Return the key under which the last slate of a user is kept."""
+    return f"user {user_id}"
 
 
 def _part(name: str) -> str:

@@ -31,6 +31,11 @@ class Fallback:
             while len(self._answers) > self._capacity:
                 self._answers.popitem(last=False)
 
+    def forget(self, key: str) -> None:
+        """Drop the answer kept under a key, if there is one."""
+        with self._lock:
+            self._answers.pop(key, None)
+
     def answer(self, keys: tuple[str, ...], k: int, excluded: frozenset[str] = frozenset()) -> Slate | None:
         """Return up to k items of the first key that has any, else of the static list; None when there is nothing.
 

@@ -114,6 +114,30 @@ def test_somebody_new_gets_the_popular_list_then_the_static_one(run: Run) -> Non
     assert [entry.item_id for entry in popular.items] == ["i1", "i2"]
 
 
+@pytest.mark.parametrize("name", ["forget_user", "erase_user"])
+def test_who_is_forgotten_leaves_the_client_too(run: Run, name: str) -> None:
+    other = ASK.model_copy(update={"user_id": "u2"})
+    asked: list[Action] = [
+        ("recommend", (ASK,), {}),
+        ("recommend", (other,), {}),
+        (name, ("u1",), {}),
+        ("recommend", (ASK,), {}),
+        ("recommend", (other,), {}),
+    ]
+    with serving(Said(), Said(), Said(body={"entries": 1}), Said(503)) as service:
+        *_, forgotten, kept = run(service.url, ClientSettings(max_attempts=1), asked)
+    assert [entry.item_id for entry in forgotten.items] == ["f1", "f2"]
+    assert [entry.item_id for entry in kept.items] == ["i1", "i2", "i3"]
+
+
+def test_who_could_not_be_forgotten_is_still_remembered(run: Run) -> None:
+    asked: list[Action] = [("recommend", (ASK,), {}), ("forget_user", ("u1",), {}), ("recommend", (ASK,), {})]
+    with serving(Said(), Said(503)) as service:
+        _, failed, kept = run(service.url, ClientSettings(max_attempts=1), asked)
+    assert isinstance(failed, CallFailed)
+    assert [entry.item_id for entry in kept.items] == ["i1", "i2", "i3"]
+
+
 def test_a_service_that_hangs_costs_no_more_than_the_deadline_allows(run: Run) -> None:
     with serving(Said(hang_s=1.0)) as service:
         (slate,) = run(service.url, ClientSettings(max_attempts=1), [("recommend", (ASK,), {"deadline_s": 0.05})])
