@@ -74,11 +74,15 @@ def softmax(temperature: float) -> Chances:
     return chances
 
 
-def filled(worth: Worth, chances: Chances, k: int, rng: np.random.Generator) -> Filled:
-    """Fill up to k places; one number is drawn for each place that is not certain."""
+def filled(
+    worth: Worth, chances: Chances, k: int, rng: np.random.Generator, last: NDArray[np.bool_] | None = None
+) -> Filled:
+    """Fill up to k places, `last` when no others are left; one number is drawn for each place that is not certain."""
     slate, size = Filled([], []), len(worth([]))
     for _ in range(min(k, size)):
         taken = np.isin(np.arange(size), slate.positions)
+        if last is not None and not (taken | last).all():
+            taken = taken | last
         scores = np.where(taken, -np.inf, worth(slate.positions))
         if np.isneginf(scores).all():
             scores = np.where(taken, -np.inf, worth([]))  # a full slate comes first

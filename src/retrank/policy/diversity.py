@@ -47,15 +47,22 @@ class Plain:
 class Mmr:
     """Maximal marginal relevance: `(1 - strength) * relevance - strength * largest cosine with what is above`."""
 
-    def __init__(self, scores: NDArray[np.floating], vectors: NDArray[np.float32], strength: float) -> None:
+    def __init__(
+        self,
+        scores: NDArray[np.floating],
+        vectors: NDArray[np.float32],
+        strength: float,
+        measure: NDArray[np.floating] | None = None,
+    ) -> None:
         """Keep what is needed.
 
         Args:
             scores: `[C]`, higher is better.
             vectors: `[C, D]` float32 item vectors.
             strength: weight of variety, 0..1.
+            measure: scores whose range counts as 0..1; None measures by `scores`.
         """
-        self._relevance = (1.0 - strength) * scaled(scores)
+        self._relevance = (1.0 - strength) * scaled(scores, measure)
         lengths = np.sqrt(np.einsum("cd,cd->c", vectors, vectors))
         self._unit = vectors / np.maximum(lengths, _SHORTEST)[:, None]  # a zero vector is like nothing
         self._strength = strength
@@ -97,10 +104,14 @@ class Caps:
                 self.scores[groups == group] = _NEVER
 
 
-def scaled(scores: NDArray[np.floating]) -> Scores:
-    """Return `[C]` scores scaled to 0..1; all zero when they are equal."""
+def scaled(scores: NDArray[np.floating], measure: NDArray[np.floating] | None = None) -> Scores:
+    """Return `[C]` scores scaled so that the range of `measure`, by default their own, is 0..1.
+
+    Of a measure without a range nothing is scaled: the lowest becomes 0, which all are when the scores are their own.
+    """
     values = np.asarray(scores, dtype=np.float64)
     if len(values) == 0:
         return values
-    lowest, span = values.min(), values.max() - values.min()
-    return (values - lowest) / span if span > 0 else np.zeros(len(values))
+    measured = values if measure is None else np.asarray(measure, dtype=np.float64)
+    lowest, span = measured.min(), measured.max() - measured.min()
+    return (values - lowest) / (span if span > 0 else 1.0)

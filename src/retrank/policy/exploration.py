@@ -68,16 +68,18 @@ class Softmax:
 
     def __init__(self, temperature: float) -> None:
         """Keep the temperature, > 0, in units of the scores."""
-        self._temperature = temperature
+        self.temperature = temperature
 
     def draw(self, scores: Scores, best: int, rng: np.random.Generator) -> tuple[int, float]:
         """Draw by weights of which the largest is 1."""
         weights = scores - scores[best]
-        weights /= self._temperature
+        weights /= self.temperature
         return _drawn(np.exp(weights, out=weights), best, rng)
 
 
-def fill(variety: Variety, choice: Choice, k: int, rng: np.random.Generator) -> Slate:
+def fill(
+    variety: Variety, choice: Choice, k: int, rng: np.random.Generator, last: NDArray[np.bool_] | None = None
+) -> Slate:
     """Fill up to k places, each given those above.
 
     When every remaining candidate is ruled out by the variety rule, the rule is set aside: a full slate comes first.
@@ -87,14 +89,18 @@ def fill(variety: Variety, choice: Choice, k: int, rng: np.random.Generator) -> 
         choice: how one of them is taken.
         k: places, >= 0.
         rng: source of chance; greedy choices draw nothing from it.
+        last: `[C]` candidates that come after all others, by the same rules among themselves; None when none do.
     """
     unruled = variety.scores.copy()
-    positions, propensities = [], []
-    for _ in range(min(k, len(unruled))):
-        scores = variety.scores
+    others = k if last is None else int(np.count_nonzero(~last))
+    positions, propensities = list[int](), list[float]()
+    for place in range(min(k, len(unruled))):
+        out = None if last is None else (last if place < others else ~last)
+        scores = _without(variety.scores, out)
         best = int(scores.argmax())
         if scores[best] == -np.inf:
-            scores, best = unruled, int(unruled.argmax())
+            scores = _without(unruled, out)
+            best = int(scores.argmax())
         position, propensity = choice.draw(scores, best, rng)
         variety.choose(position)
         unruled[position] = -np.inf
@@ -103,7 +109,13 @@ def fill(variety: Variety, choice: Choice, k: int, rng: np.random.Generator) -> 
     return Slate(np.array(positions, dtype=np.int64), np.array(propensities, dtype=np.float64))
 
 
-def plackett_luce(scores: NDArray[np.floating], k: int, temperature: float, rng: np.random.Generator) -> Slate:
+def plackett_luce(
+    scores: NDArray[np.floating],
+    k: int,
+    temperature: float,
+    rng: np.random.Generator,
+    last: NDArray[np.bool_] | None = None,
+) -> Slate:
     """Draw k places at once: the same distribution as `fill` with `Softmax` and no variety rule, without the loop.
 
     Args:
@@ -111,13 +123,24 @@ def plackett_luce(scores: NDArray[np.floating], k: int, temperature: float, rng:
         k: places.
         temperature: > 0, in units of the scores.
         rng: source of chance.
+        last: `[C]` candidates that come after all others, drawn among themselves; None when none do.
     """
+    if last is not None:
+        groups = [np.flatnonzero(~last), np.flatnonzero(last)]
+        drawn_of = [plackett_luce(scores[group], k, temperature, rng) for group in groups]
+        positions = np.concatenate([group[slate.positions] for group, slate in zip(groups, drawn_of, strict=True)])
+        return Slate(positions[:k], np.concatenate([slate.propensities for slate in drawn_of])[:k])
     logits = np.asarray(scores, dtype=np.float64) / temperature
     order = np.argsort(-(logits + rng.gumbel(size=len(logits))), kind="stable")
     drawn = logits[order]
     left = np.logaddexp.accumulate(drawn[::-1])[::-1]  # log weight of what is still in the race at each place
     propensities = np.exp(drawn - left)[:k]
     return Slate(order[:k].astype(np.int64), np.clip(propensities, np.finfo(np.float64).tiny, 1.0))
+
+
+def _without(scores: Scores, out: NDArray[np.bool_] | None) -> Scores:
+    """Return scores that rule out some candidates."""
+    return scores if out is None else np.where(out, -np.inf, scores)
 
 
 def _drawn(weights: Scores, best: int, rng: np.random.Generator) -> tuple[int, float]:

@@ -147,6 +147,8 @@ class Draft(NamedTuple):
         candidates: what is still in the race; ordered best first once reranked.
         removed: item rows taken out by a filter, by its name.
         scores: `[C]` float32 beside the candidates; None until scored.
+        unmoved: `[C]` float32, the scores before rules moved them, the measure of variety and exploration; None where no
+            rule did. In no particular order.
         propensities: `[C]` float64 beside the slate; None while nothing was left to chance.
         arranged: whether the candidates are the slate already.
         reasons: one list per candidate; empty until explained.
@@ -174,6 +176,7 @@ class Draft(NamedTuple):
     candidates: Candidates = Candidates.none()
     removed: Mapping[str, NDArray[np.int64]] = _NOTHING
     scores: NDArray[np.float32] | None = None
+    unmoved: NDArray[np.float32] | None = None
     propensities: NDArray[np.float64] | None = None
     arranged: bool = False
     reasons: tuple[list[ReasonFields], ...] = ()

@@ -16,6 +16,7 @@ from retrank.policy.exploration import Choice, Epsilon, Greedy, Slate, Softmax, 
 SCORES = np.array([1.0, 0.4, 0.1, -0.3])
 VECTORS = np.array([[1, 0], [1, 0.2], [0, 1], [-1, 1]], dtype=np.float32)
 DRAWS = 5_000
+LAST = np.array([True, False, False, True])
 Draw = Callable[[np.random.Generator], Slate]
 POLICIES: dict[str, Draw] = {
     "softmax, step by step": lambda rng: fill(Plain(SCORES), Softmax(0.5), 3, rng),
@@ -23,6 +24,9 @@ POLICIES: dict[str, Draw] = {
     "epsilon": lambda rng: fill(Plain(SCORES), Epsilon(0.3), 3, rng),
     "epsilon with caps": lambda rng: fill(Caps(SCORES, {"b": np.array([1, 1, 2, 2])}, {"b": 1}), Epsilon(0.3), 3, rng),
     "softmax with mmr": lambda rng: fill(Mmr(SCORES, VECTORS, 0.5), Softmax(0.3), 3, rng),
+    "softmax, some last": lambda rng: plackett_luce(SCORES, 3, 0.5, rng, LAST),
+    "epsilon, some last": lambda rng: fill(Plain(SCORES), Epsilon(0.3), 3, rng, LAST),
+    "softmax with mmr, some last": lambda rng: fill(Mmr(SCORES, VECTORS, 0.5), Softmax(0.3), 4, rng, LAST),
 }
 
 
@@ -58,6 +62,21 @@ def test_both_ways_to_draw_a_softmax_state_the_same_propensities() -> None:
         for _ in range(200):
             slate = POLICIES[draw](rng)
             assert slate.propensities == pytest.approx(by_hand[tuple(slate.positions.tolist())])
+
+
+def test_both_ways_to_draw_a_softmax_agree_on_what_comes_last() -> None:
+    """The last ones are drawn among themselves, once the others are used up: two of either kind, by the textbook."""
+    weights = np.exp(SCORES / 0.5)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        for slate in (
+            fill(Plain(SCORES), Softmax(0.5), 4, rng, LAST),
+            plackett_luce(SCORES, 4, 0.5, rng, LAST),
+        ):
+            first, second, third, fourth = slate.positions.tolist()
+            assert ({first, second}, {third, fourth}) == ({1, 2}, {0, 3})
+            chances = [weights[first] / weights[1:3].sum(), 1.0, weights[third] / weights[[0, 3]].sum(), 1.0]
+            assert slate.propensities == pytest.approx(chances)
 
 
 @pytest.mark.parametrize("draw", POLICIES.values(), ids=POLICIES.keys())
@@ -98,9 +117,10 @@ def test_without_chance_the_order_is_plain_and_certain() -> None:
     strength=st.floats(0, 1),
     chance=st.sampled_from(["greedy", "epsilon", "softmax"]),
     rule=st.sampled_from(["plain", "mmr", "caps"]),
+    share_last=st.sampled_from([None, 0.0, 0.3, 1.0]),
 )
 def test_a_slate_is_the_one_that_working_everything_out_anew_gives(
-    seed: int, size: int, k: int, strength: float, chance: str, rule: str
+    seed: int, size: int, k: int, strength: float, chance: str, rule: str, share_last: float | None
 ) -> None:
     random = np.random.default_rng(seed)
     scores, vectors = random.normal(size=size), random.normal(size=(size, 4)).astype(np.float32)
@@ -120,7 +140,8 @@ def test_a_slate_is_the_one_that_working_everything_out_anew_gives(
     }
     variety, worth = rules[rule]
     choice, probabilities = chances[chance]
-    slate = fill(variety, choice, k, np.random.default_rng(seed))
-    expected = by_the_book.filled(worth, probabilities, k, np.random.default_rng(seed))
+    last = None if share_last is None else random.random(size) < share_last
+    slate = fill(variety, choice, k, np.random.default_rng(seed), last)
+    expected = by_the_book.filled(worth, probabilities, k, np.random.default_rng(seed), last)
     assert slate.positions.tolist() == expected.positions
     assert slate.propensities == pytest.approx(expected.propensities, rel=1e-5)

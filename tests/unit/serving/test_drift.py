@@ -38,7 +38,9 @@ def recommender(tiny_bundle: Path) -> Recommender:
 def _drift(recommender: Recommender, heard: Heard, queries: int = 8) -> Drift:
     gather = Gather(Stores(), deadline_ms=1_000, clock=lambda: 0.0, now=lambda: NOW)
     rng = np.random.default_rng(0)
-    return Drift(lambda: recommender, gather, heard, now=lambda: NOW, clock=lambda: 0.0, rng=rng, recall_queries=queries)
+    return Drift(
+        lambda: recommender, gather, heard, now=lambda: NOW, clock=lambda: 0.0, rng=rng, recall_queries=queries
+    )
 
 
 def _answer(drift: Drift, recommender: Recommender, request: RecommendRequest) -> None:

@@ -185,6 +185,54 @@ def test_propensities_around_a_pin_are_how_often_it_happens(recommender: Recomme
     assert abs(seen - stated[best]) < 4 * (stated[best] * (1 - stated[best]) / len(drawn)) ** 0.5
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    policy=st.sampled_from(["none", "epsilon", "softmax"]),
+    mode=st.sampled_from(["none", "mmr", "cap"]),
+    strength=st.sampled_from([0.1, 0.9]),
+    boost=st.sampled_from([0.01, 10.0]),
+    seed=st.integers(0, 20),
+)
+def test_what_is_buried_comes_after_everything_else_whatever_is_varied_or_left_to_chance(
+    recommender: Recommender, policy: str, mode: str, strength: float, boost: float, seed: int
+) -> None:
+    diversity = {"mode": mode, "strength": strength} | ({"caps": {"title": 1}} if mode == "cap" else {})
+    asked = {
+        "explore": {"policy": policy, "strength": strength},
+        "diversity": diversity,
+        "k": 50,
+        "exclude_seen": False,
+    }
+    best = _ids(_slate(recommender, k=10, exclude_seen=False))
+    said = ({"action": "bury", "items": best[:8]}, {"action": "boost", "items": best[4:6], "strength": boost})
+    request = RecommendRequest.model_validate({"user_id": "u1"} | asked)
+    items = recommender.recommend(request, Surroundings(rules=_rules(*said), seed=seed)).items
+    assert len(items) == 50
+    assert {*_ids(items)[-8:]} == {*best[:8]}
+    assert ["buried" in item.sources for item in items] == [False] * 42 + [True] * 8
+
+
+@pytest.mark.parametrize("mode", ["none", "mmr"])
+@pytest.mark.parametrize("moved", [{"action": "bury"}, {"action": "boost", "strength": 4.0}], ids=["bury", "boost"])
+def test_a_rule_about_others_changes_nothing_in_how_the_rest_is_drawn(
+    recommender: Recommender, moved: dict[str, Any], mode: str
+) -> None:
+    """By odds: what is drawn first is as likely, in proportion to the best, as without the rule."""
+    explore, diversity = Explore(policy="softmax", strength=0.7), Diversity.model_validate({"mode": mode})
+    request = RecommendRequest(user_id="u1", k=1, explore=explore, diversity=diversity, exclude_seen=False)
+    scored = _ids(_slate(recommender, k=50, exclude_seen=False))
+
+    def chances(rules: Rules) -> dict[str, float]:
+        drawn = [recommender.recommend(request, Surroundings(rules=rules, seed=seed)).items[0] for seed in range(300)]
+        return {item.item_id: item.propensity for item in drawn}
+
+    plain, ruled = chances(()), chances(_rules(moved | {"items": scored[-1:]}))
+    both = sorted(({*plain} & {*ruled}) - {*scored[-1:]})
+    assert len(both) >= 3
+    odds = [(plain[item] / plain[both[0]], ruled[item] / ruled[both[0]]) for item in both]
+    assert [now for _, now in odds] == pytest.approx([before for before, _ in odds], rel=1e-4)
+
+
 def test_rules_hold_for_similar_and_popular_items_too(recommender: Recommender) -> None:
     around = Surroundings(rules=_rules(_pin(1, "i9"), {"action": "block", "items": ["i10"]}))
     alike = recommender.similar(SimilarRequest(item_id="i5", k=50), around).items

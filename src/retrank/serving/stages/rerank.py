@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from retrank.contract.api import DegradedReason
 from retrank.contract.slate_options import Diversity, Explore
-from retrank.policy.diversity import Caps, Mmr, Plain, Variety
+from retrank.policy.diversity import Caps, Mmr, Plain, Variety, scaled
 from retrank.policy.exploration import Choice, Epsilon, Greedy, Slate, Softmax, fill, plackett_luce
-from retrank.serving.draft import Draft
+from retrank.serving.draft import BITS, Draft
 from retrank.serving.item_columns import ItemColumns, numbered
 from retrank.serving.pipeline import Step
 
@@ -40,9 +40,7 @@ class Arrange:
         if spread.mode == "cap" and any(self._unknown(draft, name) for name in spread.caps):
             draft = draft.without("unknown_attribute")
         assert draft.scores is not None, "scored before reranked"
-        scores = draft.scores
-        best = _best_first(scores)
-        draft = draft._replace(candidates=draft.candidates.take(best), scores=scores[best], arranged=True)
+        draft = draft.cut(_best_first(draft))._replace(arranged=True)
         slate = self._filled(draft, spread, chance)
         if explores(chance):
             draft = draft._replace(propensities=slate.propensities)
@@ -52,15 +50,15 @@ class Arrange:
         assert draft.scores is not None
         k, rng = draft.request.k, np.random.default_rng(draft.seed)
         scores = np.asarray(draft.scores, dtype=np.float64)
-        variety = self._variety(draft, spread)
-        if spread.mode == "none" and chance.policy == "softmax":
-            return plackett_luce(scores, k, _temperature(chance, scores), rng)
-        return fill(variety, _choice(chance, variety), k, rng)
+        last, choice = _buried(draft), _choice(draft, spread, chance)
+        if spread.mode == "none" and isinstance(choice, Softmax):
+            return plackett_luce(scores, k, choice.temperature, rng, last)
+        return fill(self._variety(draft, spread), choice, k, rng, last)
 
     def _variety(self, draft: Draft, spread: Diversity) -> Variety:
         assert draft.scores is not None
         if spread.mode == "mmr":
-            return Mmr(draft.scores, self.item_vectors[draft.candidates.rows], spread.strength)
+            return Mmr(draft.scores, self.item_vectors[draft.candidates.rows], spread.strength, draft.unmoved)
         if spread.mode == "cap":
             return Caps(draft.scores, {name: self._groups(draft, name) for name in spread.caps}, spread.caps)
         return Plain(draft.scores)
@@ -86,8 +84,7 @@ class TopK:
 
     def run(self, draft: Draft) -> Draft:
         """Sort and cut."""
-        assert draft.scores is not None, "scored before reranked"
-        return draft.cut(_best_first(draft.scores)[: draft.request.k])
+        return draft.cut(_best_first(draft)[: draft.request.k])
 
 
 def explores(chance: Explore) -> bool:
@@ -95,21 +92,33 @@ def explores(chance: Explore) -> bool:
     return chance.policy != "none" and chance.strength > 0
 
 
-def _best_first(scores: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return the positions by falling score; rows increase, so of equal scores the smaller row stands first."""
-    return np.argsort(-scores, kind="stable")
+def _best_first(draft: Draft) -> NDArray[np.intp]:
+    """Return the positions by falling score; rows increase, so of equal scores the smaller row stands first.
+
+    What is buried comes after all else, also where its score was lowered by less than a float32 can tell.
+    """
+    assert draft.scores is not None, "scored before reranked"
+    last = _buried(draft)
+    return np.argsort(-draft.scores, kind="stable") if last is None else np.lexsort((-draft.scores, last))
 
 
-def _choice(chance: Explore, variety: Variety) -> Choice:
+def _buried(draft: Draft) -> NDArray[np.bool_] | None:
+    """Return which candidates are buried; None when none is."""
+    if draft.unmoved is None:
+        return None
+    buried = (draft.candidates.sources & BITS["buried"]) != 0
+    return buried if buried.any() else None
+
+
+def _choice(draft: Draft, spread: Diversity, chance: Explore) -> Choice:
     if not explores(chance):
         return Greedy()
     if chance.policy == "epsilon":
         return Epsilon(chance.strength)
-    return Softmax(_temperature(chance, variety.scores))
-
-
-def _temperature(chance: Explore, scores: NDArray[np.float64]) -> float:
-    return max(chance.strength, _LEAST_STRENGTH) * _spread(scores)
+    measure = np.asarray(draft.scores if draft.unmoved is None else draft.unmoved, dtype=np.float64)
+    if spread.mode == "mmr":
+        measure = (1.0 - spread.strength) * scaled(measure)
+    return Softmax(max(chance.strength, _LEAST_STRENGTH) * _spread(measure))
 
 
 def _spread(scores: NDArray[np.float64]) -> float:

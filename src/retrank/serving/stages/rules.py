@@ -2,7 +2,7 @@
 
     KeepAway     before retrieval: blocks become exclusions and filters, pinned items enter the race
     HoldPins     after the filter: pinned items that may be shown leave the race, with their places
-    Weigh        after scoring: boosts and burials move scores
+    Weigh        after scoring: boosts and burials move scores; what is buried is arranged after all others
     PlacePins    after the slate is filled: pinned items take their places
 
 A pin decides where an item stands, never whether it may be shown: what is withdrawn, excluded, filtered out or seen
@@ -126,7 +126,7 @@ class Weigh:
             scores[buried] -= (scores.max() - scores.min()) + unit
             sources[buried] |= BITS["buried"]
         candidates = Candidates(draft.candidates.rows, sources)
-        return draft._replace(candidates=candidates, scores=scores.astype(np.float32))
+        return draft._replace(candidates=candidates, scores=scores.astype(np.float32), unmoved=draft.scores)
 
     def _meant(self, rule: LiveRule, draft: Draft) -> NDArray[np.bool_]:
         return self.rows.test(rule, draft.changes)(draft.candidates.rows)
