@@ -147,8 +147,8 @@ class Draft(NamedTuple):
         candidates: what is still in the race; ordered best first once reranked.
         removed: item rows taken out by a filter, by its name.
         scores: `[C]` float32 beside the candidates; None until scored.
-        unmoved: `[C]` float32, the scores before rules moved them, the measure of variety and exploration; None where no
-            rule did. In no particular order.
+        unmoved: `[C]` float32, the scores before rules moved them, in no particular order: the measure of variety and
+            exploration; None where no rule did.
         propensities: `[C]` float64 beside the slate; None while nothing was left to chance.
         arranged: whether the candidates are the slate already.
         reasons: one list per candidate; empty until explained.

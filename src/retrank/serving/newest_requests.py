@@ -1,4 +1,4 @@
-"""The newest requests, kept a while to be answered again: bounded in number and age, and forgotten with their person."""
+"""The newest requests, kept to be answered again: bounded in number and age, and forgotten with their person."""
 
 from collections import deque
 from collections.abc import Callable, Collection
