@@ -228,7 +228,7 @@ def test_when_the_state_store_is_away_the_bundle_answers_and_says_so(
     away = open_store(StateSettings(url=SecretStr(f"sqlite:{tmp_path / 'no such folder' / 'state.sqlite'}")))
     with callers(Service.over(recommender, replace(Backing.none(), store=away))) as found:
         slate = found[protocol].recommend(user_id="u1", deadline_ms=60_000)
-    assert {"catalogue_stale", "profile_unavailable"} <= set(slate["degraded"]["reasons"])
+    assert {"catalogue_stale", "rules_unavailable", "profile_unavailable"} <= set(slate["degraded"]["reasons"])
     assert len(_ids(slate)) == 10
 
 

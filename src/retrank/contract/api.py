@@ -51,6 +51,7 @@ DegradedReason = Literal[
     "deadline",  # too little time was left; `stages_skipped` names what was left out
     "profile_unavailable",  # the state store did not answer: nothing newer than the bundle was known of this person
     "catalogue_stale",  # the state store did not answer: changes of items since the last look are not shown
+    "rules_unavailable",  # rules and placements could not be read since the replica began: none of them is followed
     "decision_log_unavailable",  # this answer is not in the decision log
     "nothing_trends",  # no act was counted in the window asked about: the popularity of the bundle answered
     "unknown_attribute",  # the filter or a cap names an attribute that no item has

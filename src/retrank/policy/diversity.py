@@ -114,4 +114,5 @@ def scaled(scores: NDArray[np.floating], measure: NDArray[np.floating] | None = 
         return values
     measured = values if measure is None else np.asarray(measure, dtype=np.float64)
     lowest, span = measured.min(), measured.max() - measured.min()
-    return (values - lowest) / (span if span > 0 else 1.0)
+    in_range: Scores = (values - lowest) / (span if span > 0 else 1.0)
+    return in_range

@@ -91,9 +91,9 @@ class Gather:
         deadline_ms: int | None = None,
         seed: int = 0,
         place: Place | None = None,
-        rules: Rules = (),
+        rules: Rules | None = (),
     ) -> Gathered:
-        """Read what is known; never fails. `rules` go with it as they are."""
+        """Read what is known; never fails. `rules` go with it as they are, None where they could not be read."""
         started = self._clock()
         budget_s = (deadline_ms or self._deadline_ms) / 1e3
         lacking: list[DegradedReason] = []
@@ -101,6 +101,8 @@ class Gather:
         changes, fresh = (NO_CHANGES, True) if self._overlay is None else self._overlay.look(who.tenant)
         if not fresh:
             lacking.append("catalogue_stale")
+        if rules is None:
+            lacking.append("rules_unavailable")
         trend = None if place is None or self._trends is None else self._trend(self._trends, who, place)
         if place is not None and place.asked and trend is None:
             lacking.append("nothing_trends")
@@ -117,7 +119,7 @@ class Gather:
         took_s = self._clock() - started
         left_s = max(budget_s - took_s, 0.0)
         return Gathered(
-            Surroundings(profile, changes, trend, rules, left_s, seed, tuple(lacking), tuple(skipped)), took_s
+            Surroundings(profile, changes, trend, rules or (), left_s, seed, tuple(lacking), tuple(skipped)), took_s
         )
 
     def _trend(self, trends: Trends, who: Who, place: Place) -> Trend | None:

@@ -54,13 +54,17 @@ class House:
     Attributes:
         placements: defaults by placement.
         rules: in the order in which they apply.
+        known: whether what they said could be read; nothing of it is followed where not.
     """
 
     placements: Mapping[str, PlacementDefaults] = field(default_factory=dict)
     rules: Rules = ()
+    known: bool = True
 
-    def rules_at(self, placement: str | None, now: float) -> Rules:
-        """Return the rules that hold."""
+    def rules_at(self, placement: str | None, now: float) -> Rules | None:
+        """Return the rules that hold; None where they are not known."""
+        if not self.known:
+            return None
         return tuple(rule for rule in self.rules if rule.holds(placement, now)) if self.rules else ()
 
     def completed(self, asked: Asked) -> Asked:
@@ -78,6 +82,7 @@ class House:
 
 
 NO_HOUSE = House()
+UNREAD = House(known=False)
 
 
 class Pins(NamedTuple):

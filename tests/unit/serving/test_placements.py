@@ -202,6 +202,41 @@ def test_what_another_version_wrote_is_left_alone_and_what_held_goes_on(replicas
     assert _first(service, placement="home") == "i40"
 
 
+def test_a_replica_that_never_could_read_the_rules_says_so_until_it_can(
+    replicas: list[Service], caplog: pytest.LogCaptureFixture
+) -> None:
+    service, name = replicas[0], shelves.name_of("default")
+    store = _store(service)
+    assert store.write(name, {"rules": [{"id": "x", "action": "teleport"}]}, 0)
+    for slate in (
+        service.recommend(RecommendRequest(user_id="u1", placement="home")),
+        service.similar(SimilarRequest(item_id="i1")),
+        service.popular(PopularRequest()),
+    ):
+        assert slate.degraded.reasons == ["rules_unavailable"]
+        assert slate.items
+    time.sleep(5 * GENEROUS.catalogue_refresh_s)
+    assert [line.message for line in caplog.records if "none is followed until" in line.message][1:] == []
+    assert store.write(name, Shelf(rules=(_pin(),)).as_json(), store.document(name).version)
+    eventually(lambda: _first(service, placement="home") == "i40")
+    assert service.recommend(RecommendRequest(placement="home")).degraded.reasons == []
+
+
+def test_rules_that_vanish_with_their_store_are_one_warning(
+    replicas: list[Service], caplog: pytest.LogCaptureFixture
+) -> None:
+    service, name = replicas[0], shelves.name_of("default")
+    _desk(service).put_rule(_pin(), OPERATOR, dry_run=False, force=True)
+    eventually(lambda: _first(service, placement="home") == "i40")
+    store = _store(service)
+    assert store.write(name, None, store.document(name).version)
+    eventually(lambda: _first(service, placement="home") != "i40")
+    time.sleep(5 * GENEROUS.catalogue_refresh_s)
+    said = [line for line in caplog.records if "'default' are gone from the store" in line.message]
+    assert [line.levelname for line in said] == ["WARNING"]
+    assert service.recommend(RecommendRequest(placement="home")).degraded.reasons == []
+
+
 def test_rules_are_bounded_in_number_and_a_rule_keeps_its_turn() -> None:
     shelf = Shelf()
     for number in range(MAX_RULES):

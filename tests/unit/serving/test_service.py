@@ -282,7 +282,7 @@ def test_when_the_state_store_is_away_the_bundle_answers(recommender: Recommende
     backing = replace(Backing.none(), store=away)
     service = Service(lambda _: Picked(recommender), backing, GENEROUS)
     slate = service.recommend(RecommendRequest(user_id="u1"))
-    assert slate.degraded.reasons == ["catalogue_stale", "profile_unavailable"]
+    assert slate.degraded.reasons == ["catalogue_stale", "rules_unavailable", "profile_unavailable"]
     assert _bare(slate) == _bare(recommender.recommend(RecommendRequest(user_id="u1")))
     with pytest.raises(StoreUnavailable):
         service.change_items([BulkItem(item_id="i5", action="delete")])

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from retrank.contract.errors import FormatError
 from retrank.serving.kept_fresh import KeptFresh
-from retrank.serving.live_rules import NO_HOUSE, House
+from retrank.serving.live_rules import UNREAD, House
 from retrank.serving.placements.shelf import name_of, parse
 from retrank.serving.stores.protocol import Control
 
@@ -17,10 +17,11 @@ _log = logging.getLogger(__name__)
 
 
 class _Read(NamedTuple):
-    """A document as it was read, and what it says."""
+    """A document as it was read, and what it says; `looked` is False before the first look."""
 
     value: JsonValue
     house: House
+    looked: bool = True
 
 
 class Houses:
@@ -35,10 +36,12 @@ class Houses:
             every_s: how often `poll` is called.
         """
         self._control = control
-        self._known = KeptFresh(self._newer, _Read(None, NO_HOUSE), clock, every_s=every_s, max_keys=_MAX_TENANTS)
+        self._known = KeptFresh(
+            self._newer, _Read(None, UNREAD, looked=False), clock, every_s=every_s, max_keys=_MAX_TENANTS
+        )
 
     def of(self, tenant: str) -> House:
-        """Return what holds for a tenant."""
+        """Return what holds for a tenant; not `known` where it could not be read since the replica began."""
         return self._known.look(tenant)[0].house
 
     def poll(self) -> None:
@@ -47,10 +50,17 @@ class Houses:
 
     def _newer(self, tenant: str, known: _Read) -> _Read:
         value = self._control.document(name_of(tenant)).value
-        if value == known.value:
+        if known.looked and value == known.value:
             return known
+        if value is None and known.value is not None:
+            _log.warning(
+                "the placements and rules of tenant %r are gone from the store, none is followed any more; "
+                "if its state was replaced, give them again",
+                tenant,
+            )
         try:
             return _Read(value, parse(value).house())
         except FormatError as error:
-            _log.error("%s; those known before go on to hold", error)
+            held = "those known before go on to hold" if known.house.known else "none is followed until it can be read"
+            _log.error("%s; %s", error, held)
             return _Read(value, known.house)  # said once, not with every look

@@ -84,6 +84,6 @@ class Rehearsal:
         seed = 0 if request.explore is None else request.explore.seed or 0
         place = None if request.placement is None else Place(request.placement, "7d", asked=False)
         around = self._gather.around(who, MAX_DEADLINE_MS, seed, place).around
-        rules = house.rules_at(request.placement, self._now())
+        rules = house.rules_at(request.placement, self._now()) or ()
         plain = request.model_copy(update={"explain": False})
         return quiet.recommend(plain, around._replace(budget_s=math.inf, rules=rules)).items
