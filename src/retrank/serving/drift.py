@@ -2,7 +2,7 @@
 
     score_psi                  best scores of slates: the newest against the first that this bundle gave
     unknown_id_ratio           users and items of requests that the bundle does not know
-    catalogue_coverage         items of the catalogue that the newest slates show
+    catalogue_coverage         share of the catalogue that the newest slates show
     feature_age_seconds        since the newest event that the bundle's features know
     retrieval_recall_sampled   of the exact top, how much the index finds for requests served lately
 
@@ -114,6 +114,7 @@ class Drift:
             if self._dated:  # what was said of another bundle holds no more
                 self._telemetry.quality("score_psi", 0.0)
                 self._telemetry.quality("retrieval_recall_sampled", 1.0)
+                self._telemetry.quality("catalogue_coverage", 1.0)
             self._dated, self._newest_s = recommender.bundle.id, _newest_s(recommender)
         if self._newest_s is not None:
             self._telemetry.quality("feature_age_seconds", max(self._now() - self._newest_s, 0.0))

@@ -30,6 +30,8 @@ telemetry = PrometheusTelemetry()
 for _ in range(int(sys.argv[2])):
     telemetry.request("/v1/recommend", 200, 0.004, placement="home", variant="none")
 telemetry.in_flight(int(sys.argv[2]))
+for name in ("catalogue_coverage", "retrieval_recall_sampled", "score_psi", "unknown_id_ratio"):
+    telemetry.quality(name, int(sys.argv[2]) / 10)
 telemetry.bundle(sys.argv[3], datetime(2026, 1, int(sys.argv[2]), tzinfo=UTC))
 print("counted", flush=True)
 for line in sys.stdin:
@@ -145,6 +147,7 @@ def test_every_other_fact_has_its_series(telemetry: PrometheusTelemetry, shown: 
         "recsys_replicas": 1,
         "recsys_score_psi": 0.3,
         "recsys_retrieval_recall_sampled": 1.0,
+        "recsys_catalogue_coverage": 1.0,
         "recsys_recall_queries_total": 8,
     }
     assert {name: values.get(name) for name in expected} == expected
@@ -209,11 +212,14 @@ def test_replicas_of_a_host_answer_for_one_another_and_the_dead_keep_only_their_
         assert (together[count], together["recsys_inflight"], together["recsys_replicas"]) == (7, 7, 2)
         assert together['recsys_bundle_info{id="b1"}'] == together['recsys_bundle_info{id="b2"}'] == 1
         assert together["recsys_bundle_age_seconds"] == 9 * 86_400  # the older bundle's
+        assert (together["recsys_catalogue_coverage"], together["recsys_retrieval_recall_sampled"]) == (0.2, 0.2)
+        assert (together["recsys_score_psi"], together["recsys_unknown_id_ratio"]) == (0.5, 0.5)
         first.kill()
         left = second.show()
         assert (left[count], left["recsys_inflight"], left["recsys_replicas"]) == (7, 5, 1)
         assert 'recsys_bundle_info{id="b1"}' not in left
         assert left["recsys_bundle_age_seconds"] == 6 * 86_400
+        assert left["recsys_catalogue_coverage"] == 0.5
     finally:
         first.kill()
         second.kill()

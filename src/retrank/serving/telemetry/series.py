@@ -57,12 +57,14 @@ class Series:
             return Gauge(PREFIX + name, meaning, registry=registry, multiprocess_mode=mode)
 
         recall = worst("retrieval_recall_sampled", "share of the exact top found for requests of late", "livemin")
-        recall.set(1.0)  # until it is measured: see recall_queries
+        coverage = worst("catalogue_coverage", "share of the catalogue on the newest slates", "livemin")
+        for share in (recall, coverage):
+            share.set(1.0)  # until it is measured: a replica that answered nothing is not the worst of all
         self.quality: dict[Quality, Gauge] = {
             "retrieval_recall_sampled": recall,
             "score_psi": worst("score_psi", "population stability index of the best scores, newest against first"),
             "unknown_id_ratio": worst("unknown_id_ratio", "share of users and items of requests that no bundle knows"),
-            "catalogue_coverage": worst("catalogue_coverage", "share of the catalogue on the newest slates"),
+            "catalogue_coverage": coverage,
             "feature_age_seconds": worst("feature_age_seconds", "since the newest event that the features know"),
         }
 
