@@ -1,6 +1,7 @@
 """What was committed is copied from SQLite's log into the file while the file is in use, and the log stays short."""
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -13,6 +14,7 @@ from retrank.serving.stores import sqlite_database
 from retrank.serving.stores.open_store import open_store
 from retrank.serving.stores.protocol import LiveEvent, PersonEvent, StateStore
 from retrank.serving.stores.settings import StateSettings
+from retrank.serving.stores.sqlite_upkeep import Upkeep
 
 NOW = 1_800_000_000.0
 
@@ -78,3 +80,66 @@ def test_a_log_that_has_become_long_is_begun_anew_while_others_write(
 
     assert within(30, begun_anew)
     assert all(store.profile("shop", f"u:{number}", None, NOW).events for number in range(next(numbers)))
+
+
+def test_a_thread_that_could_not_be_started_is_started_by_the_next_write() -> None:
+    copied, refusals = threading.Event(), iter([True, False])
+
+    def start(act: Callable[[], None]) -> None:
+        if next(refusals):
+            raise RuntimeError("can't start new thread")
+        threading.Thread(target=act, daemon=True).start()
+
+    upkeep = Upkeep(copied.set, every_s=0.001, start=start)
+    upkeep.wrote()  # what was committed is committed
+    assert not copied.wait(0.05)
+    upkeep.wrote()
+    assert copied.wait(30)
+    upkeep.close()
+
+
+def test_a_copy_that_ends_its_thread_is_begun_anew_by_the_next_write() -> None:
+    copied, failures, ended = threading.Event(), iter([True, False]), threading.Event()
+
+    def copy() -> None:
+        if next(failures):
+            raise MemoryError
+        copied.set()
+
+    def start(act: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                act()
+            except MemoryError:
+                ended.set()
+
+        threading.Thread(target=run, daemon=True).start()
+
+    upkeep = Upkeep(copy, every_s=0.001, start=start)
+    upkeep.wrote()
+    assert ended.wait(30)
+    upkeep.wrote()
+    assert copied.wait(30)
+    upkeep.close()
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.0005])
+def test_no_write_goes_unnoticed_when_the_thread_is_just_ending(pause_s: float) -> None:
+    """The newest write is copied in the end, whenever it came."""
+    written, copied = 0, 0
+
+    def copy() -> None:
+        nonlocal copied
+        copied = written
+
+    def up_to_date() -> bool:
+        return copied == written
+
+    upkeep = Upkeep(copy, every_s=0.0005)
+    for number in range(1, 300):
+        written = number
+        upkeep.wrote()
+        time.sleep(pause_s)
+        if number % 10 == 0:
+            assert within(30, up_to_date)
+    upkeep.close()
