@@ -62,6 +62,14 @@ class Ladders:
         """Return the stages that make a query from a history."""
         return [self._hydrate(), self._sequence]
 
+    def hydrate(self) -> list[Stage]:
+        """Return the stages that say what somebody has seen and excludes."""
+        return [self._hydrate()]
+
+    def block(self) -> list[Stage]:
+        """Return the stages that say what rules keep away."""
+        return [KeepAway(self._rule_rows)]
+
     def rank(self) -> list[Stage]:
         """Return the stages that score the caller's own candidates."""
         return [self._hydrate(), *self._sources(), OnlyAsked(), *self._scores(), TopK()]

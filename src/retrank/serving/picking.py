@@ -38,13 +38,26 @@ class Answer(Protocol):
 AnAnswer = TypeVar("AnAnswer", bound=Answer)
 
 
+def never(recommender: Recommender) -> bool:
+    """Say no: the answer to whether nothing may be shown, where nothing hides items."""
+    del recommender
+    return False
+
+
 class Watch(Protocol):
     """Notes how recommenders do."""
 
     def watched(
-        self, recommender: Recommender, act: Callable[[Recommender], AnAnswer], *, narrowed: bool = False
+        self,
+        recommender: Recommender,
+        act: Callable[[Recommender], AnAnswer],
+        *,
+        nothing_left: Callable[[Recommender], bool] = never,
     ) -> AnAnswer:
-        """Let a recommender answer, and note how it went; when narrowed, the caller left it perhaps nothing to show."""
+        """Let a recommender answer, and note how it went.
+
+        `nothing_left` is asked only about an empty answer: that nothing may be shown is no fault of the bundle.
+        """
         ...
 
     def remember(self, tenant: str, request: RecommendRequest) -> None:
@@ -60,10 +73,14 @@ class NoWatch:
     """Notes nothing: for a recommender that is never replaced."""
 
     def watched(
-        self, recommender: Recommender, act: Callable[[Recommender], AnAnswer], *, narrowed: bool = False
+        self,
+        recommender: Recommender,
+        act: Callable[[Recommender], AnAnswer],
+        *,
+        nothing_left: Callable[[Recommender], bool] = never,
     ) -> AnAnswer:
         """Let a recommender answer."""
-        del narrowed
+        del nothing_left
         return act(recommender)
 
     def remember(self, tenant: str, request: RecommendRequest) -> None:

@@ -70,6 +70,7 @@ class Recommender:
         self._similar = Pipeline(ladders.similar(self.tally), clock)
         self._rank = Pipeline(ladders.rank(), clock)
         self._encode = Pipeline(ladders.encode(), clock)
+        self._hydrate, self._block = Pipeline(ladders.hydrate(), clock), Pipeline(ladders.block(), clock)
         self._row_changes: WeakKeyDictionary[Changes, RowChanges] = WeakKeyDictionary()
         self._row_trends: WeakKeyDictionary[Trend, RowTrend] = WeakKeyDictionary()
         self._new_request_id, self._settings, self._clock, self._now = new_request_id, settings, clock, now
@@ -109,19 +110,31 @@ class Recommender:
         """Answer for a known user, an anonymous session, or nobody in particular."""
         return self._answer(self._recommend, self._draft(request, around), around.budget_s)
 
+    def nothing_left(self, request: RecommendRequest | SimilarRequest, around: Surroundings = NOTHING_AROUND) -> bool:
+        """Tell whether an empty answer is what was asked for, and no fault of this bundle.
+
+        It is when a filter, of the request or of a rule, stands before the catalogue (whether anything passes is not
+        looked up), or when all of it was seen, excluded, blocked or withdrawn.
+        """
+        if isinstance(request, SimilarRequest):
+            draft = self._similar_draft(request, around)
+        else:
+            draft = self._hydrate.run(self._draft(request, around))[0]
+        draft = self._block.run(draft)[0]
+        if draft.request.filter is not None:
+            return True
+        count, hidden = len(self.runtime.items), draft.changes.hidden
+        gone = np.zeros(count + 1, dtype=bool) if hidden is None else hidden[: count + 1].copy()
+        gone[draft.seen] = gone[draft.excluded] = True
+        return count > 0 and bool(gone[1:].all())
+
     def similar(self, request: SimilarRequest, around: Surroundings = NOTHING_AROUND) -> SlateResponse:
         """Return items like one item, ordered by the cosine of their vectors; the item itself is left out.
 
         An item the bundle does not know, such as one listed an hour ago, is answered with popular items and the
         degraded reason `unknown_items`: a product page then has something to show.
         """
-        shared = {name: getattr(request, name) for name in _SHARED_WITH_SIMILAR}
-        draft = self._draft(RecommendRequest.model_construct(**shared), around)
-        anchor = self.runtime.items.rows([request.item_id]).astype(np.int64)
-        excluded = self.runtime.items.rows([request.item_id, *request.exclude_items]).astype(np.int64)
-        draft = draft._replace(history=anchor, excluded=np.unique(excluded))
-        draft = draft if len(anchor) else draft.without("unknown_items")
-        return self._answer(self._similar, draft, around.budget_s)
+        return self._answer(self._similar, self._similar_draft(request, around), around.budget_s)
 
     def popular(
         self, k: int = 10, request_id: str | None = None, around: Surroundings = NOTHING_AROUND
@@ -183,6 +196,14 @@ class Recommender:
                 )
             unknown = np.zeros(length, dtype=np.int64)
             self.runtime.encoder.encode(history, ages=unknown, actions=unknown)
+
+    def _similar_draft(self, request: SimilarRequest, around: Surroundings) -> Draft:
+        shared = {name: getattr(request, name) for name in _SHARED_WITH_SIMILAR}
+        draft = self._draft(RecommendRequest.model_construct(**shared), around)
+        anchor = self.runtime.items.rows([request.item_id]).astype(np.int64)
+        excluded = self.runtime.items.rows([request.item_id, *request.exclude_items]).astype(np.int64)
+        draft = draft._replace(history=anchor, excluded=np.unique(excluded))
+        return draft if len(anchor) else draft.without("unknown_items")
 
     def _draft(self, request: RecommendRequest, around: Surroundings) -> Draft:
         return Draft(

@@ -178,7 +178,9 @@ class Service:
         self._watch.remember(tenant, request)
         self._placements.keep(tenant, said)
         slate = self._watch.watched(
-            recommender, lambda picked: picked.recommend(request, gathered.around), narrowed=_narrowed(request)
+            recommender,
+            lambda picked: picked.recommend(request, gathered.around),
+            nothing_left=lambda picked: picked.nothing_left(request, gathered.around),
         )
         question = Question(
             "recommend", who, request.placement, None, request.context, explore, request.diversity, experiment
@@ -215,7 +217,9 @@ class Service:
         rules = house.rules_at(request.placement, self._now())
         gathered = self._gather.around(Who(tenant), request.deadline_ms, rules=rules)
         slate = self._watch.watched(
-            recommender, lambda picked: picked.similar(request, gathered.around), narrowed=_narrowed(request)
+            recommender,
+            lambda picked: picked.similar(request, gathered.around),
+            nothing_left=lambda picked: picked.nothing_left(request, gathered.around),
         )
         question = Question("similar", Who(tenant), request.placement, request.item_id, experiment=experiment)
         return self._handout.finish(slate, question, gathered)
@@ -235,7 +239,9 @@ class Service:
         place = None if request.window == "all" else Place(request.placement, request.window, asked=True)
         gathered = self._gather.around(Who(tenant), place=place, rules=rules)
         slate = self._watch.watched(
-            recommender, lambda picked: picked.popular(request.k, request.request_id, gathered.around)
+            recommender,
+            lambda picked: picked.popular(request.k, request.request_id, gathered.around),
+            nothing_left=lambda picked: picked.nothing_left(RecommendRequest(k=request.k), gathered.around),
         )
         question = Question("popular", Who(tenant), request.placement, experiment=experiment)
         return self._handout.finish(slate, question, gathered)
@@ -375,10 +381,6 @@ class Service:
         if profiles is None:
             raise _no_state()
         return profiles
-
-
-def _narrowed(request: RecommendRequest | SimilarRequest) -> bool:
-    return request.filter is not None or bool(request.exclude_items)
 
 
 def _acts(batch: EventBatch, receipt: EventReceipt) -> list[Act]:

@@ -10,7 +10,7 @@ from retrank.contract.api import BundleInfo, ExperimentInfo, RecommendRequest
 from retrank.serving.bundles.holder import Holder
 from retrank.serving.bundles.watch import Figures
 from retrank.serving.newest_requests import Asked, NewestRequests
-from retrank.serving.picking import AnAnswer, Picked
+from retrank.serving.picking import AnAnswer, Picked, never
 from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
 from retrank.serving.runtime import Runtime
@@ -68,9 +68,13 @@ class Front:
         self._recent.forget(tags)
 
     def watched(
-        self, recommender: Recommender, act: Callable[[Recommender], AnAnswer], *, narrowed: bool = False
+        self,
+        recommender: Recommender,
+        act: Callable[[Recommender], AnAnswer],
+        *,
+        nothing_left: Callable[[Recommender], bool] = never,
     ) -> AnAnswer:
-        """Let a recommender answer, and note how it went; that the caller narrowed it to nothing is no fault of it."""
+        """Let a recommender answer, and note how it went; that nothing was left to be shown is no fault of it."""
         figures = self.figures(recommender.bundle.id)
         started = self._clock()
         try:
@@ -79,7 +83,8 @@ class Front:
             figures.note(self._clock() - started, failed=True, empty=False)
             raise
         failed = any(reason.endswith(_FAILED) for reason in answer.degraded.reasons)
-        figures.note(self._clock() - started, failed=failed, empty=not (answer.items or narrowed))
+        took_s = self._clock() - started
+        figures.note(took_s, failed=failed, empty=not (answer.items or nothing_left(recommender)))
         return answer
 
     def figures(self, bundle_id: str) -> Figures:
