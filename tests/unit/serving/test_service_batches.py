@@ -47,7 +47,7 @@ class SlowWatch(NoWatch):
         self.allowed_ms: list[int | None] = []
         self._clock = clock
 
-    def remember(self, request: RecommendRequest) -> None:
+    def remember(self, tenant: str, request: RecommendRequest) -> None:
         self.allowed_ms.append(request.deadline_ms)
         self._clock.now += 0.040
 

@@ -19,7 +19,7 @@ from retrank.serving.bundles.sources import MAX_SOURCE_LENGTH
 from retrank.serving.placements.desk import ShelfDesk
 from retrank.serving.stores.protocol import CatalogueOverlay
 from retrank.serving.web import problems
-from retrank.serving.web.admin_answers import explained, json_answer
+from retrank.serving.web.admin_answers import explained, json_answer, refuse_other_tenants
 from retrank.serving.web.admin_shelf import add_shelf
 from retrank.serving.web.bodies import read_model
 from retrank.serving.web.messages import NOT_STORED
@@ -165,6 +165,7 @@ def _add_forgetting(app: FastAPI, overlay: CatalogueOverlay) -> None:
     async def forget(request: Request) -> Response:
         """Drop changes of items that every bundle in use holds."""
         order = await read_model(request, ForgetOrder)
+        refuse_other_tenants(request, order.tenant)
 
         def act() -> int:
             if not order.dry_run:

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TypeVar
 
-from fastapi import Response
+from fastapi import Request, Response
 from pydantic import BaseModel
 
 from retrank.contract.errors import RetrankError
 from retrank.serving.bundles.desired import SwapRefused
+from retrank.serving.guard.caller import caller_of
 from retrank.serving.placements.shelf import ShelfRefused
-from retrank.serving.stores.protocol import StoreFull, StoreUnavailable
+from retrank.serving.stores.protocol import DEFAULT_TENANT, StoreFull, StoreUnavailable
 from retrank.serving.web.messages import NOT_STORED
 from retrank.serving.web.problems import ProblemError
 
@@ -33,6 +34,21 @@ def explained(act: Callable[[], _Answer]) -> _Answer:
         raise ProblemError(HTTPStatus.INSUFFICIENT_STORAGE, str(error)) from error
     except RetrankError as error:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+
+
+def refuse_other_tenants(request: Request, tenant: str) -> None:
+    """Let a key be used for its own tenant alone; one of the default tenant, whose keys run the service, for all.
+
+    Raises:
+        ProblemError: 403, the key belongs to another tenant.
+    """
+    caller = caller_of(request.scope)
+    if caller.tenant not in (tenant, DEFAULT_TENANT):
+        detail = (
+            f"this API key belongs to tenant {caller.tenant!r}, asked was for tenant {tenant!r}; "
+            f"name its own tenant, or use a key of the tenant {DEFAULT_TENANT!r}"
+        )
+        raise ProblemError(HTTPStatus.FORBIDDEN, detail)
 
 
 def json_answer(model: BaseModel) -> Response:

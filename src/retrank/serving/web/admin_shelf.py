@@ -14,7 +14,7 @@ from retrank.serving.guard.caller import caller_of
 from retrank.serving.placements.desk import ShelfDesk, ShelfOutcome, Who
 from retrank.serving.placements.shelf import Shelf
 from retrank.serving.stores.protocol import DEFAULT_TENANT
-from retrank.serving.web.admin_answers import explained, json_answer
+from retrank.serving.web.admin_answers import explained, json_answer, refuse_other_tenants
 from retrank.serving.web.bodies import read_model
 
 _audit = logging.getLogger("retrank.audit")
@@ -106,18 +106,21 @@ def _add_reading(app: FastAPI, desk: ShelfDesk) -> None:
     """Rules and placements are one document, so both routes answer with all of it."""
 
     @app.get("/admin/v1/placements", response_model=Shelf)
-    def placements(asked: Annotated[TenantAsked, Query()]) -> Response:
+    def placements(request: Request, asked: Annotated[TenantAsked, Query()]) -> Response:
         """Show placements, rules, and who changed them."""
+        refuse_other_tenants(request, asked.tenant)
         return json_answer(explained(lambda: desk.shelf(asked.tenant)))
 
     @app.get("/admin/v1/rules", response_model=Shelf)
-    def rules(asked: Annotated[TenantAsked, Query()]) -> Response:
+    def rules(request: Request, asked: Annotated[TenantAsked, Query()]) -> Response:
         """Show rules, placements, and who changed them."""
+        refuse_other_tenants(request, asked.tenant)
         return json_answer(explained(lambda: desk.shelf(asked.tenant)))
 
 
 async def _done(request: Request, flags: Flags, order: _Order, act: _Act) -> Response:
     """Carry out a change in the thread pool, as replicas are asked first, and leave a line in the audit log."""
+    refuse_other_tenants(request, order.tenant)
     who = Who(order.tenant, order.by, caller_of(request.scope).key_id)
     dry_run, force = flags.dry_run or order.dry_run, flags.force or order.force
     outcome = await run_in_threadpool(explained, lambda: act(who, dry_run=dry_run, force=force))

@@ -198,9 +198,9 @@ def test_the_secrets_of_a_source_are_in_no_log_and_no_answer(
     assert begin(settings).staged[-1].source == source  # what replicas fetch with
 
 
-def _tokens(path: Path) -> dict[str, str]:
+def _tokens(path: Path, tenant: str = "shop") -> dict[str, str]:
     made = {
-        scope: new_key("shop", frozenset({scope}), pepper=b"", random=secrets.token_bytes, now=datetime.now(UTC))
+        scope: new_key(tenant, frozenset({scope}), pepper=b"", random=secrets.token_bytes, now=datetime.now(UTC))
         for scope in PERMISSIONS
     }
     write_key_file(path, KeyFile(keys=tuple(key.record for key in made.values())))
@@ -380,12 +380,47 @@ def test_a_change_of_rules_is_noted_with_the_key_that_made_it(
     guarded = settings.model_copy(update={"guard": GuardSettings(auth=AuthSettings(key_file=tmp_path / "keys.json"))})
     (tmp_path / "key").write_text(tokens["admin"])
     with admin_port(guarded) as url:
-        body = {"rule": {"id": "top", "action": "block", "items": ["a1"]}, "by": "ada", "force": True}
+        body = {"rule": {"id": "top", "action": "block", "items": ["a1"]}, "by": "ada", "force": True, "tenant": "shop"}
         read_only = {"authorization": f"Bearer {tokens['read']}"}
         assert httpx.post(f"{url}/admin/v1/rules", json=body).status_code == 401
         assert httpx.post(f"{url}/admin/v1/rules", json=body, headers=read_only).status_code == 403
-        _ctl(url, "--key-file", str(tmp_path / "key"), "rules", "put", "top", "block", "--items", "a1", "--force")
-        shelf = json.loads(_ctl(url, "rules", "--json", "--key-file", str(tmp_path / "key")))
+        own = ("--key-file", str(tmp_path / "key"))
+        _ctl(url, *own, "rules", "put", "top", "block", "--items", "a1", "--force", "--tenant", "shop")
+        shelf = json.loads(_ctl(url, "rules", "--json", "--tenant", "shop", *own))
     (change,) = shelf["audit"]
     assert change["key"] == tokens["admin"].split("_")[1]
     assert (change["action"], change["id"], change["forced"]) == ("put rule", "top", True)
+
+
+@pytest.mark.parametrize(
+    ("of", "tenant", "status"),
+    [
+        ("shop", "shop", 200),
+        ("shop", "other", 403),
+        ("shop", "default", 403),
+        ("default", "default", 200),
+        ("default", "other", 200),
+    ],
+)
+def test_a_key_is_for_the_shelf_of_its_own_tenant_and_one_of_the_default_tenant_for_all(
+    settings: Settings, replica: Replica, tmp_path: Path, of: str, tenant: str, status: int
+) -> None:
+    del replica
+    token = _tokens(tmp_path / "keys.json", of)["admin"]
+    guarded = settings.model_copy(update={"guard": GuardSettings(auth=AuthSettings(key_file=tmp_path / "keys.json"))})
+    said = {"tenant": tenant, "force": True}
+    rule, placement = {"id": "top", "action": "block", "items": ["a1"]}, {"name": "home", "k": 3}
+    with admin_port(guarded) as url, httpx.Client(headers={"authorization": f"Bearer {token}"}) as client:
+        answers = [
+            client.post(f"{url}/admin/v1/rules", json=said | {"rule": rule}),
+            client.post(f"{url}/admin/v1/placements", json=said | {"placement": placement}),
+            client.get(f"{url}/admin/v1/rules", params={"tenant": tenant}),
+            client.get(f"{url}/admin/v1/placements", params={"tenant": tenant}),
+            client.post(f"{url}/admin/v1/rules:drop", json=said | {"id": "top"}),
+            client.post(f"{url}/admin/v1/placements:drop", json=said | {"name": "home"}),
+            client.post(f"{url}/admin/v1/items:forget", json={"tenant": tenant, "up_to": 1}),
+        ]
+    assert [answer.status_code for answer in answers] == [status] * len(answers)
+    if status == 403:
+        assert {answer.json()["code"] for answer in answers} == {"forbidden"}
+        assert f"belongs to tenant '{of}'" in answers[0].json()["detail"]
