@@ -29,6 +29,7 @@ import httpx
 
 from retrank.contract.errors import RetrankError
 from retrank.serving import ctl_shelf
+from retrank.serving.ctl_wait import is_there, undone
 
 DEFAULT_URL = "http://127.0.0.1:8001"
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
@@ -89,24 +90,18 @@ class _Fleet:
     def put(self, path: str, **body: Any) -> Answer:
         return self._ask("POST", path, json={"by": getpass.getuser(), **body})
 
-    def wait(self, command: str, outcome: Answer, limit_s: float) -> None:
-        """Return when every replica is where the desired state wants it."""
+    def wait(self, command: str, ordered: Answer, limit_s: float) -> None:
+        """Return when every replica is where an order wants it; at once after a dry run, which wants nothing."""
         until = self._clock() + limit_s
-        staged = outcome["desired"]["staged"][-1]["id"] if command == "stage" else None
-        while True:
+        while not ordered.get("dry_run"):
             status = self.get("/admin/v1/status")
-            if self._there(status, staged):
+            if said := undone(command, ordered, status):
+                raise CtlError(f"{command} was taken back, {said}", exit_code=5)
+            if is_there(command, ordered, status):
                 return
             if self._clock() >= until:
                 raise CtlError(f"not on every replica after {limit_s:g} s; {_lagging(status)}", exit_code=5)
             self._sleep(_POLL_S)
-
-    @staticmethod
-    def _there(status: Answer, staged: str | None) -> bool:
-        replicas = status["replicas"].values()
-        if staged is None:
-            return bool(status["converged"])
-        return bool(replicas) and all(staged in (*one["verified"], *one["resident"]) for one in replicas)
 
     def _ask(self, method: str, path: str, **request: Any) -> Answer:
         try:
