@@ -4,7 +4,7 @@ import argparse
 import json
 from datetime import UTC, datetime
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 Answer = dict[str, Any]
 WORDS = ("placements", "rules")
@@ -27,7 +27,9 @@ class Asks(Protocol):
 def add_words(commands: Any, common: argparse.ArgumentParser, edits: argparse.ArgumentParser) -> None:
     """Add `placements` and `rules` with what can be done to them."""
     whose = type(common)(add_help=False)
-    whose.add_argument("--tenant", default=argparse.SUPPRESS, help="whose placements, `default` by default")
+    whose.add_argument(
+        "--tenant", default=argparse.SUPPRESS, help="whose; by default that of the key, `default` without"
+    )
     change = type(common)(add_help=False, parents=[edits, whose])
     change.add_argument("--force", action="store_true", help="although it changes more than the settings allow")
     for word, what in (("placements", "defaults of requests, by placement"), ("rules", "what is pinned, boosted, ...")):
@@ -42,10 +44,11 @@ def add_words(commands: Any, common: argparse.ArgumentParser, edits: argparse.Ar
 
 def act(asks: Asks, asked: argparse.Namespace) -> Answer:
     """Ask the service."""
-    tenant = getattr(asked, "tenant", "default")
+    whose = {"tenant": asked.tenant} if "tenant" in asked else {}  # else the service takes that of the key
     if asked.act is None:
-        return asks.get(f"/admin/v1/{asked.command}?tenant={quote(tenant, safe='')}")
-    said: dict[str, Any] = {"tenant": tenant, "dry_run": asked.dry_run, "force": asked.force}
+        query = f"?{urlencode(whose)}" if whose else ""
+        return asks.get(f"/admin/v1/{asked.command}{query}")
+    said: dict[str, Any] = {**whose, "dry_run": asked.dry_run, "force": asked.force}
     rules = asked.command == "rules"
     if asked.act == "drop":
         return asks.put(f"/admin/v1/{asked.command}:drop", **{"id" if rules else "name": asked.id}, **said)
