@@ -30,6 +30,7 @@ import httpx
 from retrank.contract.errors import RetrankError
 from retrank.serving import ctl_shelf
 from retrank.serving.ctl_wait import is_there, undone
+from retrank.serving.ctl_words import percent, seconds
 
 DEFAULT_URL = "http://127.0.0.1:8001"
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
@@ -161,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     activate.add_argument("id")
     canary = commands.add_parser("canary", parents=[edits], help="try a bundle on a share of the traffic")
     canary.add_argument("id")
-    canary.add_argument("percent", type=float, help="0..100; 0 ends the trial")
+    canary.add_argument("percent", type=percent, help="0..100; 0 ends the trial")
     rollback = commands.add_parser("rollback", parents=[edits], help="end the canary, or go back one bundle")
     rollback.add_argument("--reason", default="", help="for the audit trail")
     forget = commands.add_parser("forget-changes", parents=[edits], help="drop changes of items that bundles now hold")
@@ -176,7 +177,7 @@ def _common(**kind: Any) -> _Parser:
     common.add_argument("--url", help=f"address of the admin port, {DEFAULT_URL} by default", **kind)
     common.add_argument("--key-file", type=Path, help="file that holds an API key with the scope admin", **kind)
     common.add_argument("--json", action="store_true", help="print the answer as JSON", **kind)
-    common.add_argument("--wait", type=float, metavar="SECONDS", help="until every replica is there", **kind)
+    common.add_argument("--wait", type=seconds, metavar="SECONDS", help="until every replica is there", **kind)
     return common
 
 
