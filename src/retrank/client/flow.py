@@ -84,7 +84,7 @@ class Caller:
             reply = yield Send(min(left, self.settings.attempt_s))
             self.breaker.record(succeeded=_answers(reply))
             if reply is not None and reply.status not in _PASSING:
-                return _accepted(reply)
+                return self._accepted(reply)
             wait = self._before_retry(attempts, reply)
             if not self._may_retry(attempts, wait, ends):
                 raise _failed(attempts, reply)
@@ -99,6 +99,14 @@ class Caller:
         in_time = self._clock() + wait < ends
         return attempts < self.settings.max_attempts and in_time and self._budget.spend()
 
+    def _accepted(self, reply: Reply) -> Reply:
+        """Return a good reply; what a refusal echoes of the key is in no error."""
+        if reply.status < HTTPStatus.BAD_REQUEST:
+            return reply
+        key = self.settings.api_key
+        body = reply.body if key is None else reply.body.replace(key.get_secret_value().encode(), b"...")
+        raise CallRefused(reply.status, Refusal.of(body))
+
 
 def retry_after(reply: Reply | None) -> float:
     """Return the seconds a reply asks to wait; 0 when it does not say, or not in seconds."""
@@ -109,12 +117,6 @@ def retry_after(reply: Reply | None) -> float:
 def _answers(reply: Reply | None) -> bool:
     """Tell whether the service is there: shedding load (429) is an answer, too."""
     return reply is not None and (reply.status not in _PASSING or reply.status == HTTPStatus.TOO_MANY_REQUESTS)
-
-
-def _accepted(reply: Reply) -> Reply:
-    if reply.status >= HTTPStatus.BAD_REQUEST:
-        raise CallRefused(reply.status, Refusal.of(reply.body))
-    return reply
 
 
 def _failed(attempts: int, reply: Reply | None) -> CallFailed:

@@ -31,19 +31,21 @@ from retrank.contract.errors import RetrankError
 from retrank.serving import ctl_shelf
 from retrank.serving.ctl_wait import is_there, undone
 from retrank.serving.ctl_words import percent, seconds
+from retrank.serving.guard.keys import is_token, redacted
 
 DEFAULT_URL = "http://127.0.0.1:8001"
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _POLL_S = 0.1
 _CHANGES_SHOWN = 5
+_LONGEST_LINE = 1_000
 Answer = dict[str, Any]
 
 
 class CtlError(RetrankError):
-    """The service refused, was not reached, or did not get there in time."""
+    """The service refused, was not reached, or did not get there in time. No key is in the message."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__(redacted(message))
         self.exit_code = exit_code
 
 
@@ -175,7 +177,9 @@ def _parser() -> argparse.ArgumentParser:
 def _common(**kind: Any) -> _Parser:
     common = _Parser(add_help=False)
     common.add_argument("--url", help=f"address of the admin port, {DEFAULT_URL} by default", **kind)
-    common.add_argument("--key-file", type=Path, help="file that holds an API key with the scope admin", **kind)
+    common.add_argument(
+        "--key-file", type=Path, help="file whose first line is an API key with the scope admin", **kind
+    )
     common.add_argument("--json", action="store_true", help="print the answer as JSON", **kind)
     common.add_argument("--wait", type=seconds, metavar="SECONDS", help="until every replica is there", **kind)
     return common
@@ -183,9 +187,17 @@ def _common(**kind: Any) -> _Parser:
 
 def _key(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            key = stream.readline(_LONGEST_LINE).strip()
     except OSError as error:
         raise CtlError(f"--key-file {path}: {error.strerror}", exit_code=2) from error
+    if not is_token(key):
+        raise CtlError(
+            f"--key-file {path}: its first line, {len(key)} characters, is no API key, which is retrank_, 12 hex "
+            "digits, _ and 43 letters; write one with `retrank keys create FILE --scopes admin > KEY_FILE`",
+            exit_code=2,
+        )
+    return key
 
 
 def _table(asked: argparse.Namespace, answer: Answer) -> list[str]:
