@@ -72,6 +72,8 @@ class EventBuffer:
         self._waiting: list[Event] = []
         self._num_kept = self._count_kept()
         self._num_written = 0
+        self.rejected = 0
+        """Events that the service did not take, one by one, in batches that it took; the log says why."""
         self._changed = threading.Condition()
         self._closing = False
         self._sending = threading.Lock()
@@ -181,7 +183,11 @@ class EventBuffer:
     def _send(self, batch: Sequence[Event]) -> bool:
         """Send a batch; a refused one is put aside for a person, for sending it again would not help."""
         try:
-            self._client.send_events(batch)
+            receipt = self._client.send_events(batch)
+            if receipt.rejected:
+                self.rejected += len(receipt.rejected)
+                why = receipt.rejected[0].get("detail")
+                _LOG.warning("%d of %d events were rejected, first: %s", len(receipt.rejected), len(batch), why)
         except CallFailed:
             return False
         except CallRefused as refused:

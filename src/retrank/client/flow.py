@@ -24,6 +24,7 @@ _PASSING = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
+_OWN_WORDS = "application/problem+json"
 _SHORTEST_ATTEMPT_S = 0.001
 
 
@@ -83,7 +84,7 @@ class Caller:
             attempts += 1
             reply = yield Send(min(left, self.settings.attempt_s))
             self.breaker.record(succeeded=_answers(reply))
-            if reply is not None and reply.status not in _PASSING:
+            if reply is not None and not _passing(reply):
                 return self._accepted(reply)
             wait = self._before_retry(attempts, reply)
             if not self._may_retry(attempts, wait, ends):
@@ -116,7 +117,16 @@ def retry_after(reply: Reply | None) -> float:
 
 def _answers(reply: Reply | None) -> bool:
     """Tell whether the service is there: shedding load (429) is an answer, too."""
-    return reply is not None and (reply.status not in _PASSING or reply.status == HTTPStatus.TOO_MANY_REQUESTS)
+    return reply is not None and (not _passing(reply) or reply.status == HTTPStatus.TOO_MANY_REQUESTS)
+
+
+def _passing(reply: Reply) -> bool:
+    """Tell whether another attempt may be answered otherwise.
+
+    A 404 that is no problem document is Ray's word while the routes of a service that starts are not there yet.
+    """
+    unrouted = reply.status == HTTPStatus.NOT_FOUND and not reply.headers.get("content-type", "").startswith(_OWN_WORDS)
+    return reply.status in _PASSING or unrouted
 
 
 def _failed(attempts: int, reply: Reply | None) -> CallFailed:

@@ -1,17 +1,34 @@
 """Why a request was not answered, in terms that no protocol owns; REST and gRPC translate."""
 
+import logging
 from collections.abc import Sequence
 
 from pydantic import ValidationError
 
 from retrank.contract.api import FieldProblem
 from retrank.contract.errors import RetrankError
+from retrank.serving.events.protocol import LogUnavailable
+from retrank.serving.stores.protocol import StoreUnavailable
 
 MAX_FIELDS = 20
+_AWAY: dict[type[Exception], str] = {
+    StoreUnavailable: "the state store does not answer; nothing was promised, ask again",
+    LogUnavailable: "the event log takes nothing at the moment; nothing was promised, send it again",
+}
+_log = logging.getLogger(__name__)
 
 
 class NotOffered(RetrankError):  # noqa: N818  (a state, not a mistake)
     """This service was started without what the request needs."""
+
+
+def outside(error: Exception) -> str:
+    """Return what a caller may know of an error; paths and the words of a database go to the log instead."""
+    for kind, text in _AWAY.items():
+        if isinstance(error, kind):
+            _log.warning("a request was refused: %s", error)
+            return text
+    return str(error)
 
 
 def fields_of(error: ValidationError) -> list[FieldProblem]:

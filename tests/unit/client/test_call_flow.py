@@ -53,6 +53,15 @@ def test_what_may_pass_is_tried_again(bad: Reply | None) -> None:
     assert [type(step) for step in steps] == [Send, Wait, Send, Wait, Send]
 
 
+def test_a_404_from_a_service_that_is_starting_may_pass_and_its_own_404_may_not() -> None:
+    world = World(ClientSettings())
+    unrouted = Reply(404, {"content-type": "text/plain"}, b"Path '/v1/recommend' not found")
+    assert world.drive(world.caller.call(None), [unrouted, OK])[0] is OK
+    own = Reply(404, {"content-type": "application/problem+json"}, b'{"code": "not_found"}')
+    with pytest.raises(CallRefused, match="404"):
+        world.drive(world.caller.call(None), [own, OK])
+
+
 def test_the_service_says_how_long_to_wait() -> None:
     world = World(ClientSettings(deadline_s=10))
     _, steps = world.drive(world.caller.call(None), [BUSY, OK])

@@ -68,6 +68,16 @@ def test_a_refused_batch_is_put_aside_and_does_not_block_the_others(tmp_path: Pa
     assert aside.name.endswith(".refused")
 
 
+def test_events_rejected_one_by_one_are_counted(tmp_path: Path) -> None:
+    rejected = [{"index": 0, "event_id": "e1", "detail": "/at: 2099 is too far ahead"}]
+    receipt = Said(202, {"accepted": 1, "duplicates": 0, "rejected": rejected})
+    with serving(receipt) as service, Client(service.url, IMPATIENT) as client:
+        with EventBuffer(client, tmp_path, batch_size=2, flush_s=60) as buffer:
+            buffer.add(event(1))
+            buffer.add(event(2))
+        assert buffer.rejected == 1
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_is_refused_keeps_the_events_for_a_better_one(tmp_path: Path, status: int) -> None:
     with serving(Said(status)) as strict, Client(strict.url, IMPATIENT) as client:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from retrank.contract.api import FieldProblem
 from retrank.serving.events.protocol import LogUnavailable
-from retrank.serving.faults import NotOffered, fields_of, summary
+from retrank.serving.faults import NotOffered, fields_of, outside, summary
 from retrank.serving.guard.gate import Refusal
 from retrank.serving.rpc.messages import TooDeep
 from retrank.serving.stores.protocol import StoreFull, StoreUnavailable
@@ -115,9 +115,9 @@ def _misfit(detail: str, fields: Sequence[FieldProblem] = ()) -> Failed:
 def _state(error: Exception) -> Failed:
     away = HTTPStatus.SERVICE_UNAVAILABLE
     if isinstance(error, StoreUnavailable):
-        return Failed(StatusCode.UNAVAILABLE, away, "store_unavailable", str(error), retry_s=RETRY_AFTER_S)
+        return Failed(StatusCode.UNAVAILABLE, away, "store_unavailable", outside(error), retry_s=RETRY_AFTER_S)
     if isinstance(error, LogUnavailable):
-        return Failed(StatusCode.UNAVAILABLE, away, "log_unavailable", str(error), retry_s=RETRY_AFTER_S)
+        return Failed(StatusCode.UNAVAILABLE, away, "log_unavailable", outside(error), retry_s=RETRY_AFTER_S)
     if isinstance(error, NotOffered):
         return Failed(StatusCode.UNIMPLEMENTED, away, "not_offered", str(error))
     if isinstance(error, StoreFull):

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import FieldProblem, Problem
 from retrank.serving.events.protocol import LogUnavailable
-from retrank.serving.faults import MAX_FIELDS, NotOffered, fields_of, pointer, summary
+from retrank.serving.faults import MAX_FIELDS, NotOffered, fields_of, outside, pointer, summary
 from retrank.serving.stores.protocol import StoreFull, StoreUnavailable
 from retrank.serving.web.request_id import request_id_of
 
@@ -129,7 +129,7 @@ def _on_unavailable(request: Request, error: Exception) -> Response:
     """A dependency is away: nothing was promised, and trying again may work; not when it was never there."""
     headers = None if isinstance(error, NotOffered) else {"Retry-After": str(RETRY_AFTER_S)}
     code = next(code for kind, code in _STATES.items() if isinstance(error, kind))
-    return _response(request, HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=headers, code=code)
+    return _response(request, HTTPStatus.SERVICE_UNAVAILABLE, outside(error), headers=headers, code=code)
 
 
 def _on_full(request: Request, error: Exception) -> Response:
