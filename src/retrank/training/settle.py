@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from retrank.config import instantiate
+from retrank.config import accepts, instantiate
 from retrank.contract.errors import ConfigError
 from retrank.contract.sequences import Sequences
 from retrank.data.facts import facts_of
@@ -22,7 +22,7 @@ def settle(config: Mapping[str, Any], sequences: Sequences) -> dict[str, Any]:
     """Return the configuration with nothing left to choose, and with facts and reasons under the key `auto`.
 
     The protocol is chosen by what came before the test window, everything else by the training part of the split. A
-    configuration without `from_data` comes back as it is.
+    configuration without `from_data` comes back as it is, and a setting that its class lacks is left out.
 
     Args:
         config: resolved settings of `retrank train`.
@@ -43,7 +43,12 @@ def settle(config: Mapping[str, Any], sequences: Sequences) -> dict[str, Any]:
     facts = facts_of(parted.train, num_actions=num_actions)
     for name, rule in RULES.items():
         holder, key = _place(settled, name)
-        if _asks(holder.get(key)):
+        if not _asks(holder.get(key)):
+            continue
+        if _TARGET in holder and not accepts(holder[_TARGET], key):
+            del holder[key]
+            reasons[name] = f"left out, {holder[_TARGET].rpartition('.')[2]} has no such setting"
+        else:
             _apply(settled, name, rule(facts, settled), reasons)
     if left := sorted(_undecided(settled)):
         raise ConfigError(f"{', '.join(left)}: {FROM_DATA}, but no rule chooses it; rules exist for {', '.join(RULES)}")
