@@ -8,6 +8,7 @@ from typing import Any
 from retrank.config import accepts, instantiate
 from retrank.contract.errors import ConfigError
 from retrank.contract.sequences import Sequences
+from retrank.data import targets
 from retrank.data.facts import facts_of
 from retrank.data.splits import Split
 from retrank.training import auto
@@ -29,12 +30,14 @@ def settle(config: Mapping[str, Any], sequences: Sequences) -> dict[str, Any]:
         sequences: all histories of the store.
 
     Raises:
-        ConfigError: a setting reads `from_data` and there is no rule for it, or its value is refused by its class.
+        ConfigError: a setting reads `from_data` and there is no rule for it, or its value is refused by its class; or
+            `batches.targets` is a word.
         DataError: the data cannot be split.
     """
     settled = copy.deepcopy(dict(config))
     if not any(_undecided(settled)):
         return settled
+    _check_targets(settled["batches"].get("targets", {}))
     reasons: dict[str, str] = {}
     if _asks(settled["split"]):
         _apply(settled, "split", auto.split(sequences), reasons)
@@ -53,6 +56,17 @@ def settle(config: Mapping[str, Any], sequences: Sequences) -> dict[str, Any]:
     if left := sorted(_undecided(settled)):
         raise ConfigError(f"{', '.join(left)}: {FROM_DATA}, but no rule chooses it; rules exist for {', '.join(RULES)}")
     return settled | {CHOSEN: {"facts": asdict(facts), "reasons": reasons}}
+
+
+def _check_targets(node: Any) -> None:
+    if node is None or (isinstance(node, str) and node != FROM_DATA):
+        raise ConfigError(
+            f"batches.targets is {node!r}; expected a class: batches.targets._target_={_of_targets(str(node))}"
+        )
+
+
+def _of_targets(word: str) -> str:
+    return f"{targets.__name__}.{word if hasattr(targets, word) else targets.NextEvent.__name__}"
 
 
 def _asks(node: Any) -> bool:
