@@ -25,7 +25,8 @@ class Facts:
         num_users: users with events.
         num_items: items with events.
         long_history: 80th percentile of the events of a user.
-        repeat_share: share of events whose item the user had before, 0..1.
+        repeat_share: share of events whose item the user had before in the same way, 0..1; a purchase of what was only
+            viewed repeats nothing.
         basket_share: share of successive events of a user that carry the same time, 0..1; None without times.
         half_life_days: see `popularity_half_life`; None without times.
         num_actions: kinds of events that the store tells apart; 0 without actions.
@@ -63,12 +64,19 @@ def facts_of(histories: Sequences, *, num_actions: int = 0) -> Facts:
         num_users=int(np.count_nonzero(lengths)),
         num_items=len(np.unique(histories.item_rows)),
         long_history=int(np.percentile(lengths[lengths > 0], _LONG)),
-        repeat_share=round(1 - len(np.unique(pairs)) / len(pairs), 3),
+        repeat_share=_repeat_share(pairs, histories.actions),
         basket_share=None if histories.times is None else round(_basket_share(owners, histories.times), 3),
         half_life_days=None if histories.times is None else popularity_half_life(histories),
         num_actions=num_actions,
         usual_actions=0 if histories.actions is None else _usual(histories.actions),
     )
+
+
+def _repeat_share(pairs: NDArray[np.int64], actions: NDArray[np.int16] | None) -> float:
+    """Return the share of events that repeat a (user, item) pair with the same action, where actions are known."""
+    kinds = np.zeros(len(pairs), dtype=np.int64) if actions is None else actions.astype(np.int64)
+    told_apart = pairs * (int(kinds.max()) + 1) + kinds
+    return round(1 - len(np.unique(told_apart)) / len(told_apart), 3)
 
 
 def _usual(actions: NDArray[np.int16]) -> int:

@@ -17,6 +17,13 @@ def test_counts_of_a_small_world() -> None:
     assert facts.basket_share == pytest.approx(2 / 3, abs=1e-3)
 
 
+def test_buying_what_was_viewed_repeats_nothing() -> None:
+    view, buy = 1, 2
+    rows, done = [1, 1, 2, 2, 1], [view, buy, view, buy, view]
+    assert facts_of(Sequences.from_lists([rows], actions=[done]), num_actions=2).repeat_share == 0.2
+    assert facts_of(Sequences.from_lists([rows])).repeat_share == 0.6
+
+
 def test_four_of_five_users_are_no_longer_than_a_long_history() -> None:
     lengths = [2, 4, 6, 8, 100]
     facts = facts_of(Sequences.from_lists([[1] * length for length in lengths]))

@@ -98,7 +98,7 @@ def test_ray_queues_behind_the_guard_not_before_it(config: Tree) -> None:
     [application] = config["applications"]
     [deployment] = application["deployments"]
     guard = parse_settings(application["args"]).guard
-    lanes = (guard.answers, guard.writes)
+    lanes = (guard.answers, guard.batches, guard.writes)
     assert deployment["max_ongoing_requests"] > sum(lane.concurrency + lane.max_queued for lane in lanes)
     assert deployment["graceful_shutdown_timeout_s"] > guard.drain.finish_s
     assert deployment["backpressure_config"]["status_code"] == 429

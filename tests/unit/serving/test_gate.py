@@ -138,7 +138,7 @@ def _problem(answer: httpx.Response, status: int, code: str) -> Problem:
         ("PUT", "/v1/items/i1/availability", "ingest", "writes"),
         ("POST", "/v1/items:bulk", "ingest", "writes"),
         ("GET", "/v1/items/i1", "read", "answers"),
-        ("POST", "/v1/recommend:batch", "read", "answers"),
+        ("POST", "/v1/recommend:batch", "read", "batches"),
         ("POST", "/v1/rank", "read", "answers"),
         ("POST", "/v1/similar", "read", "answers"),
         ("GET", "/v1/popular", "read", "answers"),
@@ -353,9 +353,11 @@ def test_for_a_client_that_hung_up_while_it_waited_nothing_is_made(tmp_path: Pat
     assert scene.handled.total() == 0
 
 
-def test_under_overload_batches_wait_for_people(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, GuardSettings(answers=NARROW))
+def test_batches_leave_the_slots_of_single_slates_alone(tmp_path: Path) -> None:
+    none_waits = LaneSettings(concurrency=1, max_queued=0, max_age_s=2.0)
+    scene = Scene(tmp_path, GuardSettings(answers=LaneSettings(max_queued=64, max_age_s=10.0), batches=none_waits))
     with _listening(scene.app) as url:
         answers = asyncio.run(_burst(url, ["/v1/recommend:batch", "/v1/recommend"] * 20))
-    served = Counter(answer.request.url.path for answer in answers if answer.status_code == 200)
-    assert served["/v1/recommend"] > served["/v1/recommend:batch"]
+    refused = Counter(answer.request.url.path for answer in answers if answer.status_code == 429)
+    assert refused["/v1/recommend:batch"] > 0
+    assert refused["/v1/recommend"] == 0

@@ -125,7 +125,7 @@ def test_a_full_lane_sheds_calls_and_the_priority_is_read_from_metadata(
 ) -> None:
     lane = LaneSettings(concurrency=1, max_queued=0, max_age_s=0.05)
     with (
-        _guarded(recommender, tmp_path, answers=lane) as (where, _),
+        _guarded(recommender, tmp_path, batches=lane) as (where, _),
         grpc.insecure_channel(where.rpc) as channel,
     ):
         batch = pb.BatchRequest(requests=[pb.RecommendRequest(user_id="u1", k=50)] * 256)

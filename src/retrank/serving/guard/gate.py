@@ -21,9 +21,10 @@ from retrank.serving.guard.settings import GuardSettings
 from retrank.serving.telemetry.facade import Telemetry
 
 Headers = list[tuple[bytes, bytes]]
-LaneName = Literal["answers", "writes"]
+LaneName = Literal["answers", "batches", "writes"]
 _READING = ("GET", "HEAD", "OPTIONS")
 _ANSWERING = ("/v1/recommend", "/v1/rank", "/v1/similar", "/v1/popular", "/v1/catalogue/", "/v1/items")
+_BATCH = "/v1/recommend:batch"  # takes seconds, so that it has a lane of its own: single slates keep their slots
 _PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
 
 
@@ -46,7 +47,7 @@ def need_of(method: str, path: str) -> Need:
         return Need("ingest", "writes")
     slate_of_a_user = path.startswith("/v1/users/") and path.endswith("/recommendations") and method in _READING
     if slate_of_a_user or path.startswith(_ANSWERING):
-        return Need("read", "answers")
+        return Need("read", "batches" if path == _BATCH else "answers")
     return Need("admin", "writes")
 
 
@@ -110,6 +111,7 @@ class Gate:
         self._quotas = Quotas(settings.quota, clock)
         self._lanes = {
             "answers": Admission(settings.answers, on_in_flight=telemetry.in_flight),
+            "batches": Admission(settings.batches, on_in_flight=telemetry.in_flight),
             "writes": Admission(settings.writes, on_in_flight=telemetry.in_flight),
         }
         self._retry_after_s = settings.retry_after_s

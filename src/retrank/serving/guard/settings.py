@@ -8,7 +8,7 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
 class LaneSettings(BaseModel):
-    """Requests that share a limit; one lane answers slates, the other takes events and changes of items."""
+    """Requests that share a limit; one lane answers slates, one answers batches, one takes events and changes."""
 
     model_config = _FROZEN
 
@@ -69,6 +69,7 @@ class GuardSettings(BaseModel):
     model_config = _FROZEN
 
     answers: LaneSettings = LaneSettings()
+    batches: LaneSettings = LaneSettings(concurrency=1, max_queued=8, max_age_s=5.0)
     writes: LaneSettings = LaneSettings(concurrency=128, max_queued=256, max_age_s=1.0)
     quota: QuotaSettings = QuotaSettings()
     breaker: BreakerSettings = BreakerSettings()
