@@ -4,6 +4,7 @@
 """
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -70,6 +71,19 @@ def instantiate(node: Any) -> Any:
         if isinstance(error.__cause__, RetrankError):
             raise error.__cause__ from error
         raise ConfigError(f"configuration: {_first(error)}") from error
+
+
+def accepts(target: str, name: str) -> bool:
+    """Tell whether the class at a dotted path has a setting.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
+    try:
+        parameters = inspect.signature(hydra.utils.get_object(target)).parameters.values()
+    except (ImportError, ValueError, TypeError) as error:
+        raise ConfigError(f"{target}: no such class ({_first(error)}); check the dotted path in _target_") from error
+    return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 @contextmanager

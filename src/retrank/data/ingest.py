@@ -81,7 +81,7 @@ def ingest(
     Args:
         reader: the source.
         out: root of the store; a killed ingest leaves what was there before, or the new store, never a mixture.
-        max_bad_share: share of bad rows, 0..1, above which the ingest fails.
+        max_bad_share: share of bad rows, 0..1, above which the ingest fails; of events and of item files alike.
         items_without_events: items that only the source's item table knows join the catalogue, after those with
             events: what is in the shop can be found and, by a model that reads content, recommended.
         progress: show a progress bar on standard error.
@@ -99,8 +99,12 @@ def ingest(
     try:
         with _only_writer(out), staging(out) as staged, staging(out) as spooled, Spool(spooled) as spool:
             vocabs, report = _read(reader, spool, max_bad_share, progress=progress)
-            tables = _tables(vocabs, reader.item_table(), items_without_events=items_without_events)
-            facts = write_store(spool, tables, Provenance(reader.name, report.as_dict(), fingerprint), staged)
+            of_items = RowReport()
+            described = reader.item_table(of_items)
+            of_items.check(max_bad_share)
+            tables = _tables(vocabs, described, items_without_events=items_without_events)
+            account = report.as_dict() | ({"items": of_items.as_dict()} if of_items.rows else {})
+            facts = write_store(spool, tables, Provenance(reader.name, account, fingerprint), staged)
             _publish(staged, out, facts.data_hash)
     except OSError as error:
         raise DataError(f"{out}: cannot write the store: {error}; free space or rights, nothing was changed") from error

@@ -51,7 +51,8 @@ class StoreFacts(BaseModel):
 
     Attributes:
         context: names of the context columns, each with "number" or "category".
-        report: rows read, accepted, left out by rule and refused as bad, with first examples (see RowReport).
+        report: rows read, accepted, left out by rule and refused as bad, with first examples (see RowReport); under
+            `items` the same for item attributes in a file of their own.
         fingerprint: SHA-256 over source files and settings; equal means a second ingest has nothing to do.
     """
 
@@ -227,7 +228,14 @@ def _check_rows(path: Path, expected: int) -> None:
 
 def report_lines(report: Mapping[str, Any]) -> list[str]:
     """Return the report of a store as lines for a person: rows read, accepted, and counts per rule."""
-    lines = [f"rows read {report['rows']:,}, accepted {report['accepted']:,}"]
+    lines = [f"rows read {report['rows']:,}, accepted {report['accepted']:,}", *_counts(report)]
+    if items := report.get("items"):
+        lines += [f"item rows read {items['rows']:,}", *_counts(items)]
+    return lines
+
+
+def _counts(report: Mapping[str, Any]) -> list[str]:
+    lines = []
     for kind, label in (("filtered", "left out"), ("bad", "bad row")):
         for reason, count in report[kind].items():
             lines.append(f"  {label}: {reason} {count:,}")

@@ -138,7 +138,7 @@ def loss(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
 
 def temperature(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
     """Choose the scale of the scores."""
-    if known["model"]["similarity"] == "cosine":
+    if _cosine(known):
         return Choice(0.05, "cosines are at most 1")
     return Choice(1.0, "dot products find their own scale")
 
@@ -173,7 +173,7 @@ def batch_size(facts: Facts, known: Known) -> Choice:
 
 def learning_rate(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
     """Choose the peak rate."""
-    if known["model"]["similarity"] == "cosine":
+    if _cosine(known):
         return Choice(1e-3, "steps change directions only")
     return Choice(5e-4, "steps change lengths too, and with them the scale of all scores")
 
@@ -190,6 +190,10 @@ def ema_decay(facts: Facts, known: Known) -> Choice:
     """Choose how long weights are averaged, in steps."""
     steps = facts.num_events * known["trainer"]["max_epochs"] / 10_000
     return Choice(0.99 if steps < 5_000 else 0.999, "weights are averaged over a small part of all steps")
+
+
+def _cosine(known: Known) -> bool:
+    return known["model"].get("similarity", "cosine") == "cosine"  # a model without the setting has no other
 
 
 def _ordered(known: Known) -> bool:

@@ -126,13 +126,21 @@ def load_model(run_dir: Path | str) -> tuple[torch.nn.Module, dict[str, Any]]:
         The model with averaged weights in eval mode, and the resolved configuration of the run.
 
     Raises:
-        TrainingError: not a run folder, no best checkpoint yet, or one that does not fit the configuration.
+        TrainingError: not a run folder or that of a ranker, no best checkpoint yet, or one that does not fit the
+            configuration.
     """
     run_dir = Path(run_dir)
     path = run_dir / CONFIG
     if not path.is_file():
         raise TrainingError(f"{run_dir}: no {CONFIG}; expected the folder of a run of `retrank train`")
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "ranker" in config:
+        raise TrainingError(
+            f"{run_dir}: this is the run of a ranker; its report is {run_dir / 'report.html'}; evaluate its retriever "
+            f"with run={config['run']}, export both with run={config['run']} ranker={run_dir}"
+        )
+    if "model" not in config:
+        raise TrainingError(f"{run_dir}: {CONFIG} names no model; expected the folder of a run of `retrank train`")
     checkpoint = read(run_dir / CHECKPOINTS / BEST)
     model: torch.nn.Module = instantiate(config["model"])(num_items=checkpoint[IDENTITY_KEY]["num_items"])
     try:

@@ -10,13 +10,15 @@ from retrank.training.evaluator import Evaluation
 
 _PLACES = {"history length": "cases with {} events of history", "target popularity": "targets among {} items"}
 
+_DECIMALS = 4
+
 
 @dataclass(frozen=True)
 class Verdict:
     """The model against the baseline that is strongest on test.
 
     Attributes:
-        leads: the model's mean is above every baseline's.
+        leads: the model's mean is above every baseline's, by at least what the four decimals of the text show.
         clear: the 95 % interval of the difference excludes zero.
         rival: name of the strongest baseline on test.
         text: one sentence for people.
@@ -48,15 +50,16 @@ def verdict(
     """
     rival = max(rows, key=lambda row: row.metrics[SELECTION_METRIC])
     found = differences[rival.name]
-    leads, clear = found.difference > 0, found.low > 0 or found.high < 0
+    difference = round(float(found.difference), _DECIMALS) + 0.0  # -0.0 is said as +0.0000
+    leads, clear = difference > 0, found.low > 0 or found.high < 0
     interval = f"95 % interval {found.low:+.4f} to {found.high:+.4f}"
     standing = "leads every baseline" if leads else f"does not beat {rival.name}"
     text = (
-        f"{model} {standing if found.difference else f'is level with {rival.name}'}: NDCG@10 {found.second:.4f}, "
-        f"{found.difference:+.4f} against {rival.name} on {len(evaluation.ranks):,} cases "
+        f"{model} {standing if difference else f'is level with {rival.name}'}: NDCG@10 {found.second:.4f}, "
+        f"{difference:+.{_DECIMALS}f} against {rival.name} on {len(evaluation.ranks):,} cases "
         f"({interval}{'' if clear else ', which includes zero'})."
     )
-    reasons = [] if leads or not found.difference else _reasons(model, evaluation, validation, rival)
+    reasons = [] if leads or not difference else _reasons(model, evaluation, validation, rival)
     return Verdict(leads, clear, rival.name, text, reasons)
 
 

@@ -186,13 +186,48 @@ def test_a_mapping_that_cannot_be_is_refused_by_key(settings: dict[str, object],
 def test_item_attributes_come_from_a_file_of_their_own(tmp_path: Path) -> None:
     path = make(tmp_path / "items.csv", 'sku;name;cost\nx;"Cup; blue\nand big";3.5\ny;;\n;nobody;1\n')
     items = ItemsFile(path, "sku", {"title": "name", "price": "cost"}, ["price"], TextFormat(";"))
-    assert items.read().to_pylist() == [
+    report = RowReport()
+    assert items.read(report).to_pylist() == [
         {"item_id": "x", "title": "Cup; blue\nand big", "price": 3.5},
         {"item_id": "y", "title": None, "price": None},
     ]
+    assert (report.rows, report.filtered, report.bad) == (3, {"missing item_id": 1}, {})
+
+
+def test_cells_of_items_that_are_no_numbers_are_counted_and_an_empty_one_is_missing(tmp_path: Path) -> None:
+    path = make(tmp_path / "items.csv", 'sku,cost,mass\na,"13,93",abc\nb,,1\nc,2.5,2\nc,9,3\n,1,1\n')
+    report = RowReport()
+    items = ItemsFile(path, "sku", {"price": "cost", "mass": "mass"}, ["price", "mass"]).read(report)
+    assert items.to_pydict() == {
+        "item_id": ["a", "b", "c", "c"],
+        "price": [None, None, 2.5, 9],
+        "mass": [None, 1, 2, 3],
+    }
+    assert report.bad == {"price is not a number": 1}
+    assert report.examples == {"price is not a number": [f"{path}:2: '13,93'"]}
+    assert report.filtered == {"missing item_id": 1, "item_id seen before, its first row counts": 1}
+
+
+@pytest.mark.parametrize(("cells", "seen"), [('"13,93"\ny,', "items.csv:2: '13,93'"), ("\ny,", "its cells are empty")])
+def test_a_number_of_items_that_none_has_is_refused(tmp_path: Path, cells: str, seen: str) -> None:
+    path = make(tmp_path / "items.csv", f"sku,cost\nx,{cells}\n")
+    with pytest.raises(SourceError, match=rf"no number in column 'cost'.*'price'.*{seen}"):
+        ItemsFile(path, "sku", {"price": "cost"}, ["price"]).read(RowReport())
+
+
+def test_an_items_file_without_items_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"items\.csv: no row below the header"):
+        ItemsFile(make(tmp_path / "items.csv", "sku,cost\n"), "sku", {"price": "cost"}).read(RowReport())
+
+
+def test_numbers_of_items_that_are_no_attributes_are_refused_by_key() -> None:
+    with pytest.raises(ConfigError, match=r"data\.items\.numbers: \['prize'\].*which has \['price'\]"):
+        ItemsFile("items.csv", "sku", {"price": "cost"}, ["prize"])
 
 
 def test_a_ragged_items_file_is_refused(tmp_path: Path) -> None:
     path = make(tmp_path / "items.csv", "sku,name\nx,Cup\ny\n")
+    report = RowReport()
+    ItemsFile(path, "sku", {"title": "name"}).read(report)
     with pytest.raises(BadRowsError, match=r"items\.csv:3: 1 columns, expected 2"):
-        ItemsFile(path, "sku", {"title": "name"}).read()
+        report.check(0.01)

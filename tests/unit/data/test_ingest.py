@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from retrank.contract.errors import BadRowsError, ConfigError, DataError, Source
 from retrank.data.ingest import MAX_ACTIONS, ingest
 from retrank.data.readers.columns import Columns
 from retrank.data.readers.delimited import Delimited
+from retrank.data.readers.items_file import ItemsFile
 from retrank.data.report import RowReport
-from retrank.data.store import EventStore
+from retrank.data.store import EventStore, report_lines
 
 SALES = """who,what,when,act,paid,shop,title
 ann,tea,300,buy,2.5,north,Tea
@@ -150,6 +152,24 @@ def test_too_many_bad_rows_stop_the_ingest_and_name_the_first_line(tmp_path: Pat
     assert store.facts.num_events == 5
 
 
+def test_bad_cells_of_items_fall_under_the_same_share_and_are_said(tmp_path: Path) -> None:
+    items = write(tmp_path / "items.csv", 'sku,cost\ntea,"13,93"\ncup,2.5\ncup,3\n')
+    described = ItemsFile(str(items), "sku", {"price": "cost"}, ["price"])
+    reader = replace(sales(tmp_path), items=described)
+    with pytest.raises(BadRowsError, match=r"1 of 3 rows .*price is not a number.*items\.csv:2: '13,93'"):
+        ingest(reader, tmp_path / "store")
+    assert not (tmp_path / "store" / "current").exists()
+    store = ingest(reader, tmp_path / "store", max_bad_share=0.5)
+    assert store.item_table["price"].to_pylist() == [None, 2.5, None]
+    assert report_lines(store.facts.report) == [
+        "rows read 5, accepted 5",
+        "item rows read 3",
+        "  left out: item_id seen before, its first row counts 1",
+        "  bad row: price is not a number 1",
+        f"    {items}:2: '13,93'",
+    ]
+
+
 def test_a_share_outside_its_range_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"max_bad_share is 1\.5"):
         ingest(sales(tmp_path), tmp_path / "store", max_bad_share=1.5)
@@ -183,7 +203,7 @@ from retrank.data.store_writer import write_store
 import retrank.data.ingest as target
 
 class Slow(Delimited):
-    def item_table(self):
+    def item_table(self, report):
         print("reading is done", flush=True)
         time.sleep(60)
 
@@ -242,7 +262,7 @@ class Numbers:
         yield pa.record_batch({"user_id": [1], "item_id": [2**63 - 1]})
         yield pa.record_batch({"user_id": [1], "item_id": [5], "value": [1.0]})
 
-    def item_table(self) -> pa.Table | None:
+    def item_table(self, report: RowReport) -> pa.Table | None:
         return None
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from retrank.data.splits import Split
+from retrank.metrics.bootstrap import PairedDifference
 from retrank.training.baseline_table import RECIPES, BaselineTable, baseline_table
 from retrank.training.evaluator import Evaluation
 from retrank.training.report import ReportFacts, write_report
+from retrank.training.verdict import verdict
 
 FACTS = ReportFacts(
     title="t", model="model", data_name="circle", data_hash="0", protocol="P1", validation={"ndcg@10": 0.01}
@@ -54,6 +56,27 @@ def test_a_difference_that_may_be_chance_is_called_so(tmp_path: Path, good: Eval
     found = write_report(tmp_path, FACTS, good, replace(table, rows=[twin]))["verdict"]
     assert (found["leads"], found["clear"]) == (False, False)
     assert "which includes zero" in found["text"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        (0.00004, "is level with popularity: NDCG@10 0.5000, +0.0000 against"),
+        (-0.00004, "is level with popularity: NDCG@10 0.5000, +0.0000 against"),
+        (0.0, "is level with popularity: NDCG@10 0.5000, +0.0000 against"),
+        (0.00006, "leads every baseline: NDCG@10 0.5000, +0.0001 against"),
+        (-0.00006, "does not beat popularity: NDCG@10 0.5000, -0.0001 against"),
+    ],
+)
+def test_a_difference_that_reads_as_zero_is_called_level(
+    good: Evaluation, table: BaselineTable, difference: float, said: str
+) -> None:
+    row = next(row for row in table.rows if row.name == "popularity")
+    found = PairedDifference(0.5 - difference, 0.5, difference, -0.01, 0.01, 0.9)
+    judged = verdict("model", good, {}, [row], {"popularity": found})
+    assert judged.text.startswith(f"model {said}")
+    assert judged.leads == ("leads" in said)
+    assert bool(judged.reasons) == ("does not" in said)
 
 
 def test_without_baselines_there_is_no_verdict(tmp_path: Path, good: Evaluation) -> None:

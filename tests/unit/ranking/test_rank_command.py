@@ -95,6 +95,20 @@ def test_a_conditional_head_never_says_more_than_what_it_is_given(ranked: Path) 
     assert not model.training
 
 
+@pytest.mark.parametrize("command", ["evaluate", "export", "rank"])
+def test_where_a_retriever_is_wanted_the_run_of_a_ranker_is_refused_in_one_line(
+    folder: Path, ranked: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = [f"out={folder / 'none'}"] if command == "export" else []
+    out = [f"run_dir={folder / 'none'}"] if command == "rank" else out
+    assert main([command, f"run={ranked}", *out, f"paths.root={folder}"]) == TrainingError.exit_code
+    said = capsys.readouterr().err
+    assert "this is the run of a ranker" in said
+    assert f"its report is {ranked / 'report.html'}" in said
+    assert f"export both with run={folder / 'run'} ranker={ranked}" in said
+    assert len(said.splitlines()) == 1
+
+
 def test_a_ranker_is_exported_with_its_retriever_and_answers(
     folder: Path, ranked: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """`experiment=auto`: what the rule chooses for which data, what was given wins, the test window is not seen."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,45 @@ def test_later_rules_follow_what_is_given() -> None:
     assert settled["loss"]["temperature"] == 0.05
     assert settled["model"]["width"] == 64
     assert settled["batches"]["max_length"] == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "absent"),
+    [
+        (("model=two_tower",), {"num_blocks"}),
+        (("model=pooled",), {"num_blocks"}),
+        (("model=mixture_of_logits", "loss=rescored"), {"num_blocks", "similarity", "num_actions"}),
+        (("model=sasrec",), set()),
+        (("model=hstu",), set()),
+    ],
+)
+def test_settings_that_the_given_model_lacks_are_left_out_with_the_reason(
+    given: tuple[str, ...], absent: set[str]
+) -> None:
+    settled = settle(auto(*given), shop())
+    chosen = {name for name in RULES if name.startswith("model.")}
+    assert {name.removeprefix("model.") for name in chosen} - set(settled["model"]) == absent
+    kind = settled["model"]["_target_"].rpartition(".")[2]
+    for name in absent:
+        assert settled["auto"]["reasons"][f"model.{name}"] == f"left out, {kind} has no such setting"
+    assert instantiate(settled["model"])(num_items=60).max_length == settled["model"]["max_length"]
+    assert instantiate(settled["loss"]).temperature == settled["loss"]["temperature"]
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [("NextEvent", "NextEvent"), ("LaterBaskets", "LaterBaskets"), ("next", "NextEvent"), ("null", "NextEvent")],
+)
+def test_targets_given_by_a_word_are_refused_with_the_override_that_works(word: str, named: str) -> None:
+    override = f"batches.targets._target_=retrank.data.targets.{named}"
+    with pytest.raises(ConfigError, match=rf"^batches\.targets is .*; expected a class: {re.escape(override)}$"):
+        settle(auto(f"batches.targets={word}"), shop())
+    assert settle(auto(override), shop())["batches"]["targets"]["_target_"] == override.partition("=")[2]
+
+
+def test_a_model_that_does_not_exist_is_refused_by_its_path() -> None:
+    with pytest.raises(ConfigError, match=r"retrank\.models\.sasrec\.SASRek: no such class"):
+        settle(auto("model._target_=retrank.models.sasrec.SASRek"), shop())
 
 
 def test_a_configuration_that_leaves_nothing_open_comes_back_as_it_is() -> None:

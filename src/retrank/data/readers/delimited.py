@@ -68,9 +68,9 @@ class Delimited:
             for rows in read_text(path, self._format(), self.columns.roles(), report):
                 yield normalise(rows.columns, self.columns, rows.where, report)
 
-    def item_table(self) -> pa.Table | None:
+    def item_table(self, report: RowReport) -> pa.Table | None:
         """Return the attributes of the items file, if there is one."""
-        return self.items.read() if self.items else None
+        return self.items.read(report) if self.items else None
 
     def _format(self) -> TextFormat:
         return TextFormat(self.delimiter, self.header, self.encoding, self.quote)

@@ -1,17 +1,18 @@
 """Item attributes kept in a file of their own, delimited or Parquet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from retrank.contract.errors import ConfigError, SourceError
 from retrank.data.readers.columns import Column
-from retrank.data.readers.normalise import as_numbers
+from retrank.data.readers.normalise import Refusals, as_numbers, located
 from retrank.data.readers.paths import files_at
-from retrank.data.readers.text_table import TextFormat, read_text
+from retrank.data.readers.text_table import TextFormat, TextRows, read_text
 from retrank.data.report import RowReport
 
 
@@ -34,13 +35,18 @@ class ItemsFile:
     format: TextFormat = field(default_factory=TextFormat)
 
     def __post_init__(self) -> None:
-        """Refuse a name that is taken.
+        """Refuse a name that is taken, and numbers that are no attributes.
 
         Raises:
             ConfigError: naming the key.
         """
         if "item_id" in self.attributes:
             raise ConfigError("data.items.attributes: the name 'item_id' is taken by the id; choose another")
+        unknown = sorted(set(self.numbers) - set(self.attributes))
+        if unknown:
+            raise ConfigError(
+                f"data.items.numbers: {unknown} are not in data.items.attributes, which has {sorted(self.attributes)}"
+            )
 
     def sources(self) -> list[Path]:
         """Return the files.
@@ -50,30 +56,59 @@ class ItemsFile:
         """
         return files_at(self.path, "data.items.path")
 
-    def read(self) -> pa.Table:
+    def read(self, report: RowReport) -> pa.Table:
         """Return `item_id` (text) and the attributes.
 
-        Raises:
-            SourceError: a file cannot be read, lacks a column, or has rows of another width.
-        """
-        table = pa.concat_tables([self._read_one(path) for path in self.sources()], promote_options="permissive")
-        for name in self.numbers:
-            table = table.set_column(
-                table.column_names.index(name), name, as_numbers(table[name].combine_chunks(), name)
-            )
-        return table.filter(table["item_id"].is_valid())
+        Args:
+            report: told about every row: refused where a cell of `numbers` is no number (the row stays, the cell is
+                null; an empty one is simply missing) or the width is another; left out without an id, or repeated.
 
-    def _read_one(self, path: Path) -> pa.Table:
+        Raises:
+            SourceError: a file cannot be read or lacks a column, or no cell of an attribute in `numbers` is a number.
+        """
+        blocks = [self._ready(rows, report) for path in self.sources() for rows in self._rows_of(path, report)]
+        if not blocks:
+            raise SourceError(f"{self.path}: no row below the header; expected one per item")
+        table = pa.concat_tables(blocks, promote_options="permissive")
+        for name in self.numbers:
+            if table.num_rows and table[name].null_count == table.num_rows:
+                seen = report.examples.get(_not_a_number(name), ["its cells are empty"])[0]
+                raise SourceError(
+                    f"{self.path}: no number in column {self.attributes[name]!r}, which data.items.numbers has as "
+                    f"{name!r}: {seen}; expected numbers like 13.93, or drop it from numbers"
+                )
+        known = table.filter(table["item_id"].is_valid())
+        if without := table.num_rows - known.num_rows:
+            report.leave_out("missing item_id", without)
+        if repeated := known.num_rows - pc.count_distinct(known["item_id"]).as_py():
+            report.leave_out("item_id seen before, its first row counts", repeated)
+        return known
+
+    def _rows_of(self, path: Path, report: RowReport) -> Iterator[TextRows]:
         roles = {"item_id": self.id, **self.attributes}
         if path.suffix == ".parquet":
-            return _read_parquet(path, roles)
-        report = RowReport()
-        blocks = [pa.table(rows.columns) for rows in read_text(path, self.format, roles, report)]
-        report.check(0.0)
-        return pa.concat_tables(blocks)
+            return iter([_read_parquet(path, roles)])
+        return read_text(path, self.format, roles, report)
+
+    def _ready(self, rows: TextRows, report: RowReport) -> pa.Table:
+        """Return a block with its numbers as float64, telling the report about cells that are none."""
+        ready = dict(rows.columns)
+        num_rows = len(ready["item_id"])
+        report.read(num_rows)
+        refused = Refusals(num_rows, rows.where, report)
+        for name in self.numbers:
+            plain = ready[name]
+            with located(rows.where):
+                ready[name] = as_numbers(plain, name)
+            refused.add(_not_a_number(name), pc.and_(pc.is_valid(plain), pc.is_null(ready[name])), plain)
+        return pa.table(ready)
 
 
-def _read_parquet(path: Path, roles: Mapping[str, Column]) -> pa.Table:
+def _not_a_number(name: str) -> str:
+    return f"{name} is not a number"
+
+
+def _read_parquet(path: Path, roles: Mapping[str, Column]) -> TextRows:
     try:
         names = pq.read_schema(path).names
         missing = [column for column in roles.values() if column not in names]
@@ -82,5 +117,7 @@ def _read_parquet(path: Path, roles: Mapping[str, Column]) -> pa.Table:
         table = pq.read_table(path, columns=[str(column) for column in roles.values()])
     except (OSError, pa.ArrowException) as error:
         raise SourceError(f"{path}: not a readable Parquet file ({error})") from error
-    columns = {role: table[str(column)] for role, column in roles.items()}
-    return pa.table({**columns, "item_id": columns["item_id"].cast(pa.string())})
+    columns = {role: table[str(column)].combine_chunks() for role, column in roles.items()}
+    ids = columns["item_id"].cast(pa.string())
+    columns["item_id"] = pc.if_else(pc.equal(ids, ""), pa.scalar(None, pa.string()), ids)
+    return TextRows(columns, lambda row: f"{path}: row {row + 1:,}")

@@ -120,11 +120,11 @@ class MovieLens:
         reader = Delimited(path, layout.columns, self.name, form.delimiter, form.header, form.encoding, form.quote)
         return reader.batches(report)
 
-    def item_table(self) -> pa.Table | None:
+    def item_table(self, report: RowReport) -> pa.Table | None:
         """Return `title` and `genres` (joined by |) per movie."""
         layout = _LAYOUTS[self.release]
         path = str(Path(self.downloads) / self.release / layout.movies)
-        movies = ItemsFile(path, layout.movie_id, layout.attributes, format=layout.movies_format).read()
+        movies = ItemsFile(path, layout.movie_id, layout.attributes, format=layout.movies_format).read(report)
         return movies if "genres" in movies.column_names else _join_flags(movies)
 
     def _remote(self) -> RemoteFile:

@@ -34,7 +34,7 @@ def normalise(
     """
     rows = len(raw[USER])
     report.read(rows)
-    refused = _Refusals(rows, where, report)
+    refused = Refusals(rows, where, report)
     ready: dict[str, pa.Array] = {}
     for role, column in raw.items():
         plain = column.dictionary_decode() if pat.is_dictionary(column.type) else column
@@ -42,12 +42,14 @@ def normalise(
             ready[role] = _ids(plain, role, where)
             refused.add(f"missing {role}", pc.is_null(ready[role]), plain)
         elif role == TIME:
-            with _located(where):
+            with located(where):
                 ready[role] = to_microseconds(plain, columns.time_unit)
             refused.add("missing time", pc.is_null(plain), plain)
-            refused.add(f"time unparsable as {columns.time_unit}, or outside 1970..2100", pc.is_null(ready[role]), plain)
+            refused.add(
+                f"time unparsable as {columns.time_unit}, or outside 1970..2100", pc.is_null(ready[role]), plain
+            )
         elif columns.is_number(role):
-            with _located(where):
+            with located(where):
                 ready[role] = as_numbers(plain, role)
             refused.add(f"{role} is not a number", pc.and_(pc.is_valid(plain), pc.is_null(ready[role])), plain)
             if role == VALUE:
@@ -59,7 +61,7 @@ def normalise(
 
 
 @contextmanager
-def _located(where: Callable[[int], str]) -> Iterator[None]:
+def located(where: Callable[[int], str]) -> Iterator[None]:
     """Put the place of the batch in front of an error about a whole column."""
     try:
         yield
@@ -67,16 +69,18 @@ def _located(where: Callable[[int], str]) -> Iterator[None]:
         raise SourceError(f"{where(0)}: {error}") from error
 
 
-class _Refusals:
+class Refusals:
     """Which rows of a batch are bad; a row is counted under the first reason only."""
 
     def __init__(self, rows: int, where: Callable[[int], str], report: RowReport) -> None:
+        """Start with `rows` good ones; `where` returns "file:line" of a row, 0-based."""
         self.good: NDArray[np.bool_] = np.ones(rows, dtype=bool)
         self.none = True
         self._where = where
         self._report = report
 
     def add(self, reason: str, bad: pa.Array, column: pa.Array) -> None:
+        """Count the rows where `bad` is true, with values of `column` as examples."""
         if not pc.any(bad).as_py():
             return
         self.none = False

@@ -84,7 +84,7 @@ class OnlineRetail:
         }
         yield from pa.table(columns).combine_chunks().to_batches()
 
-    def item_table(self) -> pa.Table | None:
+    def item_table(self, report: RowReport) -> pa.Table | None:  # noqa: ARG002  (nothing to refuse)
         """Return per stock code `title` (most frequent description) and `price` (median unit price, pounds)."""
         return self._items[0] if self._items else None
 

@@ -54,9 +54,9 @@ class ParquetFiles:
         for path in files_at(self.path):
             yield from self._batches_of(path, report)
 
-    def item_table(self) -> pa.Table | None:
+    def item_table(self, report: RowReport) -> pa.Table | None:
         """Return the attributes of the items file, if there is one."""
-        return self.items.read() if self.items else None
+        return self.items.read(report) if self.items else None
 
     def _batches_of(self, path: Path, report: RowReport) -> Iterator[pa.RecordBatch]:
         roles = {role: str(column) for role, column in self.columns.roles().items()}

@@ -55,8 +55,10 @@ class Reader(Protocol):
         """
         ...
 
-    def item_table(self) -> pa.Table | None:
+    def item_table(self, report: RowReport) -> pa.Table | None:
         """Return item attributes kept apart from the events: `item_id` (string) and one column per attribute, or None.
+
+        Tells `report`, which is not that of the events, about rows and what could not be understood in them.
 
         Called after `batches` is exhausted; attributes here win over those from `batches`.
         """

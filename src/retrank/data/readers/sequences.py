@@ -58,7 +58,7 @@ class SequenceFile:
         """Unknown before the file was read."""
         return None
 
-    def item_table(self) -> pa.Table | None:
+    def item_table(self, report: RowReport) -> pa.Table | None:  # noqa: ARG002  (nothing to refuse)
         """These files know ids only."""
         return None
 
