@@ -85,7 +85,7 @@ class Caller:
             reply = yield Send(min(left, self.settings.attempt_s))
             self.breaker.record(succeeded=_answers(reply))
             if reply is not None and not _passing(reply):
-                return _accepted(reply)
+                return self._accepted(reply)
             wait = self._before_retry(attempts, reply)
             if not self._may_retry(attempts, wait, ends):
                 raise _failed(attempts, reply)
@@ -99,6 +99,14 @@ class Caller:
     def _may_retry(self, attempts: int, wait: float, ends: float) -> bool:
         in_time = self._clock() + wait < ends
         return attempts < self.settings.max_attempts and in_time and self._budget.spend()
+
+    def _accepted(self, reply: Reply) -> Reply:
+        """Return a good reply; what a refusal echoes of the key is in no error."""
+        if reply.status < HTTPStatus.BAD_REQUEST:
+            return reply
+        key = self.settings.api_key
+        body = reply.body if key is None else reply.body.replace(key.get_secret_value().encode(), b"...")
+        raise CallRefused(reply.status, Refusal.of(body))
 
 
 def retry_after(reply: Reply | None) -> float:
@@ -119,12 +127,6 @@ def _passing(reply: Reply) -> bool:
     """
     unrouted = reply.status == HTTPStatus.NOT_FOUND and not reply.headers.get("content-type", "").startswith(_OWN_WORDS)
     return reply.status in _PASSING or unrouted
-
-
-def _accepted(reply: Reply) -> Reply:
-    if reply.status >= HTTPStatus.BAD_REQUEST:
-        raise CallRefused(reply.status, Refusal.of(reply.body))
-    return reply
 
 
 def _failed(attempts: int, reply: Reply | None) -> CallFailed:

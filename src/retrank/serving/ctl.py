@@ -29,19 +29,23 @@ import httpx
 
 from retrank.contract.errors import RetrankError
 from retrank.serving import ctl_shelf
+from retrank.serving.ctl_wait import is_there, undone
+from retrank.serving.ctl_words import percent, seconds
+from retrank.serving.guard.keys import is_token, redacted
 
 DEFAULT_URL = "http://127.0.0.1:8001"
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _POLL_S = 0.1
 _CHANGES_SHOWN = 5
+_LONGEST_LINE = 1_000
 Answer = dict[str, Any]
 
 
 class CtlError(RetrankError):
-    """The service refused, was not reached, or did not get there in time."""
+    """The service refused, was not reached, or did not get there in time. No key is in the message."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__(redacted(message))
         self.exit_code = exit_code
 
 
@@ -89,24 +93,18 @@ class _Fleet:
     def put(self, path: str, **body: Any) -> Answer:
         return self._ask("POST", path, json={"by": getpass.getuser(), **body})
 
-    def wait(self, command: str, outcome: Answer, limit_s: float) -> None:
-        """Return when every replica is where the desired state wants it."""
+    def wait(self, command: str, ordered: Answer, limit_s: float) -> None:
+        """Return when every replica is where an order wants it; at once after a dry run, which wants nothing."""
         until = self._clock() + limit_s
-        staged = outcome["desired"]["staged"][-1]["id"] if command == "stage" else None
-        while True:
+        while not ordered.get("dry_run"):
             status = self.get("/admin/v1/status")
-            if self._there(status, staged):
+            if said := undone(command, ordered, status):
+                raise CtlError(f"{command} was taken back, {said}", exit_code=5)
+            if is_there(command, ordered, status):
                 return
             if self._clock() >= until:
                 raise CtlError(f"not on every replica after {limit_s:g} s; {_lagging(status)}", exit_code=5)
             self._sleep(_POLL_S)
-
-    @staticmethod
-    def _there(status: Answer, staged: str | None) -> bool:
-        replicas = status["replicas"].values()
-        if staged is None:
-            return bool(status["converged"])
-        return bool(replicas) and all(staged in (*one["verified"], *one["resident"]) for one in replicas)
 
     def _ask(self, method: str, path: str, **request: Any) -> Answer:
         try:
@@ -166,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     activate.add_argument("id")
     canary = commands.add_parser("canary", parents=[edits], help="try a bundle on a share of the traffic")
     canary.add_argument("id")
-    canary.add_argument("percent", type=float, help="0..100; 0 ends the trial")
+    canary.add_argument("percent", type=percent, help="0..100; 0 ends the trial")
     rollback = commands.add_parser("rollback", parents=[edits], help="end the canary, or go back one bundle")
     rollback.add_argument("--reason", default="", help="for the audit trail")
     forget = commands.add_parser("forget-changes", parents=[edits], help="drop changes of items that bundles now hold")
@@ -179,17 +177,27 @@ def _parser() -> argparse.ArgumentParser:
 def _common(**kind: Any) -> _Parser:
     common = _Parser(add_help=False)
     common.add_argument("--url", help=f"address of the admin port, {DEFAULT_URL} by default", **kind)
-    common.add_argument("--key-file", type=Path, help="file that holds an API key with the scope admin", **kind)
+    common.add_argument(
+        "--key-file", type=Path, help="file whose first line is an API key with the scope admin", **kind
+    )
     common.add_argument("--json", action="store_true", help="print the answer as JSON", **kind)
-    common.add_argument("--wait", type=float, metavar="SECONDS", help="until every replica is there", **kind)
+    common.add_argument("--wait", type=seconds, metavar="SECONDS", help="until every replica is there", **kind)
     return common
 
 
 def _key(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            key = stream.readline(_LONGEST_LINE).strip()
     except OSError as error:
         raise CtlError(f"--key-file {path}: {error.strerror}", exit_code=2) from error
+    if not is_token(key):
+        raise CtlError(
+            f"--key-file {path}: its first line, {len(key)} characters, is no API key, which is retrank_, 12 hex "
+            "digits, _ and 43 letters; write one with `retrank keys create FILE --scopes admin > KEY_FILE`",
+            exit_code=2,
+        )
+    return key
 
 
 def _table(asked: argparse.Namespace, answer: Answer) -> list[str]:

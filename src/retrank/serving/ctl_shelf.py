@@ -4,7 +4,9 @@ import argparse
 import json
 from datetime import UTC, datetime
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import urlencode
+
+from retrank.serving.ctl_words import json_text, number
 
 Answer = dict[str, Any]
 WORDS = ("placements", "rules")
@@ -27,7 +29,9 @@ class Asks(Protocol):
 def add_words(commands: Any, common: argparse.ArgumentParser, edits: argparse.ArgumentParser) -> None:
     """Add `placements` and `rules` with what can be done to them."""
     whose = type(common)(add_help=False)
-    whose.add_argument("--tenant", default=argparse.SUPPRESS, help="whose placements, `default` by default")
+    whose.add_argument(
+        "--tenant", default=argparse.SUPPRESS, help="whose; by default that of the key, `default` without"
+    )
     change = type(common)(add_help=False, parents=[edits, whose])
     change.add_argument("--force", action="store_true", help="although it changes more than the settings allow")
     for word, what in (("placements", "defaults of requests, by placement"), ("rules", "what is pinned, boosted, ...")):
@@ -35,17 +39,18 @@ def add_words(commands: Any, common: argparse.ArgumentParser, edits: argparse.Ar
         put = acts.add_parser("put", parents=[change], help="add or replace one")
         put.add_argument("id", help="its name")
         (_describe_placement if word == "placements" else _describe_rule)(put)
-        put.add_argument("--filter", type=_json_text, help="expression as JSON, see serving/README.md")
+        put.add_argument("--filter", type=json_text, help="expression as JSON, see serving/README.md")
         put.add_argument("--note", help="for people")
         acts.add_parser("drop", parents=[change], help="end one").add_argument("id")
 
 
 def act(asks: Asks, asked: argparse.Namespace) -> Answer:
     """Ask the service."""
-    tenant = getattr(asked, "tenant", "default")
+    whose = {"tenant": asked.tenant} if "tenant" in asked else {}  # else the service takes that of the key
     if asked.act is None:
-        return asks.get(f"/admin/v1/{asked.command}?tenant={quote(tenant, safe='')}")
-    said: dict[str, Any] = {"tenant": tenant, "dry_run": asked.dry_run, "force": asked.force}
+        query = f"?{urlencode(whose)}" if whose else ""
+        return asks.get(f"/admin/v1/{asked.command}{query}")
+    said: dict[str, Any] = {**whose, "dry_run": asked.dry_run, "force": asked.force}
     rules = asked.command == "rules"
     if asked.act == "drop":
         return asks.put(f"/admin/v1/{asked.command}:drop", **{"id" if rules else "name": asked.id}, **said)
@@ -64,16 +69,16 @@ def _describe_rule(put: argparse.ArgumentParser) -> None:
     put.add_argument("--placement", help="where; everywhere by default")
     put.add_argument("--items", nargs="+", metavar="ITEM", help="which items")
     put.add_argument("--place", type=int, help="of pin: where the first item stands, from 1")
-    put.add_argument("--strength", type=float, help="of boost: standard deviations of the scores")
+    put.add_argument("--strength", type=number, help="of boost: standard deviations of the scores")
     put.add_argument("--from", dest="starts_at", metavar="TIME", help="ISO 8601 with an offset, as 2030-01-31T08:00Z")
     put.add_argument("--until", dest="ends_at", metavar="TIME", help="the same; that moment excluded")
 
 
 def _describe_placement(put: argparse.ArgumentParser) -> None:
     put.add_argument("--k", type=int, help="items of a slate")
-    put.add_argument("--diversity", type=_json_text, help="as in a request, JSON")
-    put.add_argument("--explore", type=_json_text, help="as in a request, JSON")
-    put.add_argument("--max-explore", type=float, help="bound on the strength of exploration, 0..1")
+    put.add_argument("--diversity", type=json_text, help="as in a request, JSON")
+    put.add_argument("--explore", type=json_text, help="as in a request, JSON")
+    put.add_argument("--max-explore", type=number, help="bound on the strength of exploration, 0..1")
 
 
 def table(asked: argparse.Namespace, answer: Answer) -> list[str]:
@@ -115,10 +120,3 @@ def _shelf(word: str, answer: Answer) -> list[str]:
 def _rest(one: Answer, *shown: str) -> str:
     left = {name: value for name, value in one.items() if name not in shown and value not in (None, "")}
     return json.dumps(left, ensure_ascii=False)
-
-
-def _json_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text[:50]!r} is not JSON ({error})") from error

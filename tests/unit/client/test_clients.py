@@ -325,3 +325,31 @@ def test_users_and_items_are_changed_by_calls_that_may_be_repeated(
         (found,) = run(service.url, None, [(name, (argument,), {})])
     assert found == result
     assert [(one.method, one.path) for one in service.asked] == [(method, path)] * 2
+
+
+@pytest.mark.parametrize(
+    "key", ["planted-4711\nshown only this once", "planted-4711-ä", "", " planted-4711", "p" * 600]
+)
+def test_a_key_that_no_header_can_carry_is_refused_without_quoting_it(key: str) -> None:
+    for given in (key, SecretStr(key)):
+        with pytest.raises(ValueError, match="visible ASCII") as refused:
+            ClientSettings.model_validate({"api_key": given})
+        assert "planted" not in str(refused.value)
+        assert "ppp" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Said(401, {"title": "planted-4711", "detail": "no key planted-4711", "code": "unauthorized"}),
+        Said(403, raw=b"proxy: bad Authorization: Bearer planted-4711"),
+    ],
+    ids=["problem", "page"],
+)
+def test_a_key_that_a_refusal_echoes_is_in_no_error(run: Run, said: Said) -> None:
+    with serving(said) as service:
+        (refused,) = run(service.url, ClientSettings(api_key=SecretStr("planted-4711")), [("recommend", (ASK,), {})])
+    assert isinstance(refused, CallRefused)
+    assert service.asked[0].headers["authorization"] == "Bearer planted-4711"
+    assert "planted" not in f"{refused} {refused.refusal!r}"
+    assert "..." in str(refused)

@@ -129,11 +129,13 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
 
 def test_keys_are_made_listed_and_revoked(tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     path = tmp_path / "keys.json"
-    status, said, _ = command("create", str(path), "--tenant", "shop", "--scopes", "read,ingest")
-    token, told = said.splitlines()
+    status, said, told = command("create", str(path), "--tenant", "shop", "--scopes", "read,ingest")
+    token = said.removesuffix("\n")  # stdout is the key alone, so that `> key` makes a file of it
     key_id = token.split("_")[1]
     assert status == 0
     assert "only this once" in told
+    assert re.fullmatch(r"retrank_[0-9a-f]{12}_[\w-]{43}", token)
+    assert _secret(token) not in told
     assert _secret(token) not in path.read_text()
     keyring = Keyring(path, pepper=os.environ.get("RETRANK_KEY_PEPPER", "").encode(), clock=Clock())
     assert keyring.caller(token) == Caller("shop", key_id, frozenset({"read", "ingest"}))
@@ -160,3 +162,10 @@ def test_a_wrong_argument_is_named(
     status, _, error = command(*(word.format(tmp_path) for word in words))
     assert status == 2
     assert named in error
+
+
+def test_a_key_given_for_its_id_is_not_quoted(tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> None:
+    command("create", str(tmp_path / "keys.json"))
+    status, _, error = command("revoke", str(tmp_path / "keys.json"), MADE.token)
+    assert (status, MADE.record.id in error) == (2, True)
+    assert _secret(MADE.token)[:8] not in error

@@ -29,6 +29,7 @@ MAX_KEYS = 10_000
 SECRET_BYTES = 32
 _ID_BYTES = 6
 _TOKEN = re.compile(r"retrank_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+_SECRET = re.compile(r"(retrank_[0-9A-Za-z]{12})_[\w-]+")  # also of a key that was cut off or mistyped
 _NOBODY = "0" * 64
 
 
@@ -82,6 +83,16 @@ def new_key(
         id=key_id, hash=hash_of(key_id, secret, pepper), tenant=tenant, scopes=scopes, created_at=now, revoked_at=None
     )
     return NewKey(f"retrank_{key_id}_{secret}", record)
+
+
+def is_token(text: str) -> bool:
+    """Say whether a text has the form of a key; whether it opens anything, only a service knows."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def redacted(text: str) -> str:
+    """Return a text with the ids of the keys in it, without their secrets."""
+    return _SECRET.sub(r"\1_...", text)
 
 
 def hash_of(key_id: str, secret: str, pepper: bytes) -> str:

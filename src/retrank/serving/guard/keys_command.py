@@ -1,6 +1,6 @@
 """`retrank keys`: create, list and revoke API keys in a key file. A secret is printed once and kept nowhere.
 
-    retrank keys create keys.json --tenant shop --scopes read,ingest
+    retrank keys create keys.json --tenant shop --scopes read,ingest > key    # the key alone; what it is goes to stderr
     retrank keys list keys.json
     retrank keys revoke keys.json 3f2a9c1b7d40
 
@@ -11,6 +11,7 @@ import argparse
 import fcntl
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from retrank.serving.guard.keys import (
     new_key,
     pepper_from,
     read_key_file,
+    redacted,
     write_key_file,
 )
 
@@ -82,9 +84,9 @@ def _create(asked: argparse.Namespace) -> None:
                 f"--tenant {asked.tenant!r}: expected lower-case letters, digits and dashes, 63 at most"
             ) from error
         keys.append(made.record)
-    print(
-        f"{made.token}\nshown only this once; id {made.record.id}, tenant {asked.tenant}, scopes {_shown(made.record)}"
-    )
+    print(made.token)
+    note = f"shown only this once; id {made.record.id}, tenant {asked.tenant}, scopes {_shown(made.record)}"
+    print(note, file=sys.stderr)
 
 
 def _list(asked: argparse.Namespace) -> None:
@@ -98,7 +100,7 @@ def _revoke(asked: argparse.Namespace) -> None:
     with _edited(asked.file) as keys:
         positions = [position for position, key in enumerate(keys) if key.id == asked.id]
         if not positions:
-            raise ConfigError(f"key file {asked.file} has no key {asked.id[:40]!r}; see `retrank keys list`")
+            raise ConfigError(f"key file {asked.file} has no key {redacted(asked.id)[:40]!r}; see `retrank keys list`")
         key = keys[positions[0]]
         keys[positions[0]] = key.model_copy(update={"revoked_at": key.revoked_at or datetime.now(UTC)})
     print(f"revoked {asked.id}")

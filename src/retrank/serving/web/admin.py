@@ -19,7 +19,7 @@ from retrank.serving.bundles.sources import MAX_SOURCE_LENGTH
 from retrank.serving.placements.desk import ShelfDesk
 from retrank.serving.stores.protocol import CatalogueOverlay
 from retrank.serving.web import problems
-from retrank.serving.web.admin_answers import explained, json_answer, refuse_other_tenants
+from retrank.serving.web.admin_answers import explained, json_answer, tenant_of
 from retrank.serving.web.admin_shelf import add_shelf
 from retrank.serving.web.bodies import read_model
 from retrank.serving.web.messages import NOT_STORED
@@ -165,12 +165,12 @@ def _add_forgetting(app: FastAPI, overlay: CatalogueOverlay) -> None:
     async def forget(request: Request) -> Response:
         """Drop changes of items that every bundle in use holds."""
         order = await read_model(request, ForgetOrder)
-        refuse_other_tenants(request, order.tenant)
+        tenant = tenant_of(request, order.tenant)
 
         def act() -> int:
             if not order.dry_run:
-                return overlay.forget_changes(order.tenant, order.up_to)
-            return sum(one.version <= order.up_to for one in overlay.item_changes(order.tenant, 0))
+                return overlay.forget_changes(tenant, order.up_to)
+            return sum(one.version <= order.up_to for one in overlay.item_changes(tenant, 0))
 
         forgotten = await run_in_threadpool(explained, act)
         _audit.warning("forget %s: %d items", order.model_dump(), forgotten)

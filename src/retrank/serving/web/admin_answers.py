@@ -36,19 +36,23 @@ def explained(act: Callable[[], _Answer]) -> _Answer:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
 
 
-def refuse_other_tenants(request: Request, tenant: str) -> None:
-    """Let a key be used for its own tenant alone; one of the default tenant, whose keys run the service, for all.
+def tenant_of(request: Request, named: str | None) -> str:
+    """Return the tenant a call is about: the one it names, else its caller's own.
+
+    A key is for its own tenant alone; one of the default tenant, whose keys run the service, for all.
 
     Raises:
         ProblemError: 403, the key belongs to another tenant.
     """
     caller = caller_of(request.scope)
+    tenant = caller.tenant if named is None else named
     if caller.tenant not in (tenant, DEFAULT_TENANT):
         detail = (
             f"this API key belongs to tenant {caller.tenant!r}, asked was for tenant {tenant!r}; "
-            f"name its own tenant, or use a key of the tenant {DEFAULT_TENANT!r}"
+            f"name its own tenant or none, or use a key of the tenant {DEFAULT_TENANT!r}"
         )
         raise ProblemError(HTTPStatus.FORBIDDEN, detail)
+    return tenant
 
 
 def json_answer(model: BaseModel) -> Response:

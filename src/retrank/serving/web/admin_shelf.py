@@ -13,8 +13,7 @@ from retrank.contract.slate_options import Placement
 from retrank.serving.guard.caller import caller_of
 from retrank.serving.placements.desk import ShelfDesk, ShelfOutcome, Who
 from retrank.serving.placements.shelf import Shelf
-from retrank.serving.stores.protocol import DEFAULT_TENANT
-from retrank.serving.web.admin_answers import explained, json_answer, refuse_other_tenants
+from retrank.serving.web.admin_answers import explained, json_answer, tenant_of
 from retrank.serving.web.bodies import read_model
 
 _audit = logging.getLogger("retrank.audit")
@@ -31,17 +30,17 @@ class Flags(BaseModel):
 
 
 class TenantAsked(BaseModel):
-    """Query parameters of what is read: whose placements."""
+    """Query parameters of what is read: whose placements; the caller's when it does not say."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tenant: _Tenant = DEFAULT_TENANT
+    tenant: _Tenant | None = None
 
 
 class _Order(Flags):
-    """What every change says; flags may stand in the body or in the query."""
+    """What every change says; flags may stand in the body or in the query. Without a tenant it is the caller's."""
 
-    tenant: _Tenant = DEFAULT_TENANT
+    tenant: _Tenant | None = None
     by: Annotated[str, Field(max_length=100)] = "admin"
 
 
@@ -108,20 +107,19 @@ def _add_reading(app: FastAPI, desk: ShelfDesk) -> None:
     @app.get("/admin/v1/placements", response_model=Shelf)
     def placements(request: Request, asked: Annotated[TenantAsked, Query()]) -> Response:
         """Show placements, rules, and who changed them."""
-        refuse_other_tenants(request, asked.tenant)
-        return json_answer(explained(lambda: desk.shelf(asked.tenant)))
+        tenant = tenant_of(request, asked.tenant)
+        return json_answer(explained(lambda: desk.shelf(tenant)))
 
     @app.get("/admin/v1/rules", response_model=Shelf)
     def rules(request: Request, asked: Annotated[TenantAsked, Query()]) -> Response:
         """Show rules, placements, and who changed them."""
-        refuse_other_tenants(request, asked.tenant)
-        return json_answer(explained(lambda: desk.shelf(asked.tenant)))
+        tenant = tenant_of(request, asked.tenant)
+        return json_answer(explained(lambda: desk.shelf(tenant)))
 
 
 async def _done(request: Request, flags: Flags, order: _Order, act: _Act) -> Response:
     """Carry out a change in the thread pool, as replicas are asked first, and leave a line in the audit log."""
-    refuse_other_tenants(request, order.tenant)
-    who = Who(order.tenant, order.by, caller_of(request.scope).key_id)
+    who = Who(tenant_of(request, order.tenant), order.by, caller_of(request.scope).key_id)
     dry_run, force = flags.dry_run or order.dry_run, flags.force or order.force
     outcome = await run_in_threadpool(explained, lambda: act(who, dry_run=dry_run, force=force))
     if not outcome.dry_run:

@@ -424,3 +424,25 @@ def test_a_key_is_for_the_shelf_of_its_own_tenant_and_one_of_the_default_tenant_
     if status == 403:
         assert {answer.json()["code"] for answer in answers} == {"forbidden"}
         assert f"belongs to tenant '{of}'" in answers[0].json()["detail"]
+
+
+@pytest.mark.parametrize("of", ["shop", "default"])
+def test_without_a_tenant_a_call_is_about_that_of_its_key(
+    settings: Settings, replica: Replica, tmp_path: Path, of: str
+) -> None:
+    del replica
+    (tmp_path / "key").write_text(_tokens(tmp_path / "keys.json", of)["admin"])
+    guarded = settings.model_copy(update={"guard": GuardSettings(auth=AuthSettings(key_file=tmp_path / "keys.json"))})
+    with admin_port(guarded) as url:
+        own = ("--key-file", str(tmp_path / "key"))
+        _ctl(url, *own, "rules", "put", "top", "block", "--items", "a1", "--force")
+        _ctl(url, *own, "placements", "put", "home", "--k", "3", "--force")
+        assert "top" in _ctl(url, *own, "rules")
+        assert "home" in _ctl(url, *own, "placements", "--tenant", of)
+        _ctl(url, *own, "placements", "drop", "home", "--force")
+    with admin_port(settings) as url:  # whoever needs no key is of the default tenant, and may read all
+        shelves = {
+            tenant: json.loads(_ctl(url, "rules", "--json", "--tenant", tenant)) for tenant in ("shop", "default")
+        }
+        assert json.loads(_ctl(url, "rules", "--json")) == shelves["default"]
+    assert {tenant: len(shelf["audit"]) for tenant, shelf in shelves.items()} == {"shop": 0, "default": 0} | {of: 3}
