@@ -193,7 +193,7 @@ def ema_decay(facts: Facts, known: Known) -> Choice:
 
 
 def _cosine(known: Known) -> bool:
-    return known["model"].get("similarity", "cosine") == "cosine"  # a model without the setting has no other
+    return bool(known["model"].get("similarity", "cosine") == "cosine")  # a model without the setting has no other
 
 
 def _ordered(known: Known) -> bool:
