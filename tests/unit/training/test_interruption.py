@@ -48,7 +48,7 @@ def test_a_signal_ends_a_run_with_a_way_to_go_on(
 
 
 def _ended_by(process: "subprocess.Popen[str]", ending: signal.Signals) -> str:
-    """Send a signal, and again as a person would: Python drops an interrupt that comes inside a destructor or callback."""
+    """Send a signal, and again as a person would: Python drops an interrupt inside a destructor or a callback."""
     for _ in range(2):
         os.kill(process.pid, ending)
         with suppress(subprocess.TimeoutExpired):
