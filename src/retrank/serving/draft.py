@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +16,7 @@ from retrank.serving.overlay import UNCHANGED, RowChanges
 from retrank.serving.stores.protocol import NOBODY, Profile
 from retrank.serving.trends import RowTrend
 
-SOURCES: tuple[Source, ...] = (
-    "sequence",
-    "covisit",
-    "neighbours",
-    "popular",
-    "fresh",
-    "similar",
-    "pinned",
-    "boosted",
-    "buried",
-)
+SOURCES: tuple[Source, ...] = get_args(Source)
 """Bit i of a candidate's source mask stands for `SOURCES[i]`."""
 POOL = 100
 """Candidates wanted when a slate is to be varied or explores: with k of them there is nothing to choose from."""

@@ -29,6 +29,7 @@ from retrank.training.ema import Ema
 from retrank.training.evaluate import evaluate_run
 from retrank.training.evaluator import evaluate
 from retrank.training.identity import Identity
+from retrank.training.interrupts import Interrupts
 from retrank.training.item_side import item_side
 from retrank.training.launch.local import Signalled, launch
 from retrank.training.launch.on_ray import launch_on_ray
@@ -153,7 +154,8 @@ def train(
     ema, throughput = Ema(settings.ema_decay), Throughput()
     folder = run_dir / checkpoint.CHECKPOINTS
     selection = Selection(rank, ema, folder, every=settings.validate_every, patience=settings.patience)
-    callbacks = [ema, throughput, selection, Identity(identity), OwnRandomness(seed, place)]
+    interrupts = Interrupts()
+    callbacks = [ema, throughput, selection, Identity(identity), OwnRandomness(seed, place), interrupts]
     trainer = settings.build(run_dir, callbacks, loggers.build(run_dir), place)
     try:
         with told_by_settings(config):
@@ -161,6 +163,8 @@ def train(
     except SystemExit as error:  # how Lightning ends after a signal, for SIGTERM even with status 0
         ended_by = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
         raise _interrupted(ended_by, f" in epoch {trainer.current_epoch}", run_dir) from error
+    finally:
+        interrupts.close()
     return Trained(selection, throughput)
 
 

@@ -5,15 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 from ring_world import SMALL, Configure
 
 from retrank.cli import main
 from retrank.contract.errors import ConfigError, TrainingError
 from retrank.training import fit
+from retrank.training.interrupts import Interrupts
 
 HEEDING_SIGNALS = """
 import signal, sys
@@ -38,7 +39,8 @@ def test_a_signal_ends_a_run_with_a_way_to_go_on(
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            said = _ended_by(process, ending)
+            os.kill(process.pid, ending)
+            _, said = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == status
@@ -47,14 +49,26 @@ def test_a_signal_ends_a_run_with_a_way_to_go_on(
     assert "Traceback" not in said
 
 
-def _ended_by(process: "subprocess.Popen[str]", ending: signal.Signals) -> str:
-    """Send a signal, and again as a person would: Python drops an interrupt inside a destructor or a callback."""
-    for _ in range(2):
-        os.kill(process.pid, ending)
-        with suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=30)[1]
-    os.kill(process.pid, ending)
-    return process.communicate(timeout=30)[1]
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_dropped_ends_the_run_after_the_batch() -> None:
+    """A destructor prints what is raised in it and goes on: as when Ctrl-C comes there."""
+
+    class Interrupted:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    trainer, module, interrupts = pl.Trainer(barebones=True), pl.LightningModule(), Interrupts()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupts.on_fit_start(trainer, module)
+        interrupts.on_train_batch_end(trainer, module, None, None, 0)
+        Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.on_train_batch_end(trainer, module, None, None, 1)
+        interrupts.close()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_refused_setting_does_not_use_up_the_folder(configure: Configure) -> None:
