@@ -25,14 +25,20 @@ test: $(STAMP) ## run the default test suite
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-bench-serving: $(STAMP) ## measure serving beside its peers on 200,000 items (half an hour; scripts/bench_serving.py)
-	$(BIN)/python scripts/make_big_bundle.py --items 200000 --out bundles/bench
+bench-serving: $(STAMP) ## measure serving beside its peers, events and memory on 200,000 items (half an hour)
+	$(BIN)/python scripts/make_big_bundle.py --items 200000 --transformer --ranker --out bundles/bench
 	$(BIN)/python scripts/bench_serving.py --bundle bundles/bench --out docs/benchmarks/serving.md
+	$(BIN)/python scripts/bench_replica_memory.py --bundle bundles/bench --out docs/benchmarks/replica_memory.md
+	$(BIN)/python scripts/bench_events.py --report docs/benchmarks/events.md
+	$(BIN)/python scripts/bench_freshness.py --report docs/benchmarks/freshness.md
 
-chaos: $(STAMP) ## kill replicas, take dependencies away, fuzz, soak (an hour; needs redis-server)
+chaos: $(STAMP) ## kill replicas, swap bundles, take dependencies away, fuzz, soak (two hours; needs redis-server)
 	$(BIN)/python scripts/make_big_bundle.py --items 20000 --flat --out bundles/chaos20k
 	$(BIN)/python scripts/make_big_bundle.py --items 2000 --users 500 --out bundles/fuzz
 	$(BIN)/python scripts/chaos_replicas.py --bundle bundles/chaos20k --out docs/benchmarks/chaos_replicas.md
+	for each in a0 b1 c2; do $(BIN)/python scripts/make_big_bundle.py --items 50000 --users 5000 --flat \
+		--prefix $${each%?} --seed $${each#?} --out bundles/swaps || exit 1; done
+	$(BIN)/python scripts/chaos_swap.py --bundles bundles/swaps --out docs/benchmarks/swap.md
 	$(BIN)/python scripts/chaos_dependencies.py --bundle bundles/chaos20k --out docs/benchmarks/chaos_dependencies.md
 	$(BIN)/python scripts/fuzz_requests.py --bundle bundles/fuzz --out docs/benchmarks/fuzz.md
 	$(BIN)/python scripts/soak.py --bundle bundles/chaos20k --out docs/benchmarks/soak.md

@@ -1,6 +1,6 @@
 """Measure `POST /v1/recommend` beside the straightforward Ray Serve application, on one bundle, in one run.
 
-    python scripts/make_big_bundle.py --items 1000000 --out bundles/big
+    python scripts/make_big_bundle.py --items 1000000 --transformer --ranker --out bundles/big
     python scripts/bench_serving.py --bundle bundles/big --out docs/benchmarks/serving.md
 
 Every service runs as a process of its own, as does this generator. Contestants take turns, so that all see the same
