@@ -46,11 +46,13 @@ def within(seconds: float, happens: Callable[[], bool]) -> bool:
 
 
 def in_the_file_alone(path: Path) -> int:
-    """Count rows as if there were no log."""
+    """Count rows as if there were no log; 0 while the file cannot be read: not even its tables are there yet, or it is
+    just being copied into (which this reader takes no lock against).
+    """
     connection = sqlite3.connect(f"file:{path}?immutable=1", uri=True)
     try:
         return int(connection.execute("SELECT count(*) FROM entry").fetchone()[0])
-    except sqlite3.OperationalError:  # not even the tables are there yet
+    except sqlite3.DatabaseError:
         return 0
     finally:
         connection.close()
