@@ -6,15 +6,34 @@ torch's compiler emits for a linear layer with constant weights, and has no publ
 multiplies. Both compute in fp32.
 """
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from retrank.contract.sequences import Sequences
 from retrank.metrics.block_ranking import Pairs
+from retrank.metrics.tile_ranking import Tiles
+from retrank.models.protocols import Scorer
 
 _WIDTH = 16_384
 _BATCH_HINT = 64
 _LARGEST = float(np.finfo(np.float32).max) / 4
+
+
+@runtime_checkable
+class Tiled(Scorer, Protocol):
+    """A scorer whose scores are products of queries and item vectors, which can be had tile by tile."""
+
+    def queries(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return the `[B, D]` float32 query of each history."""
+        ...
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """Return the catalogue in tiles; None = better score it whole."""
+        ...
 
 
 class ItemTiles:
@@ -30,7 +49,7 @@ class ItemTiles:
         self.width, self.size = min(width, len(item_vectors)), len(item_vectors)
         self._vectors = item_vectors.detach().contiguous()
         self._packed = packed and can_pack()
-        self._tiles = [self._pack(part) for part in self._vectors.split(self.width)]
+        self._tiles = [self._pack(self._vectors[low : low + self.width]) for low in range(0, self.size, self.width)]
         self._longest = _longest(self._vectors.numpy())
 
     def finite(self, queries: NDArray[np.float32]) -> bool:
@@ -62,7 +81,12 @@ class ItemTiles:
 def can_pack() -> bool:
     """Return whether this build of torch has oneDNN and what is used of it."""
     names = ("_reorder_linear_weight", "_linear_pointwise")
-    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    return has_onednn() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+
+
+def has_onednn() -> bool:
+    """Return whether this build of torch has oneDNN."""
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]  # torch's own gap
 
 
 def _longest(vectors: NDArray[np.float32]) -> float:
