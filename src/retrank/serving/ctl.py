@@ -236,6 +236,7 @@ def _status(answer: Answer) -> list[str]:
         f"{'replica':<28} {'serves':<16} {'generation':>10} {'answers':>8} {'p95 ms':>7} {'private MB':>10}  now",
     ]
     rows += [_replica(name, one) for name, one in sorted(answer["replicas"].items())]
+    rows += _new_items(answer["replicas"])
     rows += ["", "latest changes"]
     for change in reversed(desired["audit"][-_CHANGES_SHOWN:]):
         at = datetime.fromtimestamp(change["at"], UTC)
@@ -252,6 +253,16 @@ def _replica(name: str, one: Answer) -> str:
         f"{name:<28} {one['active']:<16} {one['generation']:>10} {figures['answers']:>8} {figures['p95_ms']:>7.1f} "
         f"{one['memory']['private'] / 1e6:>10.0f}  {now}"
     )
+
+
+def _new_items(replicas: Answer) -> list[str]:
+    """Return a line on items that the bundles do not know, as the replica with the most of each kind counts them."""
+    counts: dict[str, int] = {}
+    for one in replicas.values():
+        for state, count in one.get("new_items", {}).items():
+            counts[state] = max(count, counts.get(state, 0))
+    said = "   ".join(f"{state} {count}" for state, count in counts.items() if count or state == "offered")
+    return ["", f"items newer than the bundle: {said}"] if any(counts.values()) else []
 
 
 def _lagging(status: Answer) -> str:

@@ -39,7 +39,9 @@ class Ladders:
         second = runtime.second
         self._limits: Mapping[Source, int] = second.spec.limits if second else {}
         count = settings.num_candidates
-        self._sequence = SequenceSource(runtime.encoder, runtime.index, self._limits.get("sequence", count))
+        self._sequence = SequenceSource(
+            runtime.encoder, runtime.index, runtime.item_vectors, self._limits.get("sequence", count)
+        )
 
     def recommend(self, tally: Tally) -> list[Stage]:
         """Return the stages that make a slate from a history."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from retrank.contract.placement_rules import PlacementDefaults, Rule
 from retrank.contract.vocab import Vocab
 from retrank.serving.item_columns import ItemColumns, Mask, Rows
+from retrank.serving.new_rows import NewRows, rows_of
 from retrank.serving.overlay import RowChanges
 from retrank.serving.sieve import sieve
 
@@ -109,8 +110,10 @@ class RuleRows:
         self._items, self._columns = items, columns
         self._rows: WeakKeyDictionary[LiveRule, Rows] = WeakKeyDictionary()
 
-    def named(self, rule: LiveRule) -> Rows:
+    def named(self, rule: LiveRule, new: NewRows | None = None) -> Rows:
         """Return the rows of the items that a rule names, in its order; unknown ones are left out."""
+        if new is not None and any(item in new.places for item in rule.said.items or ()):
+            return rows_of(new, self._items, dict.fromkeys(rule.said.items or ()))
         found = self._rows.get(rule)
         if found is None:
             distinct = list(dict.fromkeys(rule.said.items or ()))
@@ -123,5 +126,5 @@ class RuleRows:
         """Return the test whether an item is meant."""
         if rule.said.filter is not None:
             return sieve(rule.said.filter, self._columns, changes)
-        named = self.named(rule)
+        named = self.named(rule, changes.new)
         return lambda rows: np.isin(rows, named)

@@ -35,6 +35,7 @@ from retrank.serving.gather import Gather, Place, Stores, Unguarded, Who
 from retrank.serving.guard.profiles import GuardedProfiles
 from retrank.serving.handout import Handout, Question
 from retrank.serving.kept_fresh import Poller
+from retrank.serving.new_rows import NewRows
 from retrank.serving.overlay import Changes, Overlay
 from retrank.serving.picking import NoWatch, Pick, Picked, Watch
 from retrank.serving.pipeline import Clock
@@ -275,7 +276,12 @@ class Service:
         """
         if self._desk is None:
             raise _no_state()
-        return self._desk.apply(tenant, changes, self.recommender.runtime.items)
+        recommender = self.recommender
+        return self._desk.apply(tenant, changes, recommender.runtime.items, recommender.new_items)
+
+    def new_items(self, tenant: str = DEFAULT_TENANT) -> NewRows | None:
+        """Return the items that the bundle does not know and that are offered nevertheless."""
+        return self.recommender.new_items(self._gather.around(Who(tenant)).around.changes)
 
     def forget_user(self, user_id: str, tenant: str = DEFAULT_TENANT) -> Erased:
         """Forget the live profile of a user: the next answer starts from the bundle. The event log keeps its events.
@@ -316,9 +322,7 @@ class Service:
 
     def ready(self, recommender: Recommender) -> None:
         """Get a recommender ready for what its first requests will see: the catalogue as it is now."""
-        self._readied.note(recommender)
-        for changes in [] if self._overlay is None else self._overlay.known():
-            recommender.prepare(changes)
+        self._readied.complete(recommender, [] if self._overlay is None else self._overlay.known())
 
     def close(self) -> None:
         """Make everything queued durable and let go of stores and logs."""

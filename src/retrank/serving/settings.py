@@ -25,6 +25,12 @@ class PipelineSettings(BaseModel):
     covisit_window: int = Field(default=10, ge=1, le=200, description="newest events that co-visitation looks at")
     explain_window: int = Field(default=50, ge=1, le=200, description="newest events that a reason may name")
     min_similarity: float = Field(default=0.3, ge=0.0, le=1.0, description="cosine below which nothing is similar")
+    max_new_items: int = Field(
+        default=10_000,
+        ge=0,
+        le=100_000,
+        description="items newer than the bundle that are offered by their content, the last changed first; 0 is none",
+    )
 
 
 class ServiceSettings(BaseModel):

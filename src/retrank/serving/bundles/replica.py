@@ -128,8 +128,9 @@ class Replica:
 
     def beat(self) -> None:
         """Say what this replica runs."""
-        status = self.status().model_dump(mode="json")
-        self._control.beat(self._name, status, self._settings.ttl_s, self._clocks.now())
+        status = self.status()
+        self._telemetry.new_items(status.new_items)
+        self._control.beat(self._name, status.model_dump(mode="json"), self._settings.ttl_s, self._clocks.now())
 
     def status(self) -> ReplicaStatus:
         """Return what a heartbeat says."""
@@ -145,6 +146,7 @@ class Replica:
             verified=tuple(sorted(self.stager.verified)),
             errors={**self.stager.errors, **self.reconciler.errors},
             figures=figures,
+            new_items=serving.variants()[0].recommender.new_item_counts()._asdict(),
             memory=memory_now(),
         )
 

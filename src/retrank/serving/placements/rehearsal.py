@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -70,11 +71,13 @@ class Rehearsal:
 
     def about(self, tenant: str, proposed: House, rule_id: str) -> tuple[int, int]:
         """Return how many items a rule of the proposed house is about, and how many there are."""
-        runtime = self._recommender().runtime
-        changes = RowChanges.of(self._gather.around(Who(tenant)).around.changes, runtime.items)
+        recommender = self._recommender()
+        runtime, seen = recommender.runtime, self._gather.around(Who(tenant)).around.changes
+        changes = replace(RowChanges.of(seen, runtime.items), new=recommender.new_items(seen))
         test = RuleRows(runtime.items, runtime.attributes.columns).test
         passes = [test(rule, changes) for rule in proposed.rules if rule.said.id == rule_id]
-        count, rows = len(runtime.items), np.arange(1, len(runtime.items) + 1, dtype=np.int64)
+        count = len(runtime.items) + (0 if changes.new is None else len(changes.new))
+        rows = np.arange(1, count + 1, dtype=np.int64)
         blocks = (rows[start : start + _BLOCK] for start in range(0, count, _BLOCK))
         return sum(int(passes[0](block).sum()) for block in blocks) if passes else 0, count
 

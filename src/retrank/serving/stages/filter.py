@@ -1,8 +1,8 @@
 """Filter: take out what must not appear, and keep what was taken out for logs and explanations.
 
 When attributes or availability leave too few items, the search is widened in bounded steps: first further
-neighbours of the query, then the catalogue from its most popular item on. That ends at the deadline: a filter that
-hardly anything passes must not occupy a replica for as long as its catalogue is large.
+neighbours of the query, then the catalogue from its most popular item on, new items last. That ends at the deadline: a
+filter that hardly anything passes must not occupy a replica for as long as its catalogue is large.
 """
 
 from collections.abc import Iterator
@@ -97,6 +97,8 @@ class Sift:
                 yield self.source_name, self.source.nearest(draft, count).astype(np.int64)
         for start in range(0, len(self.popular_items), _BLOCK):
             yield "popular", self.popular_items[start : start + _BLOCK].astype(np.int64)
+        if draft.changes.new is not None:
+            yield "fresh", draft.changes.new.rows  # nobody has touched these: the least popular of all
 
 
 def _split(draft: Draft, passes: Mask | None) -> Draft:
@@ -106,8 +108,9 @@ def _split(draft: Draft, passes: Mask | None) -> Draft:
     seen = contained(rows, draft.seen) & ~excluded
     removed = {"excluded": rows[excluded], "seen": rows[seen]}
     kept = ~(excluded | seen)
-    if draft.changes.hidden is not None:
-        gone = draft.changes.hidden[rows] & kept
+    hidden = draft.changes.unavailable(rows)
+    if hidden is not None:
+        gone = hidden & kept
         removed["unavailable"], kept = rows[gone], kept & ~gone
     if passes is not None:
         unwanted = ~passes(rows) & kept
@@ -118,6 +121,7 @@ def _split(draft: Draft, passes: Mask | None) -> Draft:
 
 def _allowed(draft: Draft, rows: Rows, passes: Mask | None) -> NDArray[np.bool_]:
     allowed = ~(contained(rows, draft.excluded) | contained(rows, draft.seen))
-    if draft.changes.hidden is not None:
-        allowed &= ~draft.changes.hidden[rows]
+    hidden = draft.changes.unavailable(rows)
+    if hidden is not None:
+        allowed &= ~hidden
     return allowed if passes is None else allowed & passes(rows)

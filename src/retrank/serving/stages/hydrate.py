@@ -1,6 +1,6 @@
 """Hydrate: from raw ids to the history a request stands on and the items it must not show."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 from retrank.serving.draft import Draft
 from retrank.serving.live_history import LiveHistory, live_history, remembered
+from retrank.serving.new_rows import rows_of
 from retrank.serving.pipeline import Clock, Step
 
 _MICROSECONDS = 1_000_000
@@ -74,6 +75,8 @@ class Hydrate:
         actions = np.concatenate([sealed.actions, live_actions, unknown])
         draft = draft._replace(now=now, history=history, ages=ages, actions=actions)
         seen = self._seen(draft, len(sealed.rows), len(recent))
+        if draft.changes.new is not None:
+            seen = self._seen_new(draft, seen, visit)
         return draft._replace(seen=seen, excluded=self._excluded(request, draft))
 
     def _sealed(self, user: int, now_us: int) -> _Sealed:
@@ -113,11 +116,18 @@ class Hydrate:
             rows = rows[counts & (draft.ages <= (policy.days or np.inf) * _DAY_S)]
         if draft.profile.seen:
             memory = remembered(draft.profile, policy, draft.now)
-            rows = np.concatenate([rows, self.items.rows(memory)])
+            rows = np.concatenate([rows, rows_of(draft.changes.new, self.items, memory)])
         return distinct(rows)
+
+    def _seen_new(self, draft: Draft, seen: NDArray[np.int64], visit: Sequence[str]) -> NDArray[np.int64]:
+        """Return what was seen with the new items of the visit: they are no history, no model can read them there."""
+        request, new = draft.request, draft.changes.new
+        counts = request.exclude_seen and (request.seen is None or "click" in request.seen.types)
+        rows = [row for item in visit if (row := new.row(item))] if counts and new is not None else []
+        return distinct(np.concatenate([seen, np.array(rows, dtype=np.int64)])) if rows else seen
 
     def _excluded(self, request: RecommendRequest, draft: Draft) -> NDArray[np.int64]:
         """Return what the request excludes, what it starts from, and what this person dismissed."""
         excluded = [*request.exclude_items, *request.seed_items]
         excluded += [item for item, kinds in draft.profile.seen.items() if "dismiss" in kinds]
-        return distinct(self.items.rows(excluded)) if excluded else _NONE
+        return distinct(rows_of(draft.changes.new, self.items, excluded)) if excluded else _NONE

@@ -39,13 +39,13 @@ class KeepAway:
     def run(self, draft: Draft) -> Draft:
         """Exclude named items, filter by expressions, propose pins."""
         blocks = [rule for rule in draft.rules if rule.said.action == "block"]
-        named = [self.rows.named(rule) for rule in blocks if rule.said.filter is None]
+        named = [self.rows.named(rule, draft.changes.new) for rule in blocks if rule.said.filter is None]
         if named:
             draft = draft._replace(excluded=np.unique(np.concatenate([draft.excluded, *named])))
         unwanted = [rule.said.filter for rule in blocks if rule.said.filter is not None]
         if unwanted:
             draft = draft._replace(request=draft.request.model_copy(update={"filter": _without(draft, unwanted)}))
-        pins = [self.rows.named(rule) for rule in draft.rules if rule.said.action == "pin"]
+        pins = [self.rows.named(rule, draft.changes.new) for rule in draft.rules if rule.said.action == "pin"]
         return draft._replace(candidates=draft.candidates.add(np.concatenate(pins), _PINNED)) if pins else draft
 
 
@@ -75,7 +75,7 @@ class HoldPins:
             if rule.said.place is None:
                 continue
             place = rule.said.place - 1
-            rows = self.rows.named(rule)
+            rows = self.rows.named(rule, draft.changes.new)
             for row in rows[contained(rows, draft.candidates.rows)].tolist():
                 while place in taken:
                     place += 1

@@ -81,6 +81,9 @@ class Telemetry:
     def recall_queries(self, count: int) -> None:
         """Count requests that exact search was done for."""
 
+    def new_items(self, counts: Mapping[str, int]) -> None:
+        """Note how many items the bundle that answers does not know, by what became of them; see `NewItemCounts`."""
+
     def bundle(self, bundle_id: str, created_at: datetime) -> None:
         """Note which bundle answers from now on."""
 

@@ -95,6 +95,11 @@ class PrometheusTelemetry(Telemetry):
         """Count requests that exact search was done for."""
         self._series.recall_queries.inc(count)
 
+    def new_items(self, counts: Mapping[str, int]) -> None:
+        """Note what became of items that the bundle does not know."""
+        for state, count in counts.items():
+            self._series.new_items.labels(state=self._reason(state)).set(count)
+
     def bundle(self, bundle_id: str, created_at: datetime) -> None:
         """Note which bundle answers; the one before answers no more."""
         if self._bundle is not None:

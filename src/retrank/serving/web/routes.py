@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +16,7 @@ from retrank.serving.service import Service
 from retrank.serving.web import openapi, problems
 from retrank.serving.web.catalogue import MAX_LISTED, MAX_QUERY_LENGTH, Catalogue
 from retrank.serving.web.direct import Direct
-from retrank.serving.web.messages import answer
+from retrank.serving.web.messages import answer, tenant_of
 from retrank.serving.web.protection import OPEN, Protection, guard, meter
 from retrank.serving.web.request_id import RequestIds
 from retrank.serving.web.slates import add_slates
@@ -102,9 +102,10 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
     """Searching may take longer than a slate, so these run in the thread pool."""
 
     @app.get("/v1/catalogue/items", responses=openapi.answers(CatalogueItems, 422))
-    def items(asked: Annotated[SearchParameters, Query()]) -> Response:
-        """Find items whose id or title contains a text, most popular first."""
-        return answer(Catalogue(service.recommender.runtime).search(asked.query, asked.limit))
+    def items(request: Request, asked: Annotated[SearchParameters, Query()]) -> Response:
+        """Find items whose id or title contains a text, most popular first; new items stand last."""
+        new = service.new_items(tenant_of(request.scope))
+        return answer(Catalogue(service.recommender.runtime).search(asked.query, asked.limit, new))
 
     @app.get("/v1/catalogue/users", responses=openapi.answers(KnownUsers, 422))
     def users(asked: Annotated[UsersParameters, Query()]) -> Response:
