@@ -16,7 +16,7 @@ from retrank.contract.vocab import Vocab
 from retrank.serving import newcomers as module
 from retrank.serving.new_items import Described, NewItemEncoder, open_item_encoder
 from retrank.serving.new_rows import ids_of, rows_of, sealed_rows, vectors_of
-from retrank.serving.newcomers import NewItemCounts, Newcomers
+from retrank.serving.newcomers import Newcomers, NewItemCounts
 from retrank.serving.overlay import NO_CHANGES, Changes
 from retrank.serving.stores.protocol import ItemChange
 
@@ -98,9 +98,7 @@ def test_of_more_than_are_allowed_those_that_changed_last_are_offered(encoder: N
     assert _prepared(newcomers, later) == ["n3", "n5", "n1"]
 
 
-def test_many_are_encoded_bit_by_bit_the_newest_first(
-    encoder: NewItemEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_are_encoded_bit_by_bit_the_newest_first(encoder: NewItemEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AT_ONCE", 2)
     newcomers = Newcomers(encoder, ITEMS, 100)
     changes = NO_CHANGES.with_more([_upsert(f"n{at}", at) for at in range(1, 6)])
