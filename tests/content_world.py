@@ -85,6 +85,6 @@ def content_world(*, ranked: bool = False, seed: int = 0) -> TinyWorld:
     )
 
 
-def described(row: int) -> dict[str, str | float | int]:
+def described(row: int) -> dict[str, bool | int | float | str | None]:
     """Return the attributes of an item of the catalogue, as a caller would send them."""
     return {"category": category(row), "title": f"Thing number {row}", "price": round(1.5 + row / 4, 2)}

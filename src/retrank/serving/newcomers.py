@@ -184,7 +184,7 @@ class Newcomers:
                 return {changes[0].item_id: _Made(changes[0].version, None, failed=True)}
             middle = len(changes) // 2
             return self._made(changes[:middle]) | self._made(changes[middle:])
-        finite: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1)
+        finite = np.atleast_1d(np.isfinite(vectors).all(axis=1))
         return {
             one.item_id: _Made(one.version, vector if reads and sound else None, failed=bool(reads and not sound))
             for one, vector, reads, sound in zip(changes, vectors, readable, finite, strict=True)

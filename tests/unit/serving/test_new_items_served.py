@@ -121,7 +121,8 @@ def test_filters_see_what_a_new_item_is(either: Recommender) -> None:
     assert {item.attributes["category"] for item in of_category.items} == {"c3"}
     assert set(_ids(slate(range={"attribute": "price", "gte": 26.0}))) == set(NEW)
     assert _ids(slate(eq={"attribute": "title", "value": "Thing number 101"}, user=None)) == ["new1"]
-    others = slate(50, **{"not": {"in": {"attribute": "category", "values": ["c1", "c2", "c3"]}}})
+    unwanted: dict[str, Any] = {"not": {"in": {"attribute": "category", "values": ["c1", "c2", "c3"]}}}
+    others = slate(50, **unwanted)
     assert [item for item in _ids(others) if item in NEW] == ["new0"]
 
 

@@ -15,7 +15,7 @@ from retrank.contract.bundle import verify
 from retrank.contract.vocab import Vocab
 from retrank.serving import newcomers as module
 from retrank.serving.new_items import Described, NewItemEncoder, open_item_encoder
-from retrank.serving.new_rows import ids_of, rows_of, sealed_rows, vectors_of
+from retrank.serving.new_rows import NewRows, ids_of, rows_of, sealed_rows, vectors_of
 from retrank.serving.newcomers import Newcomers, NewItemCounts
 from retrank.serving.overlay import NO_CHANGES, Changes
 from retrank.serving.stores.protocol import ItemChange
@@ -81,7 +81,11 @@ def test_what_is_deleted_or_withdrawn_goes_and_comes_back(encoder: NewItemEncode
 
 def test_an_item_that_says_nothing_to_the_model_is_counted_and_not_offered(encoder: NewItemEncoder) -> None:
     newcomers = Newcomers(encoder, ITEMS, 100)
-    silent = [{"colour": "red"}, {"category": "never heard of"}, {"price": None, "title": " ... "}]
+    silent: list[dict[str, Any]] = [
+        {"colour": "red"},
+        {"category": "never heard of"},
+        {"price": None, "title": " ... "},
+    ]
     changes = NO_CHANGES.with_more([_upsert(f"s{at}", at, **one) for at, one in enumerate(silent, 1)])
     assert _prepared(newcomers, changes) == []
     assert newcomers.counts() == NewItemCounts(unreadable=3)
@@ -171,7 +175,7 @@ def test_joining_is_exact_search_over_old_and_new(seed: int, count: int) -> None
     rng = np.random.default_rng(seed)
     sealed, query = rng.normal(size=(31, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32)
     sealed[0] = 0
-    new = module.NewRows(31, tuple("abcdefgh"), ({},) * 8, rng.normal(size=(8, 4)).astype(np.float32))
+    new = NewRows(31, tuple("abcdefgh"), ({},) * 8, rng.normal(size=(8, 4)).astype(np.float32))
     every = np.concatenate([sealed, new.vectors]) @ query
     nearest = 1 + np.argsort(-every[1:31], kind="stable")[:count]
     expected = 1 + np.argsort(-every[1:], kind="stable")[:count]

@@ -146,7 +146,7 @@ class Replica:
             verified=tuple(sorted(self.stager.verified)),
             errors={**self.stager.errors, **self.reconciler.errors},
             figures=figures,
-            new_items=serving.variants()[0].recommender.new_item_counts()._asdict(),
+            new_items=serving.active.new_item_counts()._asdict(),
             memory=memory_now(),
         )
 
