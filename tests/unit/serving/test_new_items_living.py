@@ -1,6 +1,8 @@
 """From the upsert of an item nobody knows to the slates, logs and events it is in; across processes and bundles."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from web_client import Client
 
 from retrank.contract.api import RecommendRequest, Session, SimilarRequest, SlateResponse
 from retrank.contract.catalogue_changes import BulkItem
+from retrank.contract.decisions import DecisionRecord
 from retrank.contract.events import person_key
+from retrank.serving.decision_log import Decisions
 from retrank.serving.newcomers import NewItemCounts
 from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
@@ -57,13 +61,34 @@ def test_another_tenant_has_no_such_item(service: Service) -> None:
     assert "lamp" not in _ids(service.recommend(RecommendRequest(user_id="u2", k=8), "another shop"))
 
 
-def test_the_answer_is_signed_and_logged_like_any_other(service: Service) -> None:
+class ListLog:
+    """Keeps records in a list."""
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+
+    def append(self, records: Sequence[bytes]) -> Future[None]:
+        self.records += records
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_answer_is_signed_and_logged_like_any_other(service: Service, recommender: Recommender) -> None:
+    log = ListLog()
+    logging = replace(service.backing, decisions=Decisions(log))
     service.change_items([LAMP])
-    slate = _slate(service)
-    assert slate.recommendation_id is not None
-    place = _ids(slate).index("lamp")
-    posted(service, {"type": "click", "item_id": "lamp", "user_id": "u2", "recommendation_id": slate.recommendation_id})
-    assert slate.items[place].propensity == 1.0
+    beside = Service(lambda _: Picked(recommender), logging, GENEROUS)
+    slate = _slate(beside)
+    record = DecisionRecord.model_validate_json(log.records[0])
+    assert "lamp" in record.item_ids
+    assert (record.item_ids, record.propensities) == (_ids(slate), [1.0] * len(slate.items))
+    click = {"type": "click", "item_id": "lamp", "user_id": "u2", "recommendation_token": slate.recommendation_id}
+    posted(service, click)  # accepted: the token is good
+    beside.close()
 
 
 def test_a_click_on_a_new_item_is_remembered_and_changes_nothing_else(service: Service) -> None:
