@@ -33,7 +33,12 @@ class EventSettings(BaseModel):
         default=32 * _MIB, ge=4_096, le=1_024 * _MIB, description="a segment is closed behind it"
     )
     segment_age_s: float = Field(default=3_600.0, gt=0, description="a segment is closed when it is that old")
-    linger_ms: float = Field(default=1.0, ge=0, le=1_000, description="how long a group commit waits for company")
+    linger_ms: float = Field(
+        default=0.0,
+        ge=0,
+        le=1_000,
+        description="how long a group commit waits for company; whoever comes while the disk is busy shares the next",
+    )
     batch_bytes: int = Field(default=4 * _MIB, ge=4_096, le=256 * _MIB, description="most that one fsync covers")
     queue_bytes: int = Field(default=32 * _MIB, ge=4_096, le=1_024 * _MIB, description="most that waits; then refused")
     retry_s: float = Field(default=0.5, ge=0, le=60, description="pause of a log after its disk failed")
