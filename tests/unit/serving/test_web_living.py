@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from web_client import Client
 
 from retrank.contract.api import Problem, SlateResponse
+from retrank.contract.events import EventsRefused
 from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Backing, Service
@@ -51,6 +52,18 @@ def test_events_are_accepted_counted_and_rejected_one_by_one(client: Client) -> 
     slate = client.post("/v1/recommend", json={"user_id": "eve", "k": 50}).json()
     assert "i3" not in [item["item_id"] for item in slate["items"]]
     assert slate["degraded"]["reasons"] == ["catalogue_exhausted"]
+
+
+def test_a_batch_of_which_nothing_can_be_taken_is_refused_with_its_receipt(client: Client) -> None:
+    bad = {"event_id": "b", "type": "stare", "item_id": "i3", "user_id": "mallory"}
+    answer = client.post("/v1/events", json={"events": [bad] * 30})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    problem = EventsRefused.model_validate_json(answer.content)
+    assert (problem.code, problem.instance) == ("all_rejected", answer.headers["x-request-id"])
+    assert (problem.receipt.accepted, problem.receipt.duplicates) == (0, 0)
+    assert [one.index for one in problem.receipt.rejected] == list(range(30))
+    assert [one.pointer for one in problem.errors] == [f"/events/{index}" for index in range(20)]
+    assert "and 27 more" in problem.detail
 
 
 def test_an_item_with_a_slash_in_its_id_can_be_changed(client: Client) -> None:

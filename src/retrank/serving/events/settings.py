@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from retrank.contract.errors import ConfigError
+from retrank.serving.events.checking import MAX_AGE_S
 from retrank.serving.events.folders import STREAMS
 from retrank.serving.events.protocol import RecordLog
 from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
@@ -41,6 +42,9 @@ class EventSettings(BaseModel):
     )
     batch_bytes: int = Field(default=4 * _MIB, ge=4_096, le=256 * _MIB, description="most that one fsync covers")
     queue_bytes: int = Field(default=32 * _MIB, ge=4_096, le=1_024 * _MIB, description="most that waits; then refused")
+    max_age_days: float = Field(
+        default=MAX_AGE_S / 86_400, gt=0, le=36_500, description="an event that is said to be older is rejected"
+    )
     retry_s: float = Field(default=0.5, ge=0, le=60, description="pause of a log after its disk failed")
     decisions_bytes: int = Field(
         default=1_024 * _MIB, ge=4_096, description="decisions kept per replica; the oldest segments go"

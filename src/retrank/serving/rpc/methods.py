@@ -16,6 +16,7 @@ from retrank.contract.api import MAX_DEADLINE_MS, PopularRequest, RecommendReque
 from retrank.contract.catalogue_changes import BulkItems
 from retrank.contract.events import EventBatch
 from retrank.contract.ranking import BatchRequest, RankRequest
+from retrank.serving.faults import some_taken
 from retrank.serving.guard.caller import caller_of
 from retrank.serving.rpc.messages import as_message, fields_of_message
 from retrank.serving.rpc.v1 import recommender_pb2 as pb
@@ -154,7 +155,7 @@ class _Writes:
         self._telemetry.events("any", "accepted", receipt.accepted)
         self._telemetry.events("any", "duplicate", receipt.duplicates)
         self._telemetry.events("any", "rejected", len(receipt.rejected))
-        return as_message(pb.EventReceipt, receipt)
+        return as_message(pb.EventReceipt, some_taken(receipt))
 
     async def change(self, call: Call) -> Message:
         changes = call.read(BulkItems).items
