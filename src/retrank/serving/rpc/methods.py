@@ -17,7 +17,7 @@ from retrank.contract.catalogue_changes import BulkItems
 from retrank.contract.events import EventBatch
 from retrank.contract.ranking import BatchRequest, RankRequest
 from retrank.serving.faults import some_taken
-from retrank.serving.guard.caller import caller_of
+from retrank.serving.guard.caller import caller_of, charge
 from retrank.serving.rpc.messages import as_message, fields_of_message
 from retrank.serving.rpc.v1 import recommender_pb2 as pb
 from retrank.serving.service import Service
@@ -116,6 +116,7 @@ class _Slates:
 
     async def batch(self, call: Call) -> Message:
         asked = call.read(BatchRequest)
+        charge(call.scope, len(asked.requests))
         answers = await asyncio.to_thread(self._service.batch, asked, call.tenant, call.request_id, call.left_ms)
         self._telemetry.observe_batch(answers)
         return as_message(pb.BatchResponse, answers)

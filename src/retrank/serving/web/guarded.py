@@ -2,14 +2,14 @@
 
 import json
 import logging
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import Problem
-from retrank.serving.guard.caller import Caller, set_caller
+from retrank.serving.guard.caller import Caller, set_caller, set_charge
 from retrank.serving.guard.gate import Entry, Gate, Headers, Refusal
 from retrank.serving.web.problems import MEDIA_TYPE
 from retrank.serving.web.request_id import request_id_of
@@ -45,6 +45,7 @@ class Guarded:
             if waited and _hung_up(receive):
                 return
             set_caller(scope, entry.caller)
+            set_charge(scope, partial(self._gate.charge, entry))
             await self._app(scope, receive, _watched(scope, send, entry))
         finally:
             if entry.lane is not None:
@@ -68,7 +69,8 @@ def _watched(scope: Scope, send: Send, entry: Entry) -> Send:
 
     async def watched(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), *entry.headers]
+            quota = {name for name, _ in entry.headers}  # a refusal further in has named it already
+            message["headers"] = [one for one in message.get("headers", []) if one[0] not in quota] + entry.headers
             if administers:
                 audit(scope, entry.caller, message["status"])
         await send(message)

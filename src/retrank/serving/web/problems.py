@@ -20,6 +20,7 @@ from retrank.contract.api import FieldProblem, Problem
 from retrank.contract.events import EventsRefused
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.faults import MAX_FIELDS, AllRejected, NotOffered, fields_of, outside, pointer, summary
+from retrank.serving.guard.gate import Refusal
 from retrank.serving.stores.protocol import StoreFull, StoreUnavailable
 from retrank.serving.web.request_id import request_id_of
 
@@ -60,6 +61,7 @@ def install(app: FastAPI) -> None:
     for state in (StoreUnavailable, LogUnavailable, NotOffered):
         app.add_exception_handler(state, _on_unavailable)
     app.add_exception_handler(StoreFull, _on_full)
+    app.add_exception_handler(Refusal, _on_refusal)
     app.add_exception_handler(AllRejected, _on_all_rejected)
     app.add_middleware(LastResort)
 
@@ -132,6 +134,13 @@ def _on_unavailable(request: Request, error: Exception) -> Response:
     headers = None if isinstance(error, NotOffered) else {"Retry-After": str(RETRY_AFTER_S)}
     code = next(code for kind, code in _STATES.items() if isinstance(error, kind))
     return _response(request, HTTPStatus.SERVICE_UNAVAILABLE, outside(error), headers=headers, code=code)
+
+
+def _on_refusal(request: Request, error: Exception) -> Response:
+    """What the gate refuses once it is known how much is asked for."""
+    assert isinstance(error, Refusal)
+    headers = {name.decode(): value.decode() for name, value in error.headers}
+    return _response(request, error.status, error.detail, headers=headers, code=error.code)
 
 
 def _on_full(request: Request, error: Exception) -> Response:
