@@ -1,4 +1,4 @@
-"""Who is calling: put into the ASGI scope by the guard, read by handlers."""
+"""Who is calling, what it costs, how long it waited: put into the ASGI scope by the guard, read by handlers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
@@ -7,6 +7,7 @@ Permission = Literal["read", "ingest", "admin"]
 PERMISSIONS: tuple[Permission, ...] = ("read", "ingest", "admin")
 _KEY = "retrank.caller"
 _CHARGE = "retrank.charge"
+_WAITED = "retrank.waited_s"
 
 
 class Caller(NamedTuple):
@@ -53,3 +54,15 @@ def charge(scope: Mapping[str, Any], parts: int) -> None:
     take = scope.get(_CHARGE)
     if take is not None:
         take(parts)
+
+
+def set_waited(scope: Any, seconds: float) -> None:
+    """Remember how long a request waited for its turn."""
+    scope[_WAITED] = seconds
+
+
+def waited_s_of(scope: Mapping[str, Any]) -> float:
+    """Return how long a request waited for its turn, in seconds."""
+    seconds = scope.get(_WAITED, 0.0)
+    assert isinstance(seconds, float)
+    return seconds

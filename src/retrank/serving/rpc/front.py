@@ -94,6 +94,7 @@ class Front:
         try:
             if entry is not None:
                 self._note(entry, call.scope)
+                call.remaining_s = context.time_remaining()  # waiting for its turn took some
             call.message = self._method.asked.FromString(raw)
             made: bytes = (await self._method.answer(call)).SerializeToString()
             if entry is not None:

@@ -16,7 +16,7 @@ from retrank.serving.service import Service
 from retrank.serving.telemetry.facade import NONE, Telemetry
 from retrank.serving.web import openapi
 from retrank.serving.web.bodies import read_model
-from retrank.serving.web.messages import answer, deadline_ms_of, named, tenant_of, timed
+from retrank.serving.web.messages import answer, left_ms_of, named, tenant_of, timed
 from retrank.serving.web.request_id import request_id_of
 
 
@@ -64,7 +64,7 @@ def _add_recommend(app: FastAPI, service: Service, telemetry: Telemetry) -> None
         """Answer up to 256 recommend requests; each has a status of its own, and counts against the quota."""
         asked = await read_model(request, BatchRequest)
         charge(request.scope, len(asked.requests))
-        scope, deadline_ms = request.scope, deadline_ms_of(request)
+        scope, deadline_ms = request.scope, left_ms_of(request)
         answers = await run_in_threadpool(service.batch, asked, tenant_of(scope), request_id_of(scope), deadline_ms)
         telemetry.observe_batch(answers)
         return answer(answers)
