@@ -1,4 +1,4 @@
-"""A batch of requests, one answer or problem for each: a bad request spoils no other, one that comes too late is told so."""
+"""A batch of requests, one answer or problem for each: a bad one spoils no other, a late one is told so."""
 
 import math
 import uuid
