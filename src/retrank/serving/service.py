@@ -109,6 +109,7 @@ class Service:
             backing.store,
             quick=backing.quick,
             profiles=backing.profiles,
+            telemetry=backing.telemetry,
             clock=clock,
             now=now,
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrank.contract.errors import ConfigError
 from retrank.serving.events.checking import MAX_AGE_S
@@ -14,6 +14,7 @@ from retrank.serving.events.protocol import RecordLog
 from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
 
 _MIB = 1 << 20
+_NOWHERE = "events have nowhere to be written; set directory, or kafka_servers"
 _UNAWAITED_LINGER_S = 0.1
 """Decisions and dead letters, for which nobody waits, leave the disk to events: they share a flush for so long."""
 
@@ -51,25 +52,27 @@ class EventSettings(BaseModel):
     )
     rejected_bytes: int = Field(default=64 * _MIB, ge=4_096, description="dead letters kept per replica; oldest go")
 
-    @model_validator(mode="after")
-    def _one_of_two(self) -> "EventSettings":
-        if self.directory is None and self.kafka_servers is None:
-            raise ValueError("nowhere to write; set directory, or kafka_servers")
-        return self
+    @property
+    def somewhere(self) -> bool:
+        """Whether they say where to write."""
+        return self.directory is not None or self.kafka_servers is not None
 
 
 def parse_event_settings(values: Mapping[str, Any]) -> EventSettings:
     """Return checked settings.
 
     Raises:
-        ConfigError: an unknown key or a value that does not fit; the message names the key.
+        ConfigError: an unknown key, a value that does not fit, or nowhere to write; the message names the key.
     """
     try:
-        return EventSettings.model_validate(dict(values))
+        settings = EventSettings.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "events"
         raise ConfigError(f"event setting {key!r}: {first['msg']}, got {first['input']!r}") from error
+    if not settings.somewhere:
+        raise ConfigError(_NOWHERE)
+    return settings
 
 
 def open_log(settings: EventSettings, stream: str = "events") -> RecordLog:
@@ -80,8 +83,10 @@ def open_log(settings: EventSettings, stream: str = "events") -> RecordLog:
 
     Raises:
         LogUnavailable: the folder cannot be made.
-        ConfigError: the stream is unknown, or Kafka is asked for without its package.
+        ConfigError: the stream is unknown, nothing says where to write, or Kafka is asked for without its package.
     """
+    if not settings.somewhere:
+        raise ConfigError(_NOWHERE)
     if stream not in STREAMS:
         raise ConfigError(f"unknown stream {stream!r}; expected one of {', '.join(STREAMS)}")
     local = settings.directory is not None and stream in ("rejected", "erasures")
