@@ -123,7 +123,7 @@ def told(actions: Actions) -> Iterable[str]:
         else:
             yield (
                 f"WARNING: action {one.name} ({one.num_events:,} events) has no event type; a live event is read as it "
-                f"only if it is custom and named {one.name!r}, or with sealing.action_types={{{one.name}: TYPE}}"
+                f"only if it is custom and named {one.name!r}, or with 'sealing.action_types={{{one.name}: TYPE}}'"
             )
     for kind in TYPES:
         several = [one.name for one in actions.facts if one.event_type == kind]

@@ -1,7 +1,7 @@
 """From a trained model to a sealed bundle. Every gate is passed before anything becomes visible."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -72,7 +72,7 @@ def run(cfg: Mapping[str, Any]) -> VerifiedBundle:
     ordering = Path(cfg["ranker"] or cfg["run"])
     warnings = settings.gates.check_leads(leads_over(settings.gates.not_worse_than, ordering, model.config, store))
     metrics = with_baselines(model.metrics, settings.gates.must_beat, model.config, store)
-    catalogue = replace(read_catalogue(store), action_types=settings.action_types)
+    catalogue = replace(read_catalogue(store), action_types=settings.action_types or {})
     say(f"export: counting popularity and successors over {store.facts.num_events:,} events")
     fallbacks = count_fallbacks(settings.popular, settings.covisit, settings.covisit_top_k, catalogue)
     sealed = assemble(
@@ -108,7 +108,7 @@ class BundleSettings:
     covisit: Markov
     covisit_top_k: int = 50
     seed: int = 0
-    action_types: Mapping[str, str] = field(default_factory=dict)
+    action_types: Mapping[str, str] | None = None
 
 
 def assemble(
@@ -133,9 +133,7 @@ def assemble(
     say, rng = circumstances.say, np.random.default_rng(circumstances.seed)
     check_fit(model, catalogue, fallbacks)
     gates.check_metrics(model.metrics)
-    actions = Actions(action_facts(catalogue.actions, catalogue.histories.actions, catalogue.action_types))
-    for line in told(actions):
-        say(f"export: {line}")
+    actions = _actions(catalogue, circumstances)
     spec = FeatureSpec(
         max_length=model.encoder.max_length,
         similarity=model.similarity,
@@ -193,6 +191,14 @@ def assemble(
         sealed = seal(staged, manifest, root)
     say(f"export: sealed {sealed.directory}")
     return sealed
+
+
+def _actions(catalogue: Catalogue, circumstances: Circumstances) -> Actions:
+    """Return what the actions of the data are live, and say it."""
+    actions = Actions(action_facts(catalogue.actions, catalogue.histories.actions, catalogue.action_types))
+    for line in told(actions):
+        circumstances.say(f"export: {line}")
+    return actions
 
 
 def _export(

@@ -69,7 +69,7 @@ def test_people_are_told_what_becomes_of_each_action() -> None:
         "action view -> click, 2 events",
         "action open -> click, 1,000 events",
         "WARNING: action share (7 events) has no event type; a live event is read as it only if it is custom and named "
-        "'share', or with sealing.action_types={share: TYPE}",
+        "'share', or with 'sealing.action_types={share: TYPE}'",
         "a live click is read as open, of view, open",
         "live events of type cart, purchase, rating are unknown acts to the model: no action is of that type",
     ]
