@@ -93,7 +93,9 @@ def test_every_action_is_sealed_with_its_event_type_and_told(tmp_path: Path) -> 
     named = replace(world.catalogue, actions=("gift", "share"), action_types={"gift": "purchase"})
     manifest = replace(world, catalogue=named).assemble(tmp_path).manifest
     assert [(one.name, one.event_type) for one in manifest.actions] == [("gift", "purchase"), ("share", "custom")]
-    assert sum(one.num_events for one in manifest.actions) == np.count_nonzero(timed_catalogue().histories.actions)
+    done = timed_catalogue().histories.actions
+    assert done is not None
+    assert sum(one.num_events for one in manifest.actions) == np.count_nonzero(done)
     told = "\n".join(world.lines)
     assert f"action gift -> purchase, {manifest.actions[0].num_events} events" in told
     assert "WARNING: action share" in told

@@ -11,6 +11,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 
 from retrank import __version__
 from retrank.contract.api import MAX_ID_LENGTH, CatalogueItems, Health, KnownUsers, RankerInfo, UserHistory, Version
+from retrank.contract.manifest import RankerFacts
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Service
 from retrank.serving.web import openapi, problems
@@ -143,9 +144,13 @@ def _add_probes(app: FastAPI, service: Service) -> None:
             num_users=manifest.data.num_users,
             index=manifest.index.factory,
             metrics=manifest.metrics.values,
-            ranker=second and RankerInfo(run=second.run_id, heads=second.heads, metrics=second.values),
+            ranker=None if second is None else _ranker(second),
         )
         return answer(version)
+
+
+def _ranker(second: RankerFacts) -> RankerInfo:
+    return RankerInfo(run=second.run_id, heads=second.heads, metrics=second.values)
 
 
 def _add_page(app: FastAPI) -> None:
