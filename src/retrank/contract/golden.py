@@ -19,7 +19,7 @@ from retrank.contract.rest import Rest, no_rest
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 
-_ROWS_AT_ONCE = 1 << 13
+_ROWS_AT_ONCE = 1 << 12
 Encoder = Callable[[Sequences], NDArray[np.float32]]
 """B histories -> `[B, D]` float32 queries."""
 

@@ -67,9 +67,7 @@ class SecondStage:
         return scores
 
 
-def open_ranker(
-    bundle: VerifiedBundle, item_vectors: NDArray[np.float32], rest: Rest = no_rest
-) -> SecondStage | None:
+def open_ranker(bundle: VerifiedBundle, item_vectors: NDArray[np.float32], rest: Rest = no_rest) -> SecondStage | None:
     """Open the second stage of a verified bundle and prove it with its golden requests; None if it has none.
 
     `rest` is called between pieces of work.

@@ -165,6 +165,7 @@ def open_runtime(bundle: VerifiedBundle, rest: Rest = no_rest) -> Runtime:
         ),
     )
     _check_sizes(runtime)
+    rest()
     runtime = replace(runtime, second=open_ranker(bundle, runtime.item_vectors, rest))
     check_golden(
         read_golden(bundle.path(layout.GOLDEN)),

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from retrank.contract.errors import ConfigError
 from retrank.contract.bundle import library_of
+from retrank.contract.errors import ConfigError
 from retrank.serving.events.settings import EventSettings
 from retrank.serving.guard.settings import GuardSettings
 from retrank.serving.rpc_settings import RpcSettings

@@ -166,7 +166,9 @@ def unstage(bundle: BundleId, line: Change) -> Edit:
 
     def change(before: Desired) -> Desired:
         if bundle in before.answers():
-            raise SwapRefused(f"bundle {bundle} answers; activate another one, or end the canary, before it is unstaged")
+            raise SwapRefused(
+                f"bundle {bundle} answers; activate another one, or end the canary, before it is unstaged"
+            )
         if bundle == before.previous:
             raise SwapRefused(f"bundle {bundle} is what a rollback goes back to; it stays staged until it is not")
         staged = tuple(one for one in before.staged if one.id != bundle)

@@ -135,7 +135,9 @@ class Reconciler:
         """Return the document; the one known before when the store lost it, which is then written again."""
         desired, known = read(self._control), self._known
         if known is not None and (desired is None or desired.generation < known.generation):
-            reason = "the store lost it" if desired is None else f"the store came back at generation {desired.generation}"
+            reason = (
+                "the store lost it" if desired is None else f"the store came back at generation {desired.generation}"
+            )
             _log.error("the document of what should answer: %s; writing generation %d again", reason, known.generation)
             line = Change(at=self._now(), by=self._replica, action="restore", id=known.active, reason=reason)
             desired = restore(self._control, known, line)

@@ -12,15 +12,14 @@ from reference_store import ReferenceStore
 from swap_world import QUICK, World
 
 from retrank.contract.api import Degraded, RecommendRequest, SimilarRequest
-from retrank.contract.bundle import FILES, ITEM_VECTORS, MANIFEST, VerifiedBundle, seal, seal_files, verify
+from retrank.contract.bundle import FILES, ITEM_VECTORS, MANIFEST, seal, seal_files, verify
 from retrank.contract.errors import BundleError, RetrankError
 from retrank.contract.files import staging
 from retrank.contract.filters import Filter
-from retrank.contract.rest import Rest
 from retrank.serving.bundles import desired as state
-from retrank.serving.bundles.desired import Canary, Change, Staged
+from retrank.serving.bundles.desired import Canary, Staged
 from retrank.serving.bundles.front import Front
-from retrank.serving.bundles.replica import Clocks, Replica, open_replica
+from retrank.serving.bundles.replica import Replica, open_replica
 from retrank.serving.bundles.status import ReplicaStatus
 from retrank.serving.bundles.watch import Summary, breach
 from retrank.serving.recommender import Recommender

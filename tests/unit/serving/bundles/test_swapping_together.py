@@ -169,7 +169,11 @@ def test_a_bundle_is_unstaged_unless_somebody_may_need_it(world: World) -> None:
     replica.stager.step()
     assert replica.status().verified == (idle,)
     world.activate(1)
-    for name, why in ((world.names[1], "answers"), (world.names[0], "a rollback goes back to"), ("f" * 16, "not staged")):
+    for name, why in (
+        (world.names[1], "answers"),
+        (world.names[0], "a rollback goes back to"),
+        ("f" * 16, "not staged"),
+    ):
         with pytest.raises(SwapRefused, match=why):
             state.edit(world.control, state.unstage(name, world.line(name)))
     state.edit(world.control, state.unstage(idle, world.line(idle)))
