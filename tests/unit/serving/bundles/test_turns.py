@@ -3,6 +3,7 @@
 import multiprocessing
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -46,9 +47,9 @@ def test_a_turn_that_nobody_has_is_taken_at_once_and_again_and_again(tmp_path: P
 
 
 def test_the_next_one_waits_until_the_turn_is_given_back(tmp_path: Path) -> None:
-    held = _turn(tmp_path / "lock", Wrist()).taken()
-    held.__enter__()
-    wrist = Wrist(at=2.0, then=lambda: held.__exit__(None, None, None))
+    held = ExitStack()
+    held.enter_context(_turn(tmp_path / "lock", Wrist()).taken())
+    wrist = Wrist(at=2.0, then=held.close)
     with _turn(tmp_path / "lock", wrist).taken():
         assert wrist.now == pytest.approx(2.0, abs=0.1)
 
