@@ -21,6 +21,7 @@ from retrank.contract.features import FeatureSpec, read_features
 from retrank.contract.golden import check_golden, read_golden
 from retrank.contract.manifest import Manifest
 from retrank.contract.mapped import mapped
+from retrank.contract.rest import Rest, no_rest
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 from retrank.policy.covisit import Successors
@@ -120,8 +121,12 @@ class Runtime:
         return self.bundle.manifest
 
 
-def open_runtime(bundle: VerifiedBundle) -> Runtime:
+def open_runtime(bundle: VerifiedBundle, rest: Rest = no_rest) -> Runtime:
     """Open a bundle whose hashes were checked, and prove it with its golden requests.
+
+    Args:
+        bundle: the bundle.
+        rest: called between pieces of work.
 
     Raises:
         FormatError: a file does not fit the manifest, or histories are encoded in a way this version does not know.
@@ -157,12 +162,14 @@ def open_runtime(bundle: VerifiedBundle) -> Runtime:
         ),
     )
     _check_sizes(runtime)
-    runtime = replace(runtime, second=open_ranker(bundle, runtime.item_vectors))
+    rest()
+    runtime = replace(runtime, second=open_ranker(bundle, runtime.item_vectors, rest))
     check_golden(
         read_golden(bundle.path(layout.GOLDEN)),
         encode=runtime.encoder.run,
         item_vectors=runtime.item_vectors,
         items=runtime.items,
+        rest=rest,
     )
     return runtime
 

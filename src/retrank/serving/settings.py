@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from retrank.contract.bundle import library_of
 from retrank.contract.errors import ConfigError
-from retrank.contract.files import POINTER
 from retrank.serving.events.settings import EventSettings
 from retrank.serving.guard.settings import GuardSettings
 from retrank.serving.rpc_settings import RpcSettings
@@ -85,7 +85,7 @@ class Settings(BaseModel):
         """Where the service keeps what must outlive single bundles."""
         if self.service.folder is not None:
             return self.service.folder
-        root = self.bundle if (self.bundle / POINTER).exists() else self.bundle.parent
+        root = library_of(self.bundle)
         return root.with_name(f"{root.resolve().name}.state")
 
     def state_store(self) -> StateSettings:
