@@ -23,6 +23,7 @@ from retrank.contract.api import (
 from retrank.contract.bundle import VerifiedBundle, verify
 from retrank.contract.errors import BundleError
 from retrank.contract.ranking import RankedItem, RankRequest, RankResponse
+from retrank.contract.rest import Rest, no_rest
 from retrank.serving.draft import Draft, source_names
 from retrank.serving.ladders import Ladders
 from retrank.serving.new_rows import NewRows, ids_of, row_of, rows_of, sealed_rows
@@ -97,20 +98,24 @@ class Recommender:
         return cls.over(verify(Path(path)), settings)
 
     @classmethod
-    def over(cls, bundle: VerifiedBundle, settings: PipelineSettings | None = None) -> "Recommender":
+    def over(
+        cls, bundle: VerifiedBundle, settings: PipelineSettings | None = None, *, rest: Rest = no_rest
+    ) -> "Recommender":
         """Open, prove and warm up a bundle whose every byte was checked.
 
         Args:
             bundle: the bundle.
             settings: how to answer; defaults when None.
+            rest: called between pieces of work, for the sake of those who answer meanwhile.
 
         Raises:
             BundleError: it does not fit together, or gives wrong answers.
         """
-        runtime = open_runtime(bundle)
+        runtime = open_runtime(bundle, rest)
         chosen = settings or PipelineSettings()
-        cls(runtime, chosen)._warm_up()  # a recommender of its own, so that rehearsal is not counted as traffic
-        return cls(runtime, chosen)
+        rehearsal = cls(runtime, chosen)  # a recommender of its own, so that rehearsal is not counted as traffic
+        rehearsal._warm_up(rest)
+        return cls(runtime, chosen, newcomers=rehearsal._newcomers)
 
     def recommend(self, request: RecommendRequest, around: Surroundings = NOTHING_AROUND) -> SlateResponse:
         """Answer for a known user, an anonymous session, or nobody in particular."""
@@ -127,7 +132,7 @@ class Recommender:
         else:
             draft = self._hydrate.run(self._draft(request, around))[0]
         draft = self._block.run(draft)[0]
-        if draft.request.filter is not None:
+        if draft.request.filter is not None or draft.barred:
             return True
         hidden, new = draft.changes.hidden, draft.changes.new
         count = len(self.runtime.items) + (0 if new is None else len(new))
@@ -212,7 +217,7 @@ class Recommender:
         """Return the title of every item that has one, by item id."""
         return self.runtime.attributes.titles()
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, rest: Rest) -> None:
         """Answer requests of different history lengths, so that the first caller does not pay for allocation."""
         popular = self.runtime.popular_items
         for length in _WARM_UP_LENGTHS:
@@ -227,6 +232,7 @@ class Recommender:
                 )
             unknown = np.zeros(length, dtype=np.int64)
             self.runtime.encoder.encode(history, ages=unknown, actions=unknown)
+            rest()
 
     def _similar_draft(self, request: SimilarRequest, around: Surroundings) -> Draft:
         shared = {name: getattr(request, name) for name in _SHARED_WITH_SIMILAR}

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from retrank import __version__
-from retrank.contract.api import MAX_ID_LENGTH, CatalogueItems, Health, KnownUsers, UserHistory, Version
+from retrank.contract.api import MAX_ID_LENGTH, CatalogueItems, Health, KnownUsers, RankerInfo, UserHistory, Version
+from retrank.contract.manifest import RankerFacts
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Service
 from retrank.serving.web import openapi, problems
@@ -113,9 +114,10 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
         return answer(Catalogue(service.recommender.runtime).example_users(asked.limit))
 
     @app.get("/v1/catalogue/history", responses=openapi.answers(UserHistory, 422))
-    def history(asked: Annotated[HistoryParameters, Query()]) -> Response:
-        """Show the newest events of a user in the bundle; none for an unknown user."""
-        return answer(Catalogue(service.recommender.runtime).history(asked.user_id, asked.limit))
+    def history(request: Request, asked: Annotated[HistoryParameters, Query()]) -> Response:
+        """Show the newest events of a user, live ones first; none for an unknown user."""
+        profile = service.profile(asked.user_id, tenant_of(request.scope))
+        return answer(Catalogue(service.recommender.runtime).history(asked.user_id, asked.limit, profile))
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:
@@ -134,6 +136,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         """Tell what is running."""
         recommender = service.recommender
         manifest = recommender.runtime.manifest
+        second = manifest.ranker
         version = Version(
             package=__version__,
             bundle=recommender.bundle,
@@ -142,8 +145,13 @@ def _add_probes(app: FastAPI, service: Service) -> None:
             num_users=manifest.data.num_users,
             index=manifest.index.factory,
             metrics=manifest.metrics.values,
+            ranker=None if second is None else _ranker(second),
         )
         return answer(version)
+
+
+def _ranker(second: RankerFacts) -> RankerInfo:
+    return RankerInfo(run=second.run_id, heads=second.heads, metrics=second.values)
 
 
 def _add_page(app: FastAPI) -> None:
