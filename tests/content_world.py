@@ -63,7 +63,7 @@ def content_side(items: pa.Table, width: int = 8) -> NewItems:
     return NewItems(ContentSide(net, unit=True).eval(), encoding, content)
 
 
-def content_world(*, ranked: bool = False, seed: int = 0) -> TinyWorld:
+def content_world(*, ranked: bool = False) -> TinyWorld:
     """All inputs of a bundle with an item encoder, and with a ranker if asked for."""
     catalogue = content_catalogue(timed=ranked)
     parts = content_side(catalogue.items)
@@ -71,7 +71,7 @@ def content_world(*, ranked: bool = False, seed: int = 0) -> TinyWorld:
     inputs = [torch.from_numpy(part.astype(np.int64)) for part in (parts.content.codes, parts.content.tokens)]
     with torch.no_grad():
         vectors = parts.side(*inputs)
-        noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed)) * 0.2
+        noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(0)) * 0.2
         noise[list(UNTOUCHED)] = 0
         encoder.item[1:] = (vectors + noise)[1:]
     fallbacks = tiny_fallbacks(catalogue)
