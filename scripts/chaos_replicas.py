@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from serve_bench import family
 from serve_bench.services import Service, retrank
-from stress import front, page
+from stress import front, page, pictures
 from stress.callers import Callers, quantile_ms
 
 from retrank.client import ClientSettings
@@ -36,8 +36,9 @@ _HEAD = ("kill", "full capacity after, s", "calls", "failed", "retries", "of the
 
 
 class Kill(NamedTuple):
-    """What one kill did, from the signal until a while after full capacity."""
+    """What one kill did, from the signal until a while after full capacity; `at` as `Call.at`."""
 
+    at: float
     full_after_s: float
     calls: int
     failed: int
@@ -56,6 +57,7 @@ def kill_once(service: Service, callers: Callers, number: int, calm_s: float) ->
     time.sleep(calm_s)
     calls = callers.since(killed_at)
     return Kill(
+        killed_at,
         full_after_s,
         len(calls),
         sum(call.failure != "" for call in calls),
@@ -108,6 +110,21 @@ def run(asked: argparse.Namespace) -> tuple[list[Kill], Callers, float]:
     return kills, callers, first
 
 
+def picture(kills: list[Kill], callers: Callers) -> str:
+    """Show every call over time, as SVG."""
+    began = min(call.at for call in callers.calls)
+    answered = [call for call in callers.calls if not call.failure]
+    return pictures.timeline(
+        [call.at - began for call in answered],
+        [call.took_s * 1e3 for call in answered],
+        marks_s={
+            "killed": [kill.at - began for kill in kills],
+            "full capacity": [kill.at + kill.full_after_s - began for kill in kills],
+        },
+        failed_s=[call.at - began for call in callers.calls if call.failure],
+    )
+
+
 def report(kills: list[Kill], callers: Callers, first: float, asked: argparse.Namespace) -> list[str]:
     before = callers.since(0.0, first)
     calls, failed = len(callers.calls), [call for call in callers.calls if call.failure]
@@ -116,7 +133,7 @@ def report(kills: list[Kill], callers: Callers, first: float, asked: argparse.Na
         ("slowest return to full capacity", f"{max(kill.full_after_s for kill in kills):.1f} s", "<= 15 s"),
     ]
     each = (
-        (number, f"{kill.full_after_s:.1f}", *kill[1:5], f"{kill.p99_ms:.0f}", f"{kill.slowest_ms:.0f}")
+        (number, f"{kill.full_after_s:.1f}", *kill[2:6], f"{kill.p99_ms:.0f}", f"{kill.slowest_ms:.0f}")
         for number, kill in enumerate(kills, start=1)
     )
     return [
@@ -129,19 +146,8 @@ def report(kills: list[Kill], callers: Callers, first: float, asked: argparse.Na
         "",
         *page.table(("what", "measured", "goal"), rows),
         "",
-        *page.table(
-            (
-                "kill",
-                "full capacity after, s",
-                "calls",
-                "failed",
-                "retries",
-                "of them after a 429",
-                "p99 ms",
-                "slowest ms",
-            ),
-            each,
-        ),
+        *pictures.beside(asked.out, picture(kills, callers), "Every call over time, with the kills"),
+        *page.table(_HEAD, each),
         "",
         f"Before the first kill: p50 {quantile_ms(before, 0.5):.0f} ms, p99 {quantile_ms(before, 0.99):.0f} ms.",
         "",

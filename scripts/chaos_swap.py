@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 import httpx
 import numpy as np
 from process_memory import descendants, proportional_bytes
+from stress import pictures
 
 from retrank.contract.bundle import ITEM_VOCAB, describe
 from retrank.contract.vocab import Vocab
@@ -52,6 +53,9 @@ class Tally:
     """What the load generator saw in one phase."""
 
     latencies_s: list[float] = field(default_factory=list)
+    due_s: list[float] = field(default_factory=list)
+    """When each of them was due, as `started`."""
+    failed_due_s: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     mixed: int = 0
     by_bundle: dict[str, int] = field(default_factory=dict)
@@ -147,9 +151,11 @@ class _Connection:
             answer = await asyncio.wait_for(self._exchange(body), TIMEOUT_S)
         except (TimeoutError, OSError, EOFError, ValueError) as error:
             tally.failed.append(f"{type(error).__name__}: {error}"[:200])
+            tally.failed_due_s.append(due)
             self.close()
             return
         tally.latencies_s.append(time.perf_counter() - due)
+        tally.due_s.append(due)
         named = _NAMES.search(answer)
         name = named[1].decode() if named else ""
         tally.by_bundle[name] = tally.by_bundle.get(name, 0) + 1
@@ -239,6 +245,8 @@ class Findings(NamedTuple):
     rollback_s: list[float]
     memory_before: int
     memory_peak: int
+    swapped_at: list[float]
+    rolled_back_at: list[float]
 
 
 def measure(service: Service, names: list[str], asked: argparse.Namespace) -> Findings:
@@ -257,21 +265,24 @@ def measure(service: Service, names: list[str], asked: argparse.Namespace) -> Fi
     sampler.start()
     load = threading.Thread(target=lambda: asyncio.run(open_loop(service, rate, 600.0, during, stop)))
     load.start()
-    swap_s, rollback_s = [], []
+    swap_s, rollback_s, swapped_at, rolled_back_at = [], [], [], []
     try:
         for turn in range(1, asked.swaps + 1):
+            swapped_at.append(time.perf_counter())
             swap_s.append(order(service, "activate", id=names[turn % len(names)]))
             print(f"swap {turn}: {swap_s[-1]:.2f} s, failed {len(during.failed)}, mixed {during.mixed}", flush=True)
             time.sleep(asked.pause_s)
         for _ in range(asked.rollbacks):  # back to the same bundle every time
             order(service, "activate", id=names[(asked.swaps + 1) % len(names)])
+            rolled_back_at.append(time.perf_counter())
             rollback_s.append(order(service, "rollback", reason="chaos"))
             print(f"rollback: {rollback_s[-1]:.2f} s, failed {len(during.failed)}, mixed {during.mixed}", flush=True)
             time.sleep(asked.pause_s)
     finally:
         stop.set()
         load.join()
-    return Findings(peak, before, during, swap_s, rollback_s, memory_before, sampler.stop())
+    moments = swapped_at, rolled_back_at
+    return Findings(peak, before, during, swap_s, rollback_s, memory_before, sampler.stop(), *moments)
 
 
 def conditions(found: Findings, names: list[str], asked: argparse.Namespace) -> list[str]:
@@ -292,6 +303,20 @@ def conditions(found: Findings, names: list[str], asked: argparse.Namespace) -> 
         f"{len(found.rollback_s)} rollbacks."
     )
     return [machine, "", bundles, ""]
+
+
+def picture(found: Findings) -> str:
+    """Show every request while bundles were swapped, as SVG."""
+    during = found.during
+    return pictures.timeline(
+        [due - during.started for due in during.due_s],
+        [second * 1e3 for second in during.latencies_s],
+        marks_s={
+            "swap ordered": [moment - during.started for moment in found.swapped_at],
+            "rollback ordered": [moment - during.started for moment in found.rolled_back_at],
+        },
+        failed_s=[due - during.started for due in during.failed_due_s],
+    )
 
 
 def report(found: Findings, names: list[str], asked: argparse.Namespace) -> str:
@@ -324,6 +349,7 @@ def report(found: Findings, names: list[str], asked: argparse.Namespace) -> str:
                 "|---|---|---|",
                 *(f"| {what} | {seen} | {goal} |" for what, seen, goal in rows),
                 "",
+                *pictures.beside(asked.out, picture(found), "Every request over time, with the swaps"),
                 f"Swaps took {np.median(found.swap_s):.2f} s (median), rollbacks "
                 f"{np.median(found.rollback_s or [float('nan')]):.2f} s. p50 was "
                 f"{found.before.quantile_ms(0.5):.1f} ms before and {found.during.quantile_ms(0.5):.1f} ms during.",

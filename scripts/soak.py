@@ -22,7 +22,7 @@ from typing import NamedTuple
 from serve_bench import family
 from serve_bench.load import LOOPBACK, Seen, Target, closed_loop
 from serve_bench.services import retrank
-from stress import page
+from stress import page, pictures
 
 from retrank.contract.bundle import ITEM_VOCAB, USER_VOCAB
 from retrank.contract.files import current
@@ -121,6 +121,17 @@ def run(asked: argparse.Namespace) -> Soak:
     return soak
 
 
+def picture(soak: Soak) -> str:
+    """Show memory and files of the replicas over the requests, as SVG."""
+    held = {
+        "memory of the replicas": [one.replicas for one in soak.held],
+        "their open files": [one.replica_files for one in soak.held],
+    }
+    return pictures.growth(
+        [one.requests for one in soak.held], held, soak.warm.requests, "of what it was after the warm-up"
+    )
+
+
 def report(soak: Soak, asked: argparse.Namespace) -> list[str]:
     warm, end = soak.warm, soak.held[-1]
     growth = end.replicas / warm.replicas - 1
@@ -158,6 +169,7 @@ def report(soak: Soak, asked: argparse.Namespace) -> list[str]:
         "",
         *page.table(("what", "measured", "goal"), rows),
         "",
+        *pictures.beside(asked.out, picture(soak), "Memory and open files over the requests answered"),
         f"Answers: {answers}.",
         "",
         *page.table(("requests", "replicas MiB", "their files", "others MiB", "their files"), shown),

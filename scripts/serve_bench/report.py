@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from stress import pictures
+
 from retrank.contract.files import current
 from serve_bench.cases import BURST, CONNECTIONS, Measured, Overload
 from serve_bench.load import BACK_OFF_S, Seen
@@ -43,6 +45,7 @@ def write(arguments: argparse.Namespace, figures: Figures) -> str:
             "",
             *_machine(arguments.bundle),
             "",
+            *pictures.beside(arguments.out, picture(figures), "Latency by quantile at 60 % of the peak and at twice"),
             "## Goals",
             "",
             "| case | goal | measured | reached |",
@@ -65,6 +68,18 @@ def write(arguments: argparse.Namespace, figures: Figures) -> str:
             "",
         ]
     )
+
+
+def picture(figures: Figures) -> str:
+    """Show latencies by quantile, as SVG."""
+    seen = {
+        "one replica, 60 % of its peak": figures.latency.seen.latencies_s,
+        "two replicas, 60 % of theirs": figures.latency_of_two.seen.latencies_s,
+        "one replica, twice its peak": figures.overload.during.seen.latencies_s,
+        "a refusal then": figures.overload.during.seen.refused_s,
+    }
+    shown = {name: [second * 1e3 for second in values] for name, values in seen.items() if values}
+    return pictures.quantiles(shown, {"goal of p50": (0.5, 4.0), "goal of p99": (0.99, 15.0)})
 
 
 def _goals(figures: Figures) -> list[str]:

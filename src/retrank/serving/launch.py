@@ -21,7 +21,7 @@ from retrank.contract.api import BundleInfo
 from retrank.contract.errors import ConfigError, RetrankError
 from retrank.serving import ingress, ray_voice
 from retrank.serving.admin import admin_port
-from retrank.serving.bundles.opening import try_begin
+from retrank.serving.bundles.opening import to_prove, try_begin
 from retrank.serving.guard.drain import FOLDER_VARIABLE, Drain
 from retrank.serving.guard.keys import read_key_file
 from retrank.serving.guard.settings import DrainSettings
@@ -168,7 +168,7 @@ def _stop() -> None:
 
 def _proven(settings: Settings) -> BundleInfo:
     """Open the bundle once here, so that a bad one is refused with one message instead of a replica's traceback."""
-    return Recommender.open(settings.bundle, settings.pipeline).bundle
+    return Recommender.open(to_prove(settings), settings.pipeline).bundle
 
 
 def _begin(settings: Settings) -> None:

@@ -105,9 +105,10 @@ class RuleRows:
     """Which items of one bundle a rule is about."""
 
     def __init__(self, items: Vocab, columns: ItemColumns) -> None:
-        """Look rules up in a bundle; the rows of a rule are kept as long as the rule is."""
+        """Look rules up in a bundle; rows and test of a rule are kept as long as the rule is."""
         self._items, self._columns = items, columns
         self._rows: WeakKeyDictionary[LiveRule, Rows] = WeakKeyDictionary()
+        self._tests: WeakKeyDictionary[LiveRule, tuple[RowChanges, Mask]] = WeakKeyDictionary()
 
     def named(self, rule: LiveRule) -> Rows:
         """Return the rows of the items that a rule names, in its order; unknown ones are left out."""
@@ -120,7 +121,13 @@ class RuleRows:
         return found
 
     def test(self, rule: LiveRule, changes: RowChanges) -> Mask:
-        """Return the test whether an item is meant."""
+        """Return the test whether an item is meant; compiled once per rule and state of the catalogue."""
+        kept = self._tests.get(rule)
+        if kept is None or kept[0] is not changes:
+            kept = self._tests[rule] = changes, self._compiled(rule, changes)
+        return kept[1]
+
+    def _compiled(self, rule: LiveRule, changes: RowChanges) -> Mask:
         if rule.said.filter is not None:
             return sieve(rule.said.filter, self._columns, changes)
         named = self.named(rule)

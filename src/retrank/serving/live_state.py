@@ -47,6 +47,7 @@ class LiveState:
         *,
         quick: StateStore | None = None,
         profiles: GuardedProfiles | None = None,
+        telemetry: Telemetry | None = None,
         clock: Clock = time.perf_counter,
         now: Clock = time.time,
     ) -> None:
@@ -58,6 +59,7 @@ class LiveState:
             store: where it is kept; None keeps nothing.
             quick: the same store for those who hold up a slate, which gives up sooner; None is the store itself.
             profiles: how profiles are read when the store may be away; None goes to the store itself.
+            telemetry: told what could not be kept.
             clock: monotonic seconds.
             now: seconds since the Unix epoch.
         """
@@ -67,7 +69,9 @@ class LiveState:
         self._pollers: list[Poller] = []
         self._overlay = None if quick is None else Overlay(quick, clock, every_s, self._prepare)
         self.desk = None if store is None or self._overlay is None else CatalogueDesk(store, self._overlay)
-        self.trends = None if quick is None else Trends(quick, now, clock=clock, every_s=_SHARE_EVERY * every_s)
+        self.trends = None
+        if quick is not None:
+            self.trends = Trends(quick, now, clock=clock, every_s=_SHARE_EVERY * every_s, telemetry=telemetry)
         stores = Stores(profiles or (None if store is None else Unguarded(store)), self._overlay, self.trends)
         self.gather = Gather(stores, deadline_ms=settings.deadline_ms, clock=clock, now=now)
         self.placements = NoPlacements()

@@ -16,6 +16,7 @@ from retrank.contract.mapped import mapped
 from retrank.contract.proposals import Merged
 from retrank.contract.ranker_inputs import ranker_arrays
 from retrank.contract.ranker_spec import RANKER_OUTPUT, RankerSpec
+from retrank.contract.rest import Rest, no_rest
 from retrank.serving.onnx import open_session
 
 _GOLDEN_TOLERANCE = 1e-3
@@ -66,8 +67,10 @@ class SecondStage:
         return scores
 
 
-def open_ranker(bundle: VerifiedBundle, item_vectors: NDArray[np.float32]) -> SecondStage | None:
+def open_ranker(bundle: VerifiedBundle, item_vectors: NDArray[np.float32], rest: Rest = no_rest) -> SecondStage | None:
     """Open the second stage of a verified bundle and prove it with its golden requests; None if it has none.
+
+    `rest` is called between pieces of work.
 
     Raises:
         FormatError: a file has another shape, or the spec is of another version.
@@ -94,17 +97,18 @@ def open_ranker(bundle: VerifiedBundle, item_vectors: NDArray[np.float32]) -> Se
         fresh=mapped(bundle.path(layout.FRESH_ITEMS), np.int64),
         trending=mapped(bundle.path(layout.TRENDING_ITEMS), np.int64),
     )
-    _check_golden(stage, bundle, item_vectors)
+    _check_golden(stage, bundle, item_vectors, rest)
     return stage
 
 
-def _check_golden(stage: SecondStage, bundle: VerifiedBundle, item_vectors: NDArray[np.float32]) -> None:
+def _check_golden(stage: SecondStage, bundle: VerifiedBundle, item_vectors: NDArray[np.float32], rest: Rest) -> None:
     with np.load(bundle.path(layout.RANKER_GOLDEN), allow_pickle=False) as file:
         golden = dict(file)
     for index in range(sum(name.startswith("outputs_") for name in golden)):
         part = {name: golden[f"{name}_{index}"] for name in (*Asker._fields, *Merged._fields, "outputs")}
         asker = Asker(part["history"], part["ages"], part["actions"], part["query"], float(part["now"]))
         found = stage.outputs(Merged(part["rows"], part["ranks"], part["scores"]), asker, item_vectors)
+        rest()
         expected = part["outputs"]
         if found.shape != expected.shape or not np.allclose(found, expected, _GOLDEN_TOLERANCE, _GOLDEN_TOLERANCE):
             raise BundleError(

@@ -49,4 +49,4 @@ def logs_folder() -> Path:
     if ray is None or not ray.is_initialized():
         return _NEWEST
     here = ray.get_runtime_context()
-    return Path(here.get_temp_dir()) / here.get_session_name() / "logs"
+    return Path(here.get_temp_dir(), here.get_session_name(), "logs")

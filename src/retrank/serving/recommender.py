@@ -22,6 +22,7 @@ from retrank.contract.api import (
 from retrank.contract.bundle import VerifiedBundle, verify
 from retrank.contract.errors import BundleError
 from retrank.contract.ranking import RankedItem, RankRequest, RankResponse
+from retrank.contract.rest import Rest, no_rest
 from retrank.serving.draft import Draft, source_names
 from retrank.serving.ladders import Ladders
 from retrank.serving.overlay import UNCHANGED, Changes, RowChanges
@@ -91,19 +92,22 @@ class Recommender:
         return cls.over(verify(Path(path)), settings)
 
     @classmethod
-    def over(cls, bundle: VerifiedBundle, settings: PipelineSettings | None = None) -> "Recommender":
+    def over(
+        cls, bundle: VerifiedBundle, settings: PipelineSettings | None = None, *, rest: Rest = no_rest
+    ) -> "Recommender":
         """Open, prove and warm up a bundle whose every byte was checked.
 
         Args:
             bundle: the bundle.
             settings: how to answer; defaults when None.
+            rest: called between pieces of work, for the sake of those who answer meanwhile.
 
         Raises:
             BundleError: it does not fit together, or gives wrong answers.
         """
-        runtime = open_runtime(bundle)
+        runtime = open_runtime(bundle, rest)
         chosen = settings or PipelineSettings()
-        cls(runtime, chosen)._warm_up()  # a recommender of its own, so that rehearsal is not counted as traffic
+        cls(runtime, chosen)._warm_up(rest)  # a recommender of its own, so that rehearsal is not counted as traffic
         return cls(runtime, chosen)
 
     def recommend(self, request: RecommendRequest, around: Surroundings = NOTHING_AROUND) -> SlateResponse:
@@ -121,7 +125,7 @@ class Recommender:
         else:
             draft = self._hydrate.run(self._draft(request, around))[0]
         draft = self._block.run(draft)[0]
-        if draft.request.filter is not None:
+        if draft.request.filter is not None or draft.barred:
             return True
         count, hidden = len(self.runtime.items), draft.changes.hidden
         gone = np.zeros(count + 1, dtype=bool) if hidden is None else hidden[: count + 1].copy()
@@ -181,7 +185,7 @@ class Recommender:
         """Return the title of every item that has one, by item id."""
         return self.runtime.attributes.titles()
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, rest: Rest) -> None:
         """Answer requests of different history lengths, so that the first caller does not pay for allocation."""
         popular = self.runtime.popular_items
         for length in _WARM_UP_LENGTHS:
@@ -196,6 +200,7 @@ class Recommender:
                 )
             unknown = np.zeros(length, dtype=np.int64)
             self.runtime.encoder.encode(history, ages=unknown, actions=unknown)
+            rest()
 
     def _similar_draft(self, request: SimilarRequest, around: Surroundings) -> Draft:
         shared = {name: getattr(request, name) for name in _SHARED_WITH_SIMILAR}

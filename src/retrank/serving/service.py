@@ -37,7 +37,7 @@ from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import ServiceSettings
 from retrank.serving.stages.rerank import explores
-from retrank.serving.stores.protocol import DEFAULT_TENANT, Profiles, StateStore, StoreUnavailable
+from retrank.serving.stores.protocol import DEFAULT_TENANT, Profile, Profiles, StateStore, StoreUnavailable
 from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.tokens import Signer
 from retrank.serving.trends import ACTS, Act
@@ -109,6 +109,7 @@ class Service:
             backing.store,
             quick=backing.quick,
             profiles=backing.profiles,
+            telemetry=backing.telemetry,
             clock=clock,
             now=now,
         )
@@ -246,6 +247,10 @@ class Service:
         if self._live.desk is None:
             raise _no_state()
         return self._live.desk.apply(tenant, changes, self.recommender.runtime.items)
+
+    def profile(self, user_id: str, tenant: str = DEFAULT_TENANT) -> Profile:
+        """Return what is known of a user since the bundle was made; nothing while the store is away."""
+        return self._gather.around(Who(tenant, person_key(user_id, None, None))).around.profile
 
     def forget_user(self, user_id: str, tenant: str = DEFAULT_TENANT) -> Erased:
         """Forget the live profile of a user: the next answer starts from the bundle. The event log keeps its events.

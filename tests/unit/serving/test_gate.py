@@ -21,7 +21,7 @@ from fastapi import FastAPI, Request, Response
 
 from retrank.contract.api import Problem
 from retrank.serving.guard.admission import Priority
-from retrank.serving.guard.caller import LOCAL, PERMISSIONS, caller_of
+from retrank.serving.guard.caller import LOCAL, PERMISSIONS, caller_of, charge
 from retrank.serving.guard.drain import Drain
 from retrank.serving.guard.gate import Gate, need_of
 from retrank.serving.guard.keyring import Keyring
@@ -219,6 +219,48 @@ def test_a_quota_says_what_is_left_and_when_to_come_back(tmp_path: Path) -> None
     assert scene.ask("GET", "/livez").status_code == 200
     scene.clock.now += 2.0
     assert scene.ask("POST", "/v1/recommend").status_code == 200
+
+
+def _charging(scene: Scene) -> Callable[[int], httpx.Response]:
+    """Return how to send a batch of so many requests."""
+
+    @scene.app.post("/v1/items:bulk")
+    async def batch(request: Request) -> Response:
+        charge(request.scope, int(request.headers["x-parts"]))
+        scene.handled["parts"] += 1
+        return Response("ok")
+
+    return lambda parts: scene.ask("POST", "/v1/items:bulk", x_parts=str(parts))
+
+
+def test_a_request_that_holds_several_costs_as_many(tmp_path: Path) -> None:
+    send = _charging(scene := Scene(tmp_path, GuardSettings(quota=QuotaSettings(per_second=1.0, burst=10))))
+    taken = [send(6), send(4)]
+    assert [answer.headers["ratelimit-remaining"] for answer in taken] == ["4", "0"]
+    assert send(1).status_code == 429
+    scene.clock.now += 10.0
+    assert send(10).status_code == 200
+
+
+def test_a_batch_that_is_not_affordable_is_refused_whole_and_told_when_it_is(tmp_path: Path) -> None:
+    send = _charging(scene := Scene(tmp_path, GuardSettings(quota=QuotaSettings(per_second=1.0, burst=10))))
+    assert send(7).status_code == 200
+    refused = send(5)
+    _problem(refused, 429, "quota_exceeded")
+    assert scene.handled["parts"] == 1
+    assert refused.headers.get_list("ratelimit-remaining") == ["2"]  # the request itself had to be read
+    scene.clock.now += int(refused.headers["retry-after"])
+    assert send(5).status_code == 200
+
+
+def test_a_batch_beyond_any_quota_is_told_to_be_smaller(tmp_path: Path) -> None:
+    send = _charging(Scene(tmp_path, GuardSettings(quota=QuotaSettings(per_second=1.0, burst=10))))
+    problem = _problem(send(11), 422, "batch_beyond_quota")
+    assert "11 requests in one; the quota allows 10" in problem.detail
+
+
+def test_without_a_quota_batches_are_free(tmp_path: Path) -> None:
+    assert _charging(Scene(tmp_path, GuardSettings()))(256).status_code == 200
 
 
 def test_refused_requests_count_to_their_route_and_never_by_their_path(keyed: Scene) -> None:

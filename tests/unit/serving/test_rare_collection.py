@@ -61,7 +61,7 @@ def test_slates_call_the_collector_by_default_and_seldom_in_a_replica(
     kept += [RecommendRequest.model_validate_json(BODY) for _ in range(300)]
     _slates(recommender, 100)
     assert looks == []
-    grown = [[] for _ in range(MORE_OBJECTS + 1)]
+    grown: list[list[int]] = [[] for _ in range(MORE_OBJECTS + 1)]
     assert looks == [0], f"what grows without end is still looked at, {len(grown)} objects"
 
 

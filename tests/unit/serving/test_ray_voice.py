@@ -16,7 +16,7 @@ SAID = {"lines": ["A worker died or was killed\n"], "pid": "raylet", "is_err": F
 def _as_before() -> Iterator[None]:
     before = ray_worker.print_to_stdstream
     yield
-    ray_worker.print_to_stdstream = before
+    ray_worker.print_to_stdstream = before  # also where a test took it away
 
 
 def test_what_the_node_manager_reports_is_a_warning_and_not_printed(
@@ -44,7 +44,6 @@ def test_a_ray_that_prints_elsewhere_is_noticed(
     monkeypatch.delattr(ray_worker, "print_to_stdstream")
     ray_voice.retell()
     assert "no lines of this log" in caplog.text
-    ray_worker.print_to_stdstream = None
 
 
 def test_before_ray_runs_the_newest_logs_are_named() -> None:

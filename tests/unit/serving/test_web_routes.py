@@ -223,6 +223,15 @@ def test_probes_and_version(client: Client) -> None:
     version = client.get("/version").json()
     assert client.get("/readyz").json() == {"status": "ready", "bundle": version["bundle"]["id"]}
     assert (version["num_items"], version["num_users"], version["data"]) == (50, 20, "tiny")
+    assert version["ranker"] is None
+
+
+def test_the_version_names_the_ranker_too(ranked_bundle: Path) -> None:
+    recommender = Recommender.open(ranked_bundle)
+    said = Client(create_app(recommender)).get("/version").json()["ranker"]
+    sealed = recommender.runtime.manifest.ranker
+    assert sealed is not None
+    assert said == {"run": sealed.run_id, "heads": ["purchase", "value"], "metrics": sealed.values}
 
 
 def test_the_description_names_every_route_and_its_problems(client: Client) -> None:

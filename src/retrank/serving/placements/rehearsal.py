@@ -61,10 +61,10 @@ class Rehearsal:
             kept.forget(tags)
 
     def pairs(self, tenant: str, proposed: House) -> Iterator[Pair]:
-        """Answer the requests of a tenant twice; nothing is counted, logged or signed."""
+        """Answer the requests of a tenant twice, newest first; nothing is counted, logged or signed."""
         quiet = self._recommender().quiet()
         kept = self._kept.get(tenant)
-        for asked in [] if kept is None else kept.newest():
+        for asked in [] if kept is None else reversed(kept.newest()):
             before = self._slate(quiet, asked, self._houses.of(tenant))
             yield Pair(before, self._slate(quiet, asked, proposed))
 

@@ -5,7 +5,7 @@ neighbours of the query, then the catalogue from its most popular item on. That 
 hardly anything passes must not occupy a replica for as long as its catalogue is large.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,7 +67,7 @@ class Sift:
     def run(self, draft: Draft) -> Draft:
         """Split the candidates into kept and removed, and look further when too few are kept."""
         wanted, changes = draft.request.filter, draft.changes
-        passes = None if wanted is None else sieve(wanted, self.columns, changes)
+        passes = _unbarred(None if wanted is None else sieve(wanted, self.columns, changes), draft.barred)
         if wanted is not None and unknown_attributes(wanted, self.columns, changes):
             draft = draft.without("unknown_attribute")
         draft = _split(draft, passes)
@@ -97,6 +97,20 @@ class Sift:
                 yield self.source_name, self.source.nearest(draft, count).astype(np.int64)
         for start in range(0, len(self.popular_items), _BLOCK):
             yield "popular", self.popular_items[start : start + _BLOCK].astype(np.int64)
+
+
+def _unbarred(wanted: Mask | None, barred: Sequence[Mask]) -> Mask | None:
+    """Return the test of what a request wants and no rule keeps away; None when everything passes."""
+    if not barred:
+        return wanted
+
+    def test(rows: Rows) -> NDArray[np.bool_]:
+        passed = np.ones(len(rows), dtype=bool) if wanted is None else wanted(rows)
+        for one in barred:
+            passed &= ~one(rows)
+        return passed
+
+    return test
 
 
 def _split(draft: Draft, passes: Mask | None) -> Draft:

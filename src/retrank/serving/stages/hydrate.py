@@ -1,12 +1,12 @@
 """Hydrate: from raw ids to the history a request stands on and the items it must not show."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.contract.actions import Actions
 from retrank.contract.api import RecommendRequest
 from retrank.contract.proposals import distinct
 from retrank.contract.sequences import Sequences
@@ -38,7 +38,7 @@ class Hydrate:
         histories: sealed events.
         sealed_us: moment the bundle was made, in microseconds; events of the bundle are no newer.
         now: seconds since the Unix epoch.
-        action_row: kind of a live event -> action row, 0 for one the models never learned of.
+        known_actions: what the models learned of, and what that is live.
     """
 
     users: Vocab
@@ -46,7 +46,7 @@ class Hydrate:
     histories: Sequences
     sealed_us: int
     now: Clock
-    action_row: Callable[[str], int]
+    known_actions: Actions
     step: Step = "hydrate"
     on_failure: None = None
 
@@ -95,7 +95,9 @@ class Hydrate:
             return _NONE, _NONE, _NONE
         triples = zip(live.item_ids, live.times_us, live.kinds, strict=True)
         known = [
-            (row, time_us, self.action_row(kind)) for item, time_us, kind in triples if (row := self.items.row(item))
+            (row, time_us, self.known_actions.row(kind))
+            for item, time_us, kind in triples
+            if (row := self.items.row(item))
         ]
         rows, times_us, actions = np.array(known, dtype=np.int64).reshape(-1, 3).T
         return rows, np.maximum(int(now * _MICROSECONDS) - times_us, 0) // _MICROSECONDS, actions
@@ -108,7 +110,7 @@ class Hydrate:
         if policy is not None:
             # Live events follow the policy through the seen memory, which knows what they were.
             counts = np.zeros(len(rows), dtype=bool)
-            counts[:num_sealed] = set(policy.types) != {"impression"}
+            counts[:num_sealed] = self.known_actions.of_types(policy.types)[draft.actions[:num_sealed]]
             counts[len(rows) - num_recent :] = "click" in policy.types
             rows = rows[counts & (draft.ages <= (policy.days or np.inf) * _DAY_S)]
         if draft.profile.seen:

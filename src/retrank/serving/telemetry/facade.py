@@ -15,6 +15,8 @@ Answered = SlateResponse | RankResponse
 Quality = Literal[
     "score_psi", "unknown_id_ratio", "catalogue_coverage", "feature_age_seconds", "retrieval_recall_sampled"
 ]
+SwapResult = Literal["activated", "failed", "rolled_back"]
+"""How a change of bundle ended; `rolled_back` by the watch, an order to go back is one more activation."""
 CircuitState = Literal["closed", "half_open", "open"]
 _LABELS = "retrank.labels"
 _ANSWER = "retrank.answer"
@@ -84,7 +86,7 @@ class Telemetry:
     def bundle(self, bundle_id: str, created_at: datetime) -> None:
         """Note which bundle answers from now on."""
 
-    def swap(self, result: str, seconds: float) -> None:
+    def swap(self, result: SwapResult, seconds: float) -> None:
         """Count a change of bundle, by how it ended."""
 
 

@@ -53,6 +53,12 @@ class ActivateOrder(_Order):
     id: _Id
 
 
+class UnstageOrder(_Order):
+    """Hold a bundle ready no longer."""
+
+    id: _Id
+
+
 class CanaryOrder(_Order):
     """Let a bundle answer a share of the keys; 0 ends the trial."""
 
@@ -142,6 +148,12 @@ def _add_orders(app: FastAPI, operator: Operator) -> None:
         """Fetch and check a bundle on every replica."""
         order = await read_model(request, StageOrder)
         return await _done(lambda: operator.stage(order.source, order.by, dry_run=order.dry_run))
+
+    @app.post("/admin/v1/bundles:unstage", response_model=Outcome)
+    async def unstage(request: Request) -> Response:
+        """Let replicas hold a bundle ready no longer."""
+        order = await read_model(request, UnstageOrder)
+        return await _done(lambda: operator.unstage(order.id, order.by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:activate", response_model=Outcome)
     async def activate(request: Request) -> Response:

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from retrank.contract.api import CatalogueItem, CatalogueItems, KnownUser, KnownUsers, UserHistory
+from retrank.contract.api import CatalogueItem, CatalogueItems, KnownUser, KnownUsers, Session, UserHistory
+from retrank.serving.live_history import live_history
 from retrank.serving.runtime import Runtime
+from retrank.serving.stores.protocol import NOBODY, Profile
 
 MAX_LISTED = 200
 MAX_QUERY_LENGTH = 100
@@ -34,12 +36,36 @@ class Catalogue:
             users=[KnownUser(user_id=users.id(int(user) + 1), num_events=int(lengths[user])) for user in chosen]
         )
 
-    def history(self, user_id: str, limit: int) -> UserHistory:
-        """Return the newest `limit` events of a user, newest first; none for an unknown user."""
+    def history(self, user_id: str, limit: int, profile: Profile = NOBODY) -> UserHistory:
+        """Return the newest `limit` events of a user, newest first; none for an unknown user.
+
+        Args:
+            user_id: raw id.
+            limit: how many, >= 1.
+            profile: what is known of the user since the bundle was made.
+        """
         row = self._runtime.users.row(user_id)
-        events = self._runtime.histories.of(row - 1) if row else np.empty(0, dtype=np.int32)
-        newest = events[::-1][:limit]
-        return UserHistory(user_id=user_id, num_events=len(events), items=self._items(newest))
+        sealed = self._runtime.histories.of(row - 1) if row else np.empty(0, dtype=np.int32)
+        live = live_history(profile, Session(), after_us=self._sealed_until_us(row)).item_ids[::-1]
+        shown = [self._item(item_id) for item_id in live[:limit]]
+        newest = sealed[::-1][: limit - len(shown)]
+        total = len(live) + len(sealed)
+        return UserHistory(user_id=user_id, num_events=total, num_live=len(live), items=[*shown, *self._items(newest)])
+
+    def _sealed_until_us(self, user_row: int) -> int:
+        """Return the microsecond up to which the bundle has the events of a user, as a slate takes it (`Hydrate`)."""
+        histories = self._runtime.histories
+        if not user_row:
+            return -1
+        events = slice(histories.offsets[user_row - 1], histories.offsets[user_row])
+        if histories.times is None or events.start == events.stop:
+            return int(self._runtime.manifest.created_at.timestamp() * 1e6)
+        return int(histories.times[events.stop - 1])
+
+    def _item(self, item_id: str) -> CatalogueItem:
+        """Return an item by its id; one that the bundle does not know has no attributes."""
+        row = self._runtime.items.row(item_id)
+        return self._items(np.array([row], dtype=np.int32))[0] if row else CatalogueItem(item_id=item_id)
 
     def _items(self, rows: np.ndarray[tuple[int], np.dtype[np.int32]]) -> list[CatalogueItem]:
         attributes = self._runtime.attributes.of(rows)
