@@ -3,10 +3,8 @@
 Ray reads these variables when it is imported and hands them to every process it starts, so they are set before the
 first `import ray`. A value that is already set wins: operators keep the last word.
 
-HAProxy is started through a small script that adds what Ray offers no setting for. Its statistics and metrics pages
-stay on this machine, and a service that is open to the network opens one port, not those of its replicas as well. A
-replica sees a request only when all of it is there, for which a client has ten seconds: a slow one occupies nothing
-but a connection. A request id that no log could hold is replaced (Ray fails on it).
+HAProxy is started through a small script that edits its configuration, see `front_door`. A service that is open to
+the network opens one port, not those of its replicas as well.
 
 A replica that dies takes nobody's request with it: HAProxy sends what was under way to another one. Every public route
 may be asked twice (events and changes carry ids or say how things shall be), which is what allows it.
@@ -25,7 +23,7 @@ from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from retrank.contract.api import MAX_ID_LENGTH
+from retrank.serving import front_door
 from retrank.serving.guard.drain import FOLDER_VARIABLE
 
 LOOPBACK = "127.0.0.1"
@@ -33,8 +31,6 @@ _SHORT_FOLDER = "/tmp"  # HAProxy refuses socket paths beyond 97 characters and 
 _BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 _PIDS = "pids"
 _POLL_S = 0.05
-_REQUEST_S = 10
-_CONNECT_MS = 100
 _RAY_AGENT_PORT = 52_365
 _SCRIPT = """#!/bin/sh
 # Started by Ray Serve as: haproxy -db -f CONFIG ...
@@ -43,14 +39,6 @@ echo $$ >> {pids}
 sed -i {edits} "$config"
 exec {binary} "$@"
 """
-_WHOLE_REQUESTS = f"s/^defaults *$/&\\n    option http-buffer-request\\n    timeout http-request {_REQUEST_S}s/"
-_SOUND_IDS = (
-    "s/^frontend http_frontend *$/&\\n    http-request del-header x-request-id unless "
-    f"{{ req.hdr(x-request-id) -m reg ^[!-~]{{1,{MAX_ID_LENGTH}}}$ }}/"
-)
-# HAProxy waits as long as this, and at most a second, before it asks another replica when one refused to connect.
-_QUICK_TO_MOVE_ON = f"s/^\\( *timeout connect \\)[0-9]*s *$/\\1{_CONNECT_MS}ms/"
-_PAGES_HERE = f"s/^\\( *bind \\)[*]\\{{0,1\\}}:/\\1{LOOPBACK}:/"
 
 
 @contextmanager
@@ -168,8 +156,7 @@ def _haproxy_binary(environment: MutableMapping[str, str]) -> str | None:
 
 def _script(folder: Path, binary: str, *, alone: bool, front: str) -> Path:
     script = folder / "haproxy"
-    opened = f"s/^\\( *bind \\){LOOPBACK}:/\\1{front}:/"
-    edits = [opened, _WHOLE_REQUESTS, _SOUND_IDS, _QUICK_TO_MOVE_ON, *([_PAGES_HERE] if alone else [])]
+    edits = front_door.edits(folder, loopback=LOOPBACK, front=front, alone=alone)
     shown = " ".join(f"-e {shlex.quote(edit)}" for edit in edits)
     script.write_text(_SCRIPT.format(edits=shown, pids=shlex.quote(str(folder / _PIDS)), binary=shlex.quote(binary)))
     script.chmod(0o700)

@@ -1,6 +1,7 @@
 """The gate in front of the routes: who is let in, what the others are told, and what overload does on real sockets."""
 
 import asyncio
+import http.client
 import random
 import secrets
 import socket
@@ -312,6 +313,27 @@ def _listening(app: FastAPI) -> Iterator[str]:
             thread.join(30.0)
 
 
+@contextmanager
+def _on_pythons_loop(app: Any, listener: socket.socket) -> Iterator[None]:
+    """Serve an ASGI application, on the event loop that replicas run on."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", loop="asyncio"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(30.0)
+
+
+def _status(connection: socket.socket) -> int:
+    """Read one whole answer."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return answer.status
+
+
 async def _burst(url: str, paths: list[str]) -> list[httpx.Response]:
     limits = httpx.Limits(max_connections=len(paths))
     async with httpx.AsyncClient(base_url=url, timeout=60.0, limits=limits) as client:
@@ -352,18 +374,43 @@ def test_connections_that_come_together_are_all_heard_before_many_answers_are_ma
         clients = [stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(150)]
         for client in clients:
             client.sendall(request)
-        config = uvicorn.Config(noting, log_level="error", lifespan="off", loop="asyncio")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
+        with _on_pythons_loop(noting, listener):
             answered = [b"".join(iter(lambda: client.recv(65_536), b"")) for client in clients]  # noqa: B023
-        finally:
-            server.should_exit = True
-            thread.join(30.0)
     assert Counter(answer[9:12] for answer in answered).keys() == {b"200", b"429"}
     last_refusal = len(statuses) - 1 - statuses[::-1].index(429)
     assert statuses[:last_refusal].count(200) <= 5
+
+
+def test_who_arrives_during_an_answer_is_refused_before_the_next_one_is_made(tmp_path: Path) -> None:
+    one_waits = LaneSettings(concurrency=1, max_queued=1, max_age_s=60.0)
+    scene, statuses, clients = Scene(tmp_path, GuardSettings(answers=one_waits)), list[int](), list[socket.socket]()
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        async def noted(message: Any) -> None:
+            if message["type"] == "http.response.start" and scope["path"] == "/v1/events":
+                clients[0].sendall(request)  # both are there before the loop looks again: one starts, one is queued
+                clients[1].sendall(request)
+            if message["type"] == "http.response.start" and scope["path"] == "/v1/recommend":
+                statuses.append(message["status"])
+                if len(statuses) == 1:
+                    clients[2].sendall(request)  # arrives while the first answer is made
+            await send(message)
+
+        await scene.app(scope, receive, noted)
+
+    request, events = (
+        f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode()
+        for path in ("/v1/recommend", "/v1/events")
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener, _on_pythons_loop(noting, listener), ExitStack() as stack:
+        for _ in range(4):
+            client = stack.enter_context(socket.create_connection(listener.getsockname(), timeout=30.0))
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert _status(client) == 200  # so the loop knows the connection
+            clients.append(client)
+        clients[3].sendall(events)
+        assert [_status(client) for client in clients] == [200, 200, 429, 200]
+    assert statuses == [200, 429, 200]
 
 
 def test_for_a_client_that_hung_up_while_it_waited_nothing_is_made(tmp_path: Path) -> None:

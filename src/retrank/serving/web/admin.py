@@ -22,6 +22,7 @@ from retrank.serving.web import problems
 from retrank.serving.web.admin_answers import explained, json_answer, tenant_of
 from retrank.serving.web.admin_shelf import add_shelf
 from retrank.serving.web.bodies import read_model
+from retrank.serving.web.head import Head
 from retrank.serving.web.messages import NOT_STORED
 from retrank.serving.web.problems import ProblemError
 from retrank.serving.web.request_id import RequestIds
@@ -109,6 +110,7 @@ def create_admin_app(
         protect: puts authentication in front; None lets in whoever reaches the port.
     """
     app = FastAPI(title="retrank admin", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.add_middleware(Head)
     problems.install(app)
     if protect is not None:
         protect(app)

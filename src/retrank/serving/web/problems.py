@@ -46,11 +46,18 @@ _log = logging.getLogger(__name__)
 class ProblemError(Exception):
     """Ends a request with a problem document."""
 
-    def __init__(self, status: HTTPStatus, detail: str, errors: Sequence[FieldProblem] = ()) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        errors: Sequence[FieldProblem] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.errors = list(errors)
+        self.headers = headers
 
 
 def install(app: FastAPI) -> None:
@@ -126,7 +133,7 @@ def _response(
 
 def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
-    return _response(request, error.status, error.detail, error.errors)
+    return _response(request, error.status, error.detail, error.errors, error.headers)
 
 
 def _on_unavailable(request: Request, error: Exception) -> Response:

@@ -17,6 +17,7 @@ from retrank.serving.service import Service
 from retrank.serving.web import openapi, problems
 from retrank.serving.web.catalogue import MAX_LISTED, MAX_QUERY_LENGTH, Catalogue
 from retrank.serving.web.direct import Direct
+from retrank.serving.web.head import Head
 from retrank.serving.web.messages import answer, tenant_of
 from retrank.serving.web.protection import OPEN, Protection, guard, meter
 from retrank.serving.web.request_id import RequestIds
@@ -85,6 +86,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are bounded, and hold nobody's ids
     )
     app.add_middleware(Direct)
+    app.add_middleware(Head)
     problems.install(app)
     guard(app, protection)
     app.add_middleware(RequestIds, echo=echo_request_id)
