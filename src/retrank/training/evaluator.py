@@ -4,9 +4,13 @@ Not here: how cases are cut (`data.splits`), what the metrics mean (`metrics.ran
 """
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import torch
@@ -20,10 +24,11 @@ from retrank.metrics import catalogue
 from retrank.metrics.block_ranking import rank_block
 from retrank.metrics.case_ranks import KS, CaseRanks
 from retrank.metrics.slices import Slice, by_history_length, by_target_popularity
-from retrank.models.protocols import Preparable, Scorer
+from retrank.metrics.tile_ranking import rank_tiles
+from retrank.models.protocols import Preparable, Scorer, Tiled
 
 CATALOGUE_KS = (10, 100)
-_FIRST_BLOCK = 32
+_FIRST_BLOCK, _LARGEST_BLOCK = 32, 1024
 _VALUES_PER_BLOCK = 6 << 20  # 25 MB; what is larger, the C library returns and fetches anew, page by page, each time
 _VALUES_IN_PLACE = 24 << 20  # where a scorer keeps its memory: more cases share one pass over the item vectors
 
@@ -69,9 +74,9 @@ def evaluate(
         scorer: gives `[B, N + 1]` float32 scores for B histories.
         cases: C cases; each input is what the scorer may read.
         train: U training histories; they define item popularity for slices, novelty and popularity lift.
-        batch_size: cases scored at a time, >= 1; working memory is about 4 bytes x batch_size x N. By default a few
-            first, which tell N, then as many as fill 25 MB, or 100 MB of a `Preparable`, between 32 and 1,024. It
-            changes no result.
+        batch_size: cases scored at a time, >= 1; working memory is about 4 bytes x batch_size x N, less of a `Tiled`
+            scorer. By default 1,024 of such a one; of others a few first, which tell N, then as many as fill 25 MB,
+            or 100 MB of a `Preparable`, between 32 and 1,024. It changes no result.
         ks: list lengths for HR, Recall, NDCG and MRR.
         progress: show a progress bar.
 
@@ -84,13 +89,13 @@ def evaluate(
     fill = _VALUES_IN_PLACE if isinstance(scorer, Preparable) else _VALUES_PER_BLOCK
     scorer = scorer.prepared() if isinstance(scorer, Preparable) else scorer
     with (
-        ThreadPoolExecutor(torch.get_num_threads()) as executor,
+        _single_threaded_workers() as executor,
         tqdm(total=len(cases), desc="evaluate", unit="case", leave=False, disable=not progress) as bar,
     ):
         ranking = _Ranking(executor, fill)
         done = 0
         while done < len(cases):
-            block = np.arange(done, min(done + (batch_size or ranking.block_size()), len(cases)))
+            block = np.arange(done, min(done + (batch_size or ranking.block_size(scorer)), len(cases)))
             ranking.add(scorer, cases.take(block))
             bar.update(len(block))
             done += len(block)
@@ -146,29 +151,50 @@ class _Ranking:
         self.shown: list[NDArray[np.int64]] = []
         self.scorer_seconds = 0.0
 
-    def block_size(self) -> int:
+    def block_size(self, scorer: Scorer) -> int:
         """Return how many cases to rank next."""
+        if isinstance(scorer, Tiled) and scorer.tiles:
+            return _LARGEST_BLOCK
         if not self.shown:
             return _FIRST_BLOCK
-        return max(_FIRST_BLOCK, min(self.fill // len(self.shown[0]), 1024))
+        return max(_FIRST_BLOCK, min(self.fill // len(self.shown[0]), _LARGEST_BLOCK))
 
     def add(self, scorer: Scorer, cases: Cases) -> None:
         started = time.perf_counter()
-        scores = scorer.score(cases.inputs)
+        tiles = scorer.tiles if isinstance(scorer, Tiled) else None
+        scored = scorer.queries(cases.inputs) if tiles and isinstance(scorer, Tiled) else scorer.score(cases.inputs)
         self.scorer_seconds += time.perf_counter() - started
-        num_items = scores.shape[1] - 1
-        if scores.shape[0] != len(cases) or cases.targets.item_rows.max() > num_items:
+        num_items = (tiles.size if tiles else scored.shape[1]) - 1
+        if scored.shape[0] != len(cases) or cases.targets.item_rows.max() > num_items:
             raise DataError(
-                f"scores of shape {list(scores.shape)} for {len(cases)} cases with targets up to item row "
+                f"scores of shape {[len(scored), num_items + 1]} for {len(cases)} cases with targets up to item row "
                 f"{cases.targets.item_rows.max()}; expected [cases, items + 1] over the whole catalogue"
             )
         seen, targets = ((_owners(part), part.item_rows) for part in (cases.inputs, cases.targets))
-        ranks, listed = rank_block(
-            scores, cases.users, seen=seen, targets=targets, top_ks=CATALOGUE_KS, executor=self.executor
+        rank = partial(rank_tiles, tiles) if tiles else rank_block
+        ranks, listed = rank(
+            scored, cases.users, seen=seen, targets=targets, top_ks=CATALOGUE_KS, executor=self.executor
         )
         self.ranks.append(ranks)
         counts = [np.bincount(items, minlength=num_items + 1) for items in listed]
         self.shown = [a + b for a, b in zip(self.shown, counts, strict=True)] if self.shown else counts
+
+
+@contextmanager
+def _single_threaded_workers() -> Iterator[Executor]:
+    """Start as many threads as torch uses, in each of which it uses one: they multiply tiles at the same time."""
+    num_threads = torch.get_num_threads()
+    begun = Barrier(num_threads)
+
+    def begin() -> None:
+        torch.set_num_threads(1)  # OpenMP keeps it per thread, MKL for all
+        begun.wait()
+
+    with ThreadPoolExecutor(num_threads) as executor:
+        for beginning in [executor.submit(begin) for _ in range(num_threads)]:
+            beginning.result()
+        torch.set_num_threads(num_threads)
+        yield executor
 
 
 def _owners(sequences: Sequences) -> NDArray[np.int64]:

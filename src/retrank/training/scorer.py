@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from retrank.contract.encode import encode
 from retrank.contract.sequences import Sequences
 from retrank.models.protocols import QueryEncoder
+from retrank.training.item_tiles import ItemTiles
 
 
 class ModelScorer:
@@ -91,15 +92,23 @@ class PreparedScorer:
     Args:
         scorer: encodes the histories; its weights must not change meanwhile.
         item_vectors: `[N + 1, D]` float32.
+
+    Attributes:
+        tiles: the item vectors for ranking tile by tile on a CPU; None = they are on a GPU.
     """
 
     def __init__(self, scorer: ModelScorer, item_vectors: torch.Tensor) -> None:
         self._scorer, self._item_vectors = scorer, item_vectors
         self._scores = np.empty((0, len(item_vectors)), dtype=np.float32)
+        self.tiles = ItemTiles(item_vectors) if item_vectors.device.type == "cpu" else None
+
+    def queries(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return the `[B, D]` float32 query of each history."""
+        return self._scorer.queries(histories)
 
     def score(self, histories: Sequences) -> NDArray[np.float32]:
         """Return `[B, N + 1]` float32 scores; column 0 is -inf."""
-        queries = self._scorer.queries(histories)
+        queries = self.queries(histories)
         if self._item_vectors.device.type != "cpu":
             asked = torch.from_numpy(queries).to(self._item_vectors.device)
             found: NDArray[np.float32] = (asked @ self._item_vectors.T).cpu().numpy()
