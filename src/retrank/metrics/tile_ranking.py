@@ -145,7 +145,8 @@ def _rank_part(batch: _Batch, tiles: Tiles, top_ks: tuple[int, ...], part: tuple
             scores[:, 0] = -np.inf  # no item
         above.add(scores, first, here, kept)
         best.add(scores, first)
-    listed = best.lists()
+    members = best.lists()
+    listed = [items for _, items in members]
     ranks, odd = above.ranks(), best.odd
     odd[cases.targets[0][above.odd]] = True
     if odd.any():
@@ -154,10 +155,9 @@ def _rank_part(batch: _Batch, tiles: Tiles, top_ks: tuple[int, ...], part: tuple
         ranks[odd[cases.targets[0]]] = exact.ranks
         listed = [
             np.concatenate([items[~odd[owners]], more])
-            for (owners, items), more in zip(listed, exact.listed, strict=True)
+            for (owners, items), more in zip(members, exact.listed, strict=True)
         ]
-        return Ranking(ranks, listed)
-    return Ranking(ranks, [items for _, items in listed])
+    return Ranking(ranks, listed)
 
 
 def _by_tile(items: NDArray[np.integer], tiles: Tiles) -> list[NDArray[np.int64]]:
@@ -170,7 +170,9 @@ def _by_tile(items: NDArray[np.integer], tiles: Tiles) -> list[NDArray[np.int64]
 
 def _places(pairs: Pairs, chosen: NDArray[np.int64], scores: NDArray[np.float32], first: int) -> NDArray[np.int64]:
     """Return where the chosen pairs stand in the flattened scores of the tile that begins at item row `first`."""
-    return np.asarray(pairs[0][chosen], dtype=np.int64) * scores.shape[1] + (pairs[1][chosen] - first)
+    places: NDArray[np.int64] = np.asarray(pairs[0][chosen], dtype=np.int64) * scores.shape[1]
+    places += pairs[1][chosen] - first
+    return places
 
 
 def _from_rows(batch: _Batch, tiles: Tiles, top_ks: tuple[int, ...], cases: NDArray[np.int64], first: int) -> Ranking:
@@ -315,7 +317,8 @@ def _set_places(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
         return np.flatnonzero(flat)
     eights = np.flatnonzero(flat.view(np.uint64) != 0)
     inside = np.flatnonzero(flat.reshape(-1, 8)[eights])
-    return eights[inside >> 3] * 8 + (inside & 7)
+    places: NDArray[np.int64] = eights[inside >> 3] * 8 + (inside & 7)
+    return places
 
 
 def _least(
