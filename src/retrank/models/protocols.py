@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from retrank.contract.encode import InputName
 from retrank.contract.sequences import Sequences
-from retrank.metrics.tile_ranking import Tiles
 
 
 @runtime_checkable
@@ -30,20 +29,6 @@ class Preparable(Scorer, Protocol):
 
     def prepared(self) -> Scorer:
         """Return a scorer of the present weights; an array it returns is good until its next call."""
-        ...
-
-
-@runtime_checkable
-class Tiled(Scorer, Protocol):
-    """A scorer whose scores are products of queries and item vectors, which can be had tile by tile."""
-
-    def queries(self, histories: Sequences) -> NDArray[np.float32]:
-        """Return the `[B, D]` float32 query of each history."""
-        ...
-
-    @property
-    def tiles(self) -> Tiles | None:
-        """Return the catalogue in tiles; None = better score it whole."""
         ...
 
 

@@ -25,7 +25,8 @@ from retrank.metrics.block_ranking import rank_block
 from retrank.metrics.case_ranks import KS, CaseRanks
 from retrank.metrics.slices import Slice, by_history_length, by_target_popularity
 from retrank.metrics.tile_ranking import rank_tiles
-from retrank.models.protocols import Preparable, Scorer, Tiled
+from retrank.models.protocols import Preparable, Scorer
+from retrank.training.item_tiles import Tiled
 
 CATALOGUE_KS = (10, 100)
 _FIRST_BLOCK, _LARGEST_BLOCK = 32, 1024

@@ -6,15 +6,34 @@ torch's compiler emits for a linear layer with constant weights, and has no publ
 multiplies. Both compute in fp32.
 """
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from retrank.contract.sequences import Sequences
 from retrank.metrics.block_ranking import Pairs
+from retrank.metrics.tile_ranking import Tiles
+from retrank.models.protocols import Scorer
 
 _WIDTH = 16_384
 _BATCH_HINT = 64
 _LARGEST = float(np.finfo(np.float32).max) / 4
+
+
+@runtime_checkable
+class Tiled(Scorer, Protocol):
+    """A scorer whose scores are products of queries and item vectors, which can be had tile by tile."""
+
+    def queries(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return the `[B, D]` float32 query of each history."""
+        ...
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """Return the catalogue in tiles; None = better score it whole."""
+        ...
 
 
 class ItemTiles:
