@@ -11,6 +11,7 @@ may be asked twice (events and changes carry ids or say how things shall be), wh
 """
 
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -31,7 +32,8 @@ _SHORT_FOLDER = "/tmp"  # HAProxy refuses socket paths beyond 97 characters and 
 _BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 _PIDS = "pids"
 _POLL_S = 0.05
-_RAY_AGENT_PORT = 52_365
+_PORTS = range(20_000, 30_000)
+"""Above those of Ray's workers, below those of replicas (30,000 on) and those that Linux hands out (32,768 on)."""
 _SCRIPT = """#!/bin/sh
 # Started by Ray Serve as: haproxy -db -f CONFIG ...
 config="$3"
@@ -134,13 +136,20 @@ def _haproxy(folder: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a TCP port that is free on this machine right now, and that Ray will not take for its own agent."""
+    """Return a TCP port that is free on this machine right now, out of those that nobody takes by chance.
+
+    Whatever binds to port 0, Ray's processes among them, gets one of those that the kernel hands out, so that a port
+    which was free a second ago is taken when it is needed. These lie below.
+    """
     while True:
+        port = _PORTS.start + secrets.randbelow(len(_PORTS))
         with closing(socket.socket()) as probe:
-            probe.bind((LOOPBACK, 0))
-            port = int(probe.getsockname()[1])
-        if port != _RAY_AGENT_PORT:
-            return port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that waits for late packets is free
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+        return port
 
 
 def _haproxy_binary(environment: MutableMapping[str, str]) -> str | None:
