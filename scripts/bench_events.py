@@ -15,6 +15,7 @@ before the clock starts.
 """
 
 import argparse
+import gc
 import os
 import platform
 import random
@@ -157,6 +158,8 @@ def measure(store: str, folder: Path, options: argparse.Namespace, size: int, ra
     warm, _ = closed(intake, made(size, 10_000, seed=1), seconds=3.0, under_way=4)
     assert warm
     load = made(size, options.seconds * (rate or MOST_EVENTS_S), seed=2)
+    gc.collect()
+    gc.freeze()  # as a replica does when it is open; the load, made before, is no part of the intake
     cpu, begun = time.process_time(), time.perf_counter()
     if rate is None:
         done, waits = closed(intake, load, seconds=options.seconds, under_way=options.under_way)
@@ -166,6 +169,7 @@ def measure(store: str, folder: Path, options: argparse.Namespace, size: int, ra
     assert not intake.behind
     assert intake.tally.store_failures == 0
     intake.close()
+    gc.unfreeze()
     waits.sort()
     kind = "closed" if rate is None else f"open, {rate:,.0f}/s"
     return Row(

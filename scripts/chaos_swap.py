@@ -67,12 +67,13 @@ class Tally:
 
 
 class Service(NamedTuple):
-    """A running service and the first letter of the items of each bundle."""
+    """A running service, the first letter of the items of each bundle, and how many users all of them know."""
 
     port: int
     admin: httpx.Client
     root_pid: int
     letters: dict[str, str]
+    num_users: int
 
     def replicas(self) -> list[int]:
         return [pid for pid, name in descendants(self.root_pid).items() if name.startswith("ray::ServeReplica")]
@@ -146,7 +147,7 @@ class _Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, number: int, due: float, tally: Tally) -> None:
-        body = json.dumps({"user_id": f"u{number % 50_000 + 1:07d}", "k": 20}).encode()
+        body = json.dumps({"user_id": f"u{number % self._service.num_users + 1:07d}", "k": 20}).encode()
         try:
             answer = await asyncio.wait_for(self._exchange(body), TIMEOUT_S)
         except (TimeoutError, OSError, EOFError, ValueError) as error:
@@ -187,6 +188,7 @@ class _Connection:
 def running(root: Path, names: list[str], replicas: int) -> Iterator[Service]:
     """Start the service on the first bundle and stop it at the end."""
     letters = {name: Vocab.open(root / name, ITEM_VOCAB).id(1)[0] for name in names}
+    num_users = min(describe(root / name)[1].data.num_users for name in names)
     port, admin_port = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         overrides = [
@@ -208,7 +210,7 @@ def running(root: Path, names: list[str], replicas: int) -> Iterator[Service]:
                 else:
                     raise SystemExit("the service did not start")
                 with httpx.Client(base_url=f"http://127.0.0.1:{admin_port}", timeout=30.0) as admin:
-                    yield Service(port, admin, process.pid, letters)
+                    yield Service(port, admin, process.pid, letters, num_users)
             finally:
                 process.send_signal(signal.SIGTERM)
                 with suppress(subprocess.TimeoutExpired):

@@ -35,6 +35,26 @@ def ranked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def content_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a bundle whose model reads what items are, and has an item encoder. Never modify it."""
+    from content_world import content_world  # noqa: PLC0415  (torch is loaded only for tests that need a bundle)
+
+    root = tmp_path_factory.mktemp("content") / "bundles"
+    content_world().assemble(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def ranked_content_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a bundle like `content_bundle` with a second stage of random weights. Never modify it."""
+    from content_world import content_world  # noqa: PLC0415  (torch is loaded only for tests that need a bundle)
+
+    root = tmp_path_factory.mktemp("ranked_content") / "bundles"
+    content_world(ranked=True).assemble(root)
+    return root
+
+
+@pytest.fixture(scope="session")
 def three_bundles(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of three tiny bundles with items a1.., b1.. and c1..; see `swap_world.names_of`. Never modify it."""
     from swap_world import seal_bundles  # noqa: PLC0415  (only some tests need a library)

@@ -18,13 +18,14 @@ from pydantic import BaseModel, ValidationError
 from rpc_world import Served, served
 
 from retrank.client import Client, ClientSettings, Event
+from retrank.client.answers import Refusal
 from retrank.client.errors import CallFailed, CallRefused
-from retrank.contract.api import PopularRequest, Problem, RecommendRequest, SimilarRequest
+from retrank.contract.api import PopularRequest, RecommendRequest, SimilarRequest
 from retrank.contract.catalogue_changes import BulkItem, BulkItems
 from retrank.contract.events import EventBatch
 from retrank.contract.ranking import BatchRequest, RankRequest
 from retrank.serving.events.protocol import LogUnavailable
-from retrank.serving.faults import fields_of
+from retrank.serving.faults import AllRejected, fields_of, some_taken
 from retrank.serving.rpc.v1 import recommender_pb2 as pb
 from retrank.serving.rpc.v1 import recommender_pb2_grpc as stubs
 from retrank.serving.service import Service
@@ -88,7 +89,7 @@ class InProcess:
         return self._ask(PopularRequest, fields, self._service.popular)
 
     def ingest(self, *events: Fields) -> Fields:
-        return self._ask(EventBatch, {"events": list(events)}, lambda batch: asyncio.run(self._service.events(batch)))
+        return self._ask(EventBatch, {"events": list(events)}, self._taken)
 
     def change(self, *items: Fields) -> Fields:
         return self._ask(BulkItems, {"items": list(items)}, lambda asked: self._service.change_items(asked.items))
@@ -98,8 +99,13 @@ class InProcess:
             return how(model.model_validate(fields)).model_dump()
         except ValidationError as error:
             raise Refused("invalid", [one.pointer for one in fields_of(error)]) from error
+        except AllRejected as error:
+            raise Refused("invalid", [one.pointer for one in error.fields]) from error
         except LogUnavailable as error:
             raise Refused("away") from error
+
+    def _taken(self, batch: EventBatch) -> BaseModel:
+        return some_taken(asyncio.run(self._service.events(batch)))
 
 
 class Rest:
@@ -134,9 +140,9 @@ class Rest:
         if answer.is_success:
             found: Fields = answer.json()
             return found
-        problem = Problem.model_validate_json(answer.content)
+        problem = Refusal.model_validate_json(answer.content)
         kind = {422: "invalid", 503: "away"}[answer.status_code]
-        raise Refused(kind, [one.pointer for one in problem.errors])
+        raise Refused(kind, [one["pointer"] for one in problem.errors])
 
 
 class Rpc:

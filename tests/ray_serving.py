@@ -4,6 +4,8 @@ import warnings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    from ray._private import worker as ray_worker
+    from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE as HAPROXY_TEMPLATE
     from ray.serve._private.http_util import _apply_middlewares as apply_middlewares
     from ray.serve._private.http_util import start_asgi_http_server
     from ray.serve._private.replica import ReplicaMetricsManager
@@ -12,10 +14,12 @@ with warnings.catch_warnings():
     from retrank.serving.deployments import express, listener
 
 __all__ = [
+    "HAPROXY_TEMPLATE",
     "HTTPOptions",
     "ReplicaMetricsManager",
     "apply_middlewares",
     "express",
     "listener",
+    "ray_worker",
     "start_asgi_http_server",
 ]

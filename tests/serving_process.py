@@ -49,7 +49,7 @@ def running(bundle: Path, *overrides: str, replicas: int, log: Path) -> Iterator
             process.send_signal(signal.SIGTERM)
             status = process.wait(STOP_S)
     assert status == 0, log.read_text()
-    assert "(raylet)" not in log.read_text(), "a clean end alarms nobody"
+    assert "raylet" not in log.read_text(), "a clean end alarms nobody"
     assert _settled(family) == {}
 
 

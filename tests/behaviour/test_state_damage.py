@@ -20,11 +20,11 @@ from retrank.serving.guard.settings import BreakerSettings
 from retrank.serving.stores.open_store import open_store
 from retrank.serving.stores.protocol import ItemChange, LiveEvent, PersonEvent, StateStore, StoreUnavailable
 from retrank.serving.stores.settings import StateSettings
-from retrank.serving.stores.sqlite_schema import EVENTS, SEEN
+from retrank.serving.stores.sqlite_schema import EVENTS, PAGE_BYTES, SEEN
 from retrank.serving.telemetry.facade import Telemetry
 
 NOW = 1_800_000_000.0
-PAGE = 4_096
+PAGE = PAGE_BYTES
 PARTS = ("", "-wal", "-shm")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from retrank.contract.actions import ActionFacts
 from retrank.contract.bundle import FILES, ITEM_ENCODER_FILES, MANIFEST, RANKER_FILES
 from retrank.contract.manifest import (
     FORMAT_VERSION,
@@ -29,7 +30,8 @@ def test_every_file_is_described(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [Manifest, DataFacts, EncoderFacts, IndexFacts, ItemColumn, MetricFacts, RankerFacts, SealedFile]
+    "record",
+    [Manifest, ActionFacts, DataFacts, EncoderFacts, IndexFacts, ItemColumn, MetricFacts, RankerFacts, SealedFile],
 )
 def test_every_field_is_described(record: type[BaseModel]) -> None:
     assert [name for name in record.model_fields if f"`{name}`" not in PAGE] == []

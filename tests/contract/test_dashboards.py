@@ -5,12 +5,15 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from retrank.serving.telemetry.exposition import Exposition
+from retrank.serving.telemetry.facade import SwapResult
+from retrank.serving.telemetry.prometheus import PrometheusTelemetry
 from retrank.serving.telemetry.series import BUNDLE_AGE, REPLICAS, RSS, Series
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +110,7 @@ SICK: dict[str, dict[str, str]] = {
     "RecsysEmpty": {'recsys_empty_total{instance="a"}': "0+600x90"},
     "RecsysBundleOld": {'recsys_bundle_age_seconds{instance="a"}': "300000x90"},
     "RecsysBundlesDiffer": {'recsys_bundle_info{id="b2",instance="a"}': "1x90"},
-    "RecsysSwapFailed": {'recsys_bundle_swap_total{result="rolled_back",instance="a"}': "0+1x90"},
+    "RecsysSwapFailed": {'recsys_bundle_swap_total{result="failed",instance="a"}': "0x40 1x50"},
     "RecsysBreakerOpen": {'recsys_circuit_state{dep="profile_store",instance="a"}': "2x90"},
     "RecsysEventLogBehind": {'recsys_event_log_lag_seconds{instance="a"}': "120x90"},
     "RecsysEventsSlow": {
@@ -120,6 +123,15 @@ SICK: dict[str, dict[str, str]] = {
     "RecsysScoresDrift": {'recsys_score_psi{instance="a"}': "0.4x90"},
     "RecsysUnknownIds": {'recsys_unknown_id_ratio{instance="a"}': "0.5x90"},
 }
+
+
+def test_a_counter_whose_increase_calls_somebody_is_there_before_it_counts() -> None:
+    """Prometheus sees no increase in a series that begins at one: the first failure would call nobody."""
+    counted = {name for rule in _rules() for name in re.findall(r"increase\((recsys_\w+)", rule["expr"])}
+    assert counted == {"recsys_bundle_swap_total"}
+    shown = Exposition(PrometheusTelemetry().registry, None, now=lambda: 0.0).text().decode()
+    for result in get_args(SwapResult):
+        assert f'recsys_bundle_swap_total{{result="{result}"}} 0.0' in shown
 
 
 def _scene(ill: str, worse: dict[str, str]) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from retrank.serving.web.routes import create_app
 
 QUICK, DEEP = 20, 200
 _LEVELS, _LISTED = 3, 3
-UNSAID = ("nested deeper than", "more than 64 terms", "nothing lies above")
-"""Refusals of a filter that JSON Schema has no words for."""
+UNSAID = ("nested deeper than", "more than 64 terms", "nothing lies above", "no event was taken")
+"""Refusals of a filter, and of events that are looked at one by one, that JSON Schema has no words for."""
 DOCUMENT: dict[str, Any] = json.loads(TARGET.read_text())
 OPERATIONS = sorted((path, method.upper()) for path, methods in DOCUMENT["paths"].items() for method in methods)
 

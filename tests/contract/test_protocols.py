@@ -104,6 +104,13 @@ def test_a_bad_event_does_not_stop_the_others(caller: Caller, protocol: str) -> 
     assert [(one["index"], one["event_id"]) for one in receipt["rejected"]] == [(0, bad["event_id"])]
 
 
+def test_a_batch_of_nothing_but_bad_events_is_refused_event_by_event(caller: Caller, protocol: str) -> None:
+    click = {"type": "stare", "item_id": "i3", "anonymous_id": f"all bad {protocol}"}
+    with pytest.raises(Refused) as refused:
+        caller.ingest({**click, "event_id": "1"}, {**click, "event_id": "2", "type": "click", "value": 1e308})
+    assert (refused.value.kind, refused.value.fields) == ("invalid", ["/events/0", "/events/1"])
+
+
 def test_an_unknown_user_gets_a_full_slate_that_says_so(caller: Caller) -> None:
     slate = caller.recommend(user_id="nobody knows me", k=20)
     assert len(_ids(slate)) == 20

@@ -3,6 +3,7 @@
 The same run shows that neither an API key nor a user id of its requests is in any log.
 """
 
+import json
 import signal
 import subprocess
 import threading
@@ -80,7 +81,7 @@ def test_no_request_is_cut_when_the_service_is_told_to_stop(
     started = time.time()
     with log.open("w") as output, subprocess.Popen(told, stdout=output, stderr=output) as process:
         try:
-            _wait_for("ready on", log, process)
+            early = _answers_before("ready on", log, process, url)
             callers = Callers(url, token)
             callers.start()
             time.sleep(1.0)
@@ -92,6 +93,10 @@ def test_no_request_is_cut_when_the_service_is_told_to_stop(
             assert process.wait(STOP_S) == 0, log.read_text()
         finally:
             _end(process)
+    assert early <= {"200", "503", "refused"}, "never 404, which would say that this is no address of a service"
+    assert all(json.loads(line)["message"] for line in log.read_text().splitlines())
+    [place] = [line for line in log.read_text().splitlines() if "logs of its processes" in line]
+    assert list(Path(json.loads(place)["message"].partition(": ")[2]).glob("serve/replica_*.log"))
     assert (ready.status_code, ready.json()["code"]) == (503, "draining")
     assert "retry-after" in ready.headers
     assert set(callers.outcomes) <= {"200", "429", "refused"}, callers.outcomes
@@ -101,6 +106,20 @@ def test_no_request_is_cut_when_the_service_is_told_to_stop(
     assert any("POST /admin/v1/nothing ended with 404" in text for text in written.values())
     secret = token.split("_", 2)[2]
     assert [path for path, text in written.items() if secret in text or PERSON in text] == []
+
+
+def _answers_before(text: str, log: Path, process: subprocess.Popen[bytes], url: str) -> set[str]:
+    """Ask again and again until a service that starts says something; return what it answered meanwhile."""
+    deadline, answers = time.monotonic() + READY_S, set[str]()
+    while text not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        try:
+            answers.add(str(httpx.get(f"{url}/readyz", timeout=30.0).status_code))
+        except httpx.ConnectError:
+            answers.add("refused")
+        time.sleep(0.01)
+    return answers
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -3,6 +3,7 @@
 Set RETRANK_SCREENSHOTS to a folder to keep the photographs.
 """
 
+import json
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from living_service import living_service
 from serving_chromium import BINARY, Tab, chromium
 
 from retrank.serving.ingress import free_port
@@ -22,17 +24,17 @@ CARDS = "document.querySelectorAll('#slate .card')"
 
 
 @pytest.fixture(scope="module")
-def url(tiny_bundle: Path) -> Iterator[str]:
+def url(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
-    config = uvicorn.Config(create_app(Recommender.open(tiny_bundle)), port=port, log_level="warning")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with living_service(Recommender.open(tiny_bundle), tmp_path_factory.mktemp("living")) as service:
+        server = uvicorn.Server(uvicorn.Config(create_app(service), port=port, log_level="warning"))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started:
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture
@@ -87,3 +89,27 @@ def test_an_unknown_user_is_told_so_in_words(tab: Tab, url: str) -> None:
     tab.wait_for("document.getElementById('status').classList.contains('bad')")
     assert "this user is not in the bundle" in tab.evaluate("document.getElementById('status').textContent")
     assert tab.evaluate("document.getElementById('slate-title').innerHTML") == "For user &lt;b&gt;stranger&lt;/b&gt;"
+
+
+def _post_click(tab: Tab, user: str, item: str) -> None:
+    event = {"event_id": item, "type": "click", "item_id": item, "user_id": user}
+    options = {
+        "method": "POST",
+        "headers": {"Content-Type": "application/json"},
+        "body": json.dumps({"events": [event]}),
+    }
+    assert tab.evaluate(f"fetch('/v1/events', {json.dumps(options)}).then(answer => answer.status)") == 202
+
+
+def test_what_was_done_elsewhere_a_moment_ago_is_history_and_named_by_its_title(tab: Tab, url: str) -> None:
+    tab.open(f"{url}/#user=u5")
+    tab.wait_for(f"{CARDS}.length === 12")
+    _post_click(tab, "u5", "i42")
+    tab.evaluate("(k => { k.value = '5'; k.dispatchEvent(new Event('change')); })(document.getElementById('k'))")
+    tab.wait_for(f"{CARDS}.length === 5")  # the page has not met the item: it asks for its title
+    why = "[...document.querySelectorAll('#slate .why')].map(node => node.textContent).join(' ')"
+    tab.wait_for(f"{why}.includes('Thing number 42')")
+    assert not tab.evaluate(f"/ i42/.test({why})")
+    tab.click("#user-form button")
+    tab.wait_for("document.querySelector('#history li').title === 'Thing number 42'")
+    assert "1 of them since the bundle was made" in tab.evaluate("document.getElementById('history-count').textContent")

@@ -129,13 +129,14 @@ class Receipt(_Answer):
 
 
 class Refusal(_Answer):
-    """A problem document (RFC 9457)."""
+    """A problem document (RFC 9457); with the receipt, when it is about events of which not one was taken."""
 
     title: str = ""
     detail: str = ""
     code: str = ""
     instance: str = ""
     errors: list[dict[str, Any]] = []
+    receipt: Receipt | None = None
 
     @classmethod
     def of(cls, body: bytes) -> Self:

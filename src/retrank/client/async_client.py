@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from retrank.client import calls
 from retrank.client.answers import Batch, Ranking, Receipt, Slate
-from retrank.client.base import BaseClient, as_reply, request_arguments
+from retrank.client.base import BaseClient, as_reply, checked_url, request_arguments
 from retrank.client.errors import CallFailed
 from retrank.client.flow import Reply, Send
 from retrank.client.settings import ClientSettings
@@ -41,10 +41,14 @@ class AsyncClient(BaseClient):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: random.Random | None = None,
     ) -> None:
-        """Prepare connections to `base_url`; none is made before the first call. See `BaseClient` for the rest."""
+        """Prepare connections to `base_url`; none is made before the first call. See `BaseClient` for the rest.
+
+        Raises:
+            ClientError: `base_url` is not the address of a service.
+        """
         super().__init__(settings, fallback_items=fallback_items, clock=clock, rng=rng)
         self._sleep = sleep
-        self._http = httpx.AsyncClient(base_url=base_url, headers=self._headers(), limits=self._limits())
+        self._http = httpx.AsyncClient(base_url=checked_url(base_url), headers=self._headers(), limits=self._limits())
 
     async def recommend(self, request: RecommendRequest, *, deadline_s: float | None = None) -> Slate:
         """Ask for a slate for a known user, an anonymous session, or nobody in particular."""
@@ -119,7 +123,7 @@ class AsyncClient(BaseClient):
             answer: _Answer = self._instead(call, failure)
             return answer
 
-    async def _take(self, call: calls.Call[Any], step: Any) -> Reply | None:
+    async def _take(self, call: calls.Call[Any], step: Any) -> Reply | Exception | None:
         if not isinstance(step, Send):
             await self._sleep(step.seconds)
             return None
@@ -127,8 +131,11 @@ class AsyncClient(BaseClient):
             async with asyncio.timeout(step.timeout_s):
                 response = await self._http.request(**request_arguments(call, step))
                 return as_reply(response, response.content)
-        except (TimeoutError, httpx.RequestError):  # no connection, no answer in time, or one that cannot be decoded
-            return None
+        except (
+            TimeoutError,
+            httpx.RequestError,
+        ) as error:  # no connection, no answer in time, or one that cannot be decoded
+            return error
 
     async def close(self) -> None:
         """Close the connections."""

@@ -1,6 +1,7 @@
 """What the sync and the async client have in common: headers, fallback and the reading of answers."""
 
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from retrank import __version__
 from retrank.client.answers import Batch, BatchEntry, Refusal, Slate
 from retrank.client.calls import Call
-from retrank.client.errors import CallFailed
+from retrank.client.errors import CallFailed, ClientError
 from retrank.client.fallback import Fallback
 from retrank.client.flow import Caller, Reply, Send
 from retrank.client.settings import ClientSettings
@@ -20,6 +21,8 @@ from retrank.contract.api import MAX_DEADLINE_MS
 
 _Answer = TypeVar("_Answer")
 _DEADLINE = "X-Deadline-Ms"
+_USER = re.compile(r"[^/@]*@")
+_SHOWN = 200
 NO_ANSWER = "no_answer"
 """Code of a request of a batch for which nothing is known locally."""
 
@@ -106,6 +109,23 @@ class BaseClient:
 
     def _known(self, call: Call[Any]) -> Slate | None:
         return self._fallback.answer(call.fallback_keys, call.k, call.excluded) if call.fallback_keys else None
+
+
+def checked_url(base_url: str) -> str:
+    """Return the address of a service.
+
+    Raises:
+        ClientError: it has no scheme or no host, or is no URL; nothing could ever be sent there.
+    """
+    try:
+        url = httpx.URL(base_url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise ClientError(f"the base URL is not one ({error}); expected something like http://127.0.0.1:8000") from None
+    if url.scheme in ("http", "https") and url.host:
+        return base_url
+    seen = _USER.sub("...@", base_url[:_SHOWN])
+    meant = f"http://{seen}" if "://" not in seen else "http://127.0.0.1:8000"
+    raise ClientError(f"the base URL is {seen!r}, expected http:// or https:// and a host, such as {meant}")
 
 
 def request_arguments(call: Call[Any], step: Send) -> dict[str, Any]:

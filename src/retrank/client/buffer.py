@@ -21,6 +21,7 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from retrank.client.answers import Receipt
 from retrank.client.errors import CallFailed, CallRefused, ClientError
 from retrank.client.sync_client import Client
 from retrank.contract.events import MAX_EVENTS, Event
@@ -73,7 +74,7 @@ class EventBuffer:
         self._num_kept = self._count_kept()
         self._num_written = 0
         self.rejected = 0
-        """Events that the service did not take, one by one, in batches that it took; the log says why."""
+        """Events that the service looked at and did not take; the log says why."""
         self._changed = threading.Condition()
         self._closing = False
         self._sending = threading.Lock()
@@ -183,14 +184,13 @@ class EventBuffer:
     def _send(self, batch: Sequence[Event]) -> bool:
         """Send a batch; a refused one is put aside for a person, for sending it again would not help."""
         try:
-            receipt = self._client.send_events(batch)
-            if receipt.rejected:
-                self.rejected += len(receipt.rejected)
-                why = receipt.rejected[0].get("detail")
-                _LOG.warning("%d of %d events were rejected, first: %s", len(receipt.rejected), len(batch), why)
+            self._note_rejected(self._client.send_events(batch), len(batch))
         except CallFailed:
             return False
         except CallRefused as refused:
+            if refused.refusal.receipt is not None:  # all were looked at, and none was taken
+                self._note_rejected(refused.refusal.receipt, len(batch))
+                return True
             _LOG.warning("%d events were refused with %d", len(batch), refused.status)
             if refused.status in _KEY_REFUSED:
                 return False
@@ -199,6 +199,12 @@ class EventBuffer:
             _LOG.exception("%d events could not be sent", len(batch))
             return False
         return True
+
+    def _note_rejected(self, receipt: Receipt, sent: int) -> None:
+        if receipt.rejected:
+            self.rejected += len(receipt.rejected)
+            why = receipt.rejected[0].get("detail")
+            _LOG.warning("%d of %d events were rejected, first: %s", len(receipt.rejected), sent, why)
 
     def _write(self, batch: Sequence[Event], suffix: str = ".json") -> None:
         self._num_written += 1

@@ -30,7 +30,7 @@ class CallRefused(ClientError):  # noqa: N818  (an answer, not a mistake of this
 
 
 class CallFailed(ClientError):  # noqa: N818  (a state, not a mistake of this code)
-    """No usable answer came.
+    """No usable answer came; `__cause__` is what kept it from coming, where that is known.
 
     Attributes:
         attempts: how often the call was sent; 0 when the breaker was open, 1 when its last answer could not be read.

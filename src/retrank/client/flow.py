@@ -1,7 +1,7 @@
 """The life of a call without any input or output: which step comes next, given what the last one brought.
 
 The sync and the async client drive the same generator, so they cannot differ: it yields `Send` (send the request, give
-back a `Reply`, or None when no answer came) and `Wait` (sleep), and returns the reply that ends the call.
+back a `Reply`, or the error because of which none came) and `Wait` (sleep), and returns the reply that ends the call.
 """
 
 import random
@@ -48,7 +48,7 @@ class Reply(NamedTuple):
     body: bytes
 
 
-Flow = Generator[Send | Wait, Reply | None, Reply]
+Flow = Generator[Send | Wait, Reply | Exception | None, Reply]
 
 
 class Caller:
@@ -78,17 +78,18 @@ class Caller:
         if not self.breaker.allows():
             raise CallFailed("the service has not answered lately, so it was not called", attempts=0)
         self._budget.earn()
-        attempts, reply = 0, None
+        attempts = 0
         while True:
             left = max(ends - self._clock(), _SHORTEST_ATTEMPT_S)
             attempts += 1
-            reply = yield Send(min(left, self.settings.attempt_s))
+            came = yield Send(min(left, self.settings.attempt_s))
+            reply = came if isinstance(came, Reply) else None
             self.breaker.record(succeeded=_answers(reply))
             if reply is not None and not _passing(reply):
                 return self._accepted(reply)
             wait = self._before_retry(attempts, reply)
             if not self._may_retry(attempts, wait, ends):
-                raise _failed(attempts, reply)
+                raise _failed(attempts, came) from (came if isinstance(came, Exception) else None)
             yield Wait(wait)
 
     def _before_retry(self, attempts: int, reply: Reply | None) -> float:
@@ -129,7 +130,15 @@ def _passing(reply: Reply) -> bool:
     return reply.status in _PASSING or unrouted
 
 
-def _failed(attempts: int, reply: Reply | None) -> CallFailed:
-    seen = "no answer" if reply is None else f"status {reply.status}"
-    status = None if reply is None else reply.status
+def _failed(attempts: int, came: Reply | Exception | None) -> CallFailed:
+    status = came.status if isinstance(came, Reply) else None
+    seen = f"no answer{_because(came)}" if status is None else f"status {status}"
     return CallFailed(f"{attempts} attempt(s), the last one ended with {seen}", attempts=attempts, status=status)
+
+
+def _because(cause: object) -> str:
+    """Return what kept an answer from coming; some errors have no text, their name says it all."""
+    if not isinstance(cause, Exception):
+        return ""
+    text = str(cause)
+    return f" ({type(cause).__name__}: {text})" if text else f" ({type(cause).__name__})"

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from retrank.client import calls
 from retrank.client.answers import Batch, Ranking, Receipt, Slate
-from retrank.client.base import BaseClient, as_reply, request_arguments
+from retrank.client.base import BaseClient, as_reply, checked_url, request_arguments
 from retrank.client.errors import CallFailed
 from retrank.client.flow import Reply, Send
 from retrank.client.settings import ClientSettings
@@ -40,10 +40,14 @@ class Client(BaseClient):
         sleep: Callable[[float], None] = time.sleep,
         rng: random.Random | None = None,
     ) -> None:
-        """Prepare connections to `base_url`; none is made before the first call. See `BaseClient` for the rest."""
+        """Prepare connections to `base_url`; none is made before the first call. See `BaseClient` for the rest.
+
+        Raises:
+            ClientError: `base_url` is not the address of a service.
+        """
         super().__init__(settings, fallback_items=fallback_items, clock=clock, rng=rng)
         self._clock, self._sleep = clock, sleep
-        self._http = httpx.Client(base_url=base_url, headers=self._headers(), limits=self._limits())
+        self._http = httpx.Client(base_url=checked_url(base_url), headers=self._headers(), limits=self._limits())
 
     def recommend(self, request: RecommendRequest, *, deadline_s: float | None = None) -> Slate:
         """Ask for a slate for a known user, an anonymous session, or nobody in particular."""
@@ -116,14 +120,14 @@ class Client(BaseClient):
             answer: _Answer = self._instead(call, failure)
             return answer
 
-    def _take(self, call: calls.Call[Any], step: Any) -> Reply | None:
+    def _take(self, call: calls.Call[Any], step: Any) -> Reply | Exception | None:
         if not isinstance(step, Send):
             self._sleep(step.seconds)
             return None
         try:
             return self._reply(call, step)
-        except httpx.RequestError:  # no connection, no answer in time, or one that cannot be decoded
-            return None
+        except httpx.RequestError as error:  # no connection, no answer in time, or one that cannot be decoded
+            return error
 
     def _reply(self, call: calls.Call[Any], step: Send) -> Reply:
         """Read an answer as it comes: `httpx` bounds each wait for bytes, this bounds them all together."""

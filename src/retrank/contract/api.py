@@ -225,10 +225,14 @@ class KnownUsers(_Message):
 
 
 class UserHistory(_Message):
-    """The newest events of a user, newest first; `num_events` counts all of them and is 0 for an unknown user."""
+    """The newest events of a user, newest first: live ones, then those of the bundle.
+
+    `num_events` counts all of them and is 0 for an unknown user; `num_live` of them came since the bundle was made.
+    """
 
     user_id: str
     num_events: int
+    num_live: int = 0
     items: list[CatalogueItem]
 
 
@@ -239,8 +243,19 @@ class Health(_Message):
     bundle: str | None = None
 
 
+class RankerInfo(_Message):
+    """The second stage of a bundle: the run it comes from, what it predicts, and what it reaches on the test cases."""
+
+    run: str
+    heads: list[str]
+    metrics: dict[str, float]
+
+
 class Version(_Message):
-    """What is running: package, bundle, and what the bundle says about its model."""
+    """What is running: package, bundle, and what the bundle says about its models.
+
+    `metrics` are those of the retriever, `bundle.model`; `ranker` orders the slate where there is one.
+    """
 
     package: str
     bundle: BundleInfo
@@ -249,6 +264,7 @@ class Version(_Message):
     num_users: int
     index: str
     metrics: dict[str, float]
+    ranker: RankerInfo | None = None
 
 
 class FieldProblem(_Message):

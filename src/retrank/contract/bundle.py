@@ -51,8 +51,9 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from retrank.contract.errors import BundleError, ChecksumError, FormatError, SourceError
-from retrank.contract.files import current, publish, sha256_of
+from retrank.contract.files import POINTER, current, publish, sha256_of
 from retrank.contract.manifest import FORMAT_VERSION, AnyManifest, Manifest, SealedFile
+from retrank.contract.rest import Rest, no_rest
 from retrank.contract.vocab import VocabFiles
 
 MANIFEST = "manifest.json"
@@ -143,11 +144,12 @@ def seal(staged: Path, manifest: Manifest, root: Path) -> VerifiedBundle:
     return VerifiedBundle(name, publish(staged, root, name), manifest)
 
 
-def verify(path: Path) -> VerifiedBundle:
+def verify(path: Path, rest: Rest = no_rest) -> VerifiedBundle:
     """Check a bundle before anything in it is parsed.
 
     Args:
         path: a bundle directory, or a root whose `current` points at one.
+        rest: called between pieces of work.
 
     Raises:
         BundleError: no readable manifest; a file is missing, was added, or is a link that may lead outside.
@@ -157,7 +159,7 @@ def verify(path: Path) -> VerifiedBundle:
     directory = locate(path)
     _refuse_strangers(directory)
     name, manifest = describe(directory)
-    _verify_files(directory, manifest.files)
+    _verify_files(directory, manifest.files, rest)
     return VerifiedBundle(name, directory, manifest)
 
 
@@ -171,6 +173,12 @@ def locate(path: Path) -> Path:
         return current(path.resolve())
     except SourceError as error:
         raise BundleError(f"no bundle to open: {error}") from error
+
+
+def library_of(path: Path) -> Path:
+    """Return the root that a path names, or that the bundle it names lies in; a root may have lost its pointer."""
+    is_root = (path / POINTER).exists() or (path.is_dir() and not (path / MANIFEST).exists())
+    return path if is_root else path.parent
 
 
 def describe(directory: Path) -> tuple[str, Manifest]:
@@ -245,7 +253,7 @@ def parse_manifest(raw: bytes, path: Path | str) -> Manifest:
         raise FormatError(f"{path}: field {where!r}: {first['msg']}; was it written by another version?") from error
 
 
-def _verify_files(directory: Path, files: Mapping[str, SealedFile]) -> None:
+def _verify_files(directory: Path, files: Mapping[str, SealedFile], rest: Rest) -> None:
     if not is_complete(files):
         raise FormatError(
             f"{directory}: the manifest lists {sorted(files)}, expected {sorted(FILES)}, and with a ranker also "
@@ -262,6 +270,6 @@ def _verify_files(directory: Path, files: Mapping[str, SealedFile]) -> None:
         size = path.stat().st_size
         if size != sealed.size:
             raise ChecksumError(f"{path}: {size} bytes, sealed with {sealed.size}; copy the bundle again")
-        digest = sha256_of(path)
+        digest = sha256_of(path, rest)
         if digest != sealed.sha256:
             raise ChecksumError(f"{path}: SHA-256 {digest}, sealed as {sealed.sha256}; copy the bundle again")

@@ -43,6 +43,18 @@ class Asker(NamedTuple):
     now: float
 
 
+class Candidates(NamedTuple):
+    """What is known of the C candidates themselves, whether or not tables of items have a row for them.
+
+    Attributes:
+        vectors: `[C, D]` float32 of the retriever.
+        known: `[C, 4 + K]` float32 facts, see `ItemFacts`.
+    """
+
+    vectors: NDArray[np.float32]
+    known: NDArray[np.float32]
+
+
 def feature_names(sources: tuple[str, ...], numbers: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of the features in order.
 
@@ -61,7 +73,7 @@ def candidate_features(
     asker: Asker,
     facts: ItemFacts,
     item_vectors: NDArray[np.float32],
-    vectors: NDArray[np.float32] | None = None,
+    candidates: Candidates | None = None,
 ) -> NDArray[np.float32]:
     """Return `[C, F]` float32 features of C candidates; NaN = unknown.
 
@@ -74,11 +86,10 @@ def candidate_features(
         asker: the request.
         facts: what is known of the items.
         item_vectors: `[N + 1, D]` float32 of the retriever.
-        vectors: `[C, D]` those of the candidates, where they are at hand.
+        candidates: what is known of the candidates, where it is at hand; None reads it of their rows.
     """
-    if vectors is None:
-        vectors = item_vectors[merged.rows]
-    known, recent = facts.table[merged.rows], asker.history[-RECENT_EVENTS:]
+    vectors, known = candidates or Candidates(item_vectors[merged.rows], facts.table[merged.rows])
+    recent = asker.history[-RECENT_EVENTS:]
     split, of_items = 2 * len(sources), len(_FIXED) + 2 * len(facts.numbers)
     features = np.empty((len(vectors), split + of_items + len(CONTEXT)), dtype=np.float32)
     of_sources, others = features[:, :split], features[:, split:]

@@ -91,12 +91,15 @@ class CatalogueReceipt(_Message):
     Attributes:
         version: the catalogue's, grows with every change.
         changed: how many items.
-        unknown: ids among them that the bundle does not know: kept, and shown from the next bundle that has them.
+        unknown: ids among them that the bundle does not know, the first 100: kept, and shown from the next bundle that
+            has them.
+        offered: ids among those that are shown already, as the model of the bundle reads what they are.
     """
 
     version: int
     changed: int
     unknown: list[str] = []
+    offered: list[str] = []
 
 
 class Erased(_Message):

@@ -8,12 +8,17 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic.config import JsonDict
 
-from retrank.contract.api import RawId
+from retrank.contract.api import Problem, RawId
 
 MAX_EVENTS = 1_000
 DEDUP_DAYS = 7
+MAX_VALUE = 1e12
+"""Largest amount of an event, either way: beyond it nothing is a rating, a price or a quantity, and sums overflow."""
 EventType = Literal["impression", "click", "cart", "purchase", "rating", "dismiss", "custom"]
+
+_VALUES: JsonDict = {"minimum": -MAX_VALUE, "maximum": MAX_VALUE}  # kept at intake: what is in a log must stay readable
 
 
 class _Message(BaseModel):
@@ -28,8 +33,9 @@ class Event(_Message):
         type: what happened; `custom` needs a `name`, other than those of the types.
         user_id, anonymous_id: who; at least one, or a `session_id`.
         item_id: with what.
-        at: when, with a time zone; None means when it arrived.
-        value: rating, amount paid or quantity; finite.
+        at: when, with a time zone; None means when it arrived. Not more than an hour ahead, nor older than the service
+            is told to believe (ten years).
+        value: rating, amount paid or quantity; -`MAX_VALUE` to `MAX_VALUE`.
         recommendation_token: the signed token of the answer that showed the item, for attribution.
         placement: where on the page or in the app.
         context: what else was known at that moment; at most 32 keys.
@@ -43,7 +49,7 @@ class Event(_Message):
     session_id: RawId | None = None
     at: datetime | None = None
     name: RawId | None = None
-    value: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    value: Annotated[float, Field(allow_inf_nan=False, json_schema_extra=_VALUES)] | None = None
     recommendation_token: Annotated[str, Field(max_length=2_048)] | None = None
     placement: RawId | None = None
     context: Annotated[dict[str, JsonValue], Field(max_length=32)] = {}
@@ -84,6 +90,12 @@ class EventReceipt(_Message):
     accepted: int
     duplicates: int
     rejected: list[RejectedEvent] = []
+
+
+class EventsRefused(Problem):
+    """Answer when not one event could be taken; `receipt` names all of them, `errors` the first."""
+
+    receipt: EventReceipt
 
 
 def person_key(user_id: str | None, anonymous_id: str | None, session_id: str | None) -> str:

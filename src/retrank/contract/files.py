@@ -17,14 +17,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from retrank.contract.errors import SourceError
+from retrank.contract.rest import Rest, no_rest
 
 POINTER = "current"
+_BLOCK_BYTES = 1 << 20
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes as lower-case hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def sha256_of(path: Path, rest: Rest = no_rest) -> str:
+    """SHA-256 of a file's bytes as lower-case hex; `rest` is called after every block, of a millisecond's work."""
+    digest, block = hashlib.sha256(), memoryview(bytearray(_BLOCK_BYTES))
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(block):
+            digest.update(block[:count])
+            rest()
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrank.contract.encode import asked_now
 from retrank.contract.errors import BundleError, FormatError
+from retrank.contract.rest import Rest, no_rest
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 
-_ROWS_AT_ONCE = 1 << 13
+_ROWS_AT_ONCE = 1 << 12
 Encoder = Callable[[Sequences], NDArray[np.float32]]
 """B histories -> `[B, D]` float32 queries."""
 
@@ -83,6 +84,7 @@ def check_golden(
     encode: Encoder,
     item_vectors: NDArray[np.float32],
     items: Vocab,
+    rest: Rest = no_rest,
 ) -> float:
     """Answer every golden request again and return the largest score difference seen.
 
@@ -91,6 +93,7 @@ def check_golden(
         encode: the query encoder under test.
         item_vectors: `[N + 1, D]` float32, row 0 unused.
         items: the item vocab under test.
+        rest: called between pieces of work.
 
     Raises:
         BundleError: there is no case, or one got another answer.
@@ -100,10 +103,12 @@ def check_golden(
     wheres = [
         f"golden request {number} ({case.kind}, history {case.item_ids[-3:]})" for number, case in enumerate(cases, 1)
     ]
-    for case, where in zip(cases, wheres, strict=True):
+    queries = np.empty((len(cases), item_vectors.shape[1]), dtype=np.float32)  # [G, D]
+    for number, (case, where) in enumerate(zip(cases, wheres, strict=True)):
         _check_rows(case, items, where)
-    queries = np.concatenate([encode(case.history()) for case in cases])  # [G, D]
-    best = best_scores(queries, item_vectors, max(len(case.top_rows) for case in cases))
+        queries[number] = encode(case.history())[0]
+        rest()
+    best = best_scores(queries, item_vectors, max(len(case.top_rows) for case in cases), rest)
     worst = 0.0
     for case, where, query, scores in zip(cases, wheres, queries, best, strict=True):
         of_expected = item_vectors[np.array(case.top_rows)] @ query
@@ -111,7 +116,9 @@ def check_golden(
     return worst
 
 
-def best_scores(queries: NDArray[np.float32], item_vectors: NDArray[np.float32], top: int) -> NDArray[np.float32]:
+def best_scores(
+    queries: NDArray[np.float32], item_vectors: NDArray[np.float32], top: int, rest: Rest = no_rest
+) -> NDArray[np.float32]:
     """Return the best scores `[B, top]` of exact search, best first, NaN before all; -inf where there are fewer items.
 
     Reads the vectors once, in blocks, and holds up no other thread.
@@ -120,6 +127,7 @@ def best_scores(queries: NDArray[np.float32], item_vectors: NDArray[np.float32],
         queries: `[B, D]` float32.
         item_vectors: `[N + 1, D]` float32, row 0 unused.
         top: scores per query, >= 1.
+        rest: called after every block.
     """
     best = np.full((len(queries), top), -np.inf, dtype=np.float32)
     for start in range(1, len(item_vectors), _ROWS_AT_ONCE):
@@ -127,6 +135,7 @@ def best_scores(queries: NDArray[np.float32], item_vectors: NDArray[np.float32],
         better = np.flatnonzero((~(scores <= best.min(axis=1, keepdims=True))).any(axis=0))  # NaN counts as better
         joined = np.concatenate([best, scores[:, better]], axis=1)
         best = np.partition(joined, -top, axis=1)[:, -top:]
+        rest()
     ordered: NDArray[np.float32] = np.sort(best, axis=1)[:, ::-1]
     return ordered
 

@@ -109,6 +109,14 @@ class ItemEncoding(BaseModel):
         }
         return self.encode(pa.table({**texts, **numbers}))
 
+    def says_something(self, content: ContentArrays) -> NDArray[np.bool_]:
+        """Tell for each of R items `[R]` whether any attribute has a known value, or any text at all."""
+        nothing = np.cumsum([1, *self.sizes])[:-1]
+        known: NDArray[np.bool_] = (content.codes != nothing).any(axis=1)
+        if self.texts:
+            known |= ((content.tokens > 0) & (content.tokens <= self.num_buckets)).any(axis=1)
+        return known
+
     def save(self, path: Path) -> None:
         """Write as JSON."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from retrank.contract.actions import ActionFacts
+
 FORMAT_VERSION = 5
 """Major version of the bundle layout; a reader refuses every other."""
 
@@ -115,6 +117,7 @@ class Manifest(_Record):
     index: IndexFacts
     metrics: MetricFacts
     ranker: RankerFacts | None = None
+    actions: list[ActionFacts] = []
     item_columns: list[ItemColumn]
     files: dict[str, SealedFile]
     config: dict[str, Any] = {}

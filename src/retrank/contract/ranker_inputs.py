@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.contract.candidate_features import Asker, candidate_features
+from retrank.contract.candidate_features import Asker, Candidates, candidate_features
 from retrank.contract.item_facts import ItemFacts
 from retrank.contract.proposals import Merged
 from retrank.contract.ranker_spec import RankerSpec
@@ -23,7 +23,12 @@ class RankerArrays(NamedTuple):
 
 
 def ranker_arrays(
-    merged: Merged, asker: Asker, facts: ItemFacts, item_vectors: NDArray[np.float32], spec: RankerSpec
+    merged: Merged,
+    asker: Asker,
+    facts: ItemFacts,
+    item_vectors: NDArray[np.float32],
+    spec: RankerSpec,
+    candidates: Candidates | None = None,
 ) -> RankerArrays:
     """Return the arrays for C candidates of one request.
 
@@ -33,13 +38,14 @@ def ranker_arrays(
         facts: what is known of the items.
         item_vectors: `[N + 1, D]` float32 of the retriever, not rotated: the graph does that.
         spec: how the ranker is asked.
+        candidates: what is known of the candidates, where it is at hand; None reads it of their rows.
     """
     newest = asker.history[-spec.history_length :]
-    vectors = item_vectors[merged.rows]
+    read = candidates or Candidates(item_vectors[merged.rows], facts.table[merged.rows])
     ages = np.asarray(asker.ages[-spec.history_length :], dtype=np.int64)
     return RankerArrays(
-        features=candidate_features(merged, spec.sources, asker, facts, item_vectors, vectors)[None],
-        candidate_vectors=vectors[None],
+        features=candidate_features(merged, spec.sources, asker, facts, item_vectors, read)[None],
+        candidate_vectors=read.vectors[None],
         query=np.asarray(asker.query, dtype=np.float32)[None],
         history_vectors=item_vectors[newest][None],
         history_ages=ages[None],

@@ -61,7 +61,10 @@ class BatchRequest(_Message):
 
 
 class BatchItem(_Message):
-    """The answer to one request of a batch: `slate` when `status` is 200, else `problem`."""
+    """The answer to one request of a batch: `slate` when `status` is 200, else `problem`.
+
+    422: the request does not fit. 504: the time of the whole batch was over before its turn came; nothing was done.
+    """
 
     status: int
     slate: SlateResponse | None = None

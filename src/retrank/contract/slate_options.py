@@ -27,7 +27,8 @@ class _Message(BaseModel):
 class SeenPolicy(_Message):
     """Which items count as seen and stay away.
 
-    Events in a bundle do not say of what type they were: they count as every type but `impression`.
+    Events in a bundle have the types that its manifest gives their actions (`actions`); those without an action count
+    as every type but `impression`, and those without times as new, whatever `days` says.
 
     Attributes:
         types: events that make an item seen.

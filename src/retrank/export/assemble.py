@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from retrank import __version__
 from retrank.config import instantiate
 from retrank.contract import bundle
+from retrank.contract.actions import Actions, action_facts, told
 from retrank.contract.bundle import VerifiedBundle, seal, seal_files
 from retrank.contract.errors import BundleError, GateError
 from retrank.contract.features import FeatureSpec
@@ -29,6 +30,7 @@ from retrank.export.model_card import model_card
 from retrank.export.parity import Parity, compare, onnx_queries, torch_queries
 from retrank.export.ranker import TrainedRanker, write_ranker
 from retrank.export.recall import Measured, build_and_measure
+from retrank.export.rivals import leads_over
 from retrank.export.run_folder import Popular, count_fallbacks, read_catalogue, read_ranker, read_run, with_baselines
 from retrank.export.sampling import sample_histories
 from retrank.export.sources import Catalogue, Circumstances, Fallbacks, TrainedModel, check_fit
@@ -66,11 +68,14 @@ def run(cfg: Mapping[str, Any]) -> VerifiedBundle:
     store_path = Path(cfg["store"]) if cfg["store"] else None
     say(f"export: reading {cfg['run']}")
     model, store = read_run(Path(cfg["run"]), store_path)
+    ranker = read_ranker(Path(cfg["ranker"]), Path(cfg["run"])) if cfg["ranker"] else None
+    ordering = Path(cfg["ranker"] or cfg["run"])
+    warnings = settings.gates.check_leads(leads_over(settings.gates.not_worse_than, ordering, model.config, store))
     metrics = with_baselines(model.metrics, settings.gates.must_beat, model.config, store)
-    catalogue = read_catalogue(store)
+    catalogue = replace(read_catalogue(store), action_types=settings.action_types or {})
     say(f"export: counting popularity and successors over {store.facts.num_events:,} events")
     fallbacks = count_fallbacks(settings.popular, settings.covisit, settings.covisit_top_k, catalogue)
-    return assemble(
+    sealed = assemble(
         replace(model, metrics=metrics),
         catalogue,
         fallbacks,
@@ -78,8 +83,11 @@ def run(cfg: Mapping[str, Any]) -> VerifiedBundle:
         plan=plan,
         gates=settings.gates,
         circumstances=Circumstances(seed=settings.seed, git_commit=git_commit(), say=say),
-        ranker=read_ranker(Path(cfg["ranker"]), Path(cfg["run"])) if cfg["ranker"] else None,
+        ranker=ranker,
     )
+    for line in warnings:  # last, where it is seen
+        say(f"export: {line}")
+    return sealed
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,7 @@ class BundleSettings:
         covisit: baseline that knows successors; fitted on all events.
         covisit_top_k: successors kept per item, >= 1.
         seed: seed of the sampled histories.
+        action_types: event types of actions whose name does not say it, see `contract.actions`.
     """
 
     gates: Gates
@@ -99,6 +108,7 @@ class BundleSettings:
     covisit: Markov
     covisit_top_k: int = 50
     seed: int = 0
+    action_types: Mapping[str, str] | None = None
 
 
 def assemble(
@@ -123,6 +133,7 @@ def assemble(
     say, rng = circumstances.say, np.random.default_rng(circumstances.seed)
     check_fit(model, catalogue, fallbacks)
     gates.check_metrics(model.metrics)
+    actions = _actions(catalogue, circumstances)
     spec = FeatureSpec(
         max_length=model.encoder.max_length,
         similarity=model.similarity,
@@ -158,7 +169,7 @@ def assemble(
                 ranker, model.encoder, catalogue, fallbacks, staged, tolerance=gates.ranker_tolerance, rng=rng
             )
             say(f"export: ranker differs by at most {second.parity_max_difference:.1e} from torch")
-        card = model_card(model, catalogue.facts, encoder.parity, measured)
+        card = model_card(model, catalogue.facts, encoder.parity, measured, actions=actions)
         (staged / bundle.MODEL_CARD).write_text(card, encoding="utf-8")
         manifest = Manifest(
             format_version=FORMAT_VERSION,
@@ -172,6 +183,7 @@ def assemble(
             index=_index_facts(plan, measured),
             metrics=model.metrics,
             ranker=second,
+            actions=list(actions.facts),
             item_columns=list(attributes.columns),
             files=seal_files(staged),
             config=model.config,
@@ -179,6 +191,14 @@ def assemble(
         sealed = seal(staged, manifest, root)
     say(f"export: sealed {sealed.directory}")
     return sealed
+
+
+def _actions(catalogue: Catalogue, circumstances: Circumstances) -> Actions:
+    """Return what the actions of the data are live, and say it."""
+    actions = Actions(action_facts(catalogue.actions, catalogue.histories.actions, catalogue.action_types))
+    for line in told(actions):
+        circumstances.say(f"export: {line}")
+    return actions
 
 
 def _export(

@@ -1,12 +1,13 @@
 """What a bundle must have shown before it is sealed. A failing gate names the figure seen and the one required."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from retrank.contract.errors import ConfigError, GateError
 from retrank.contract.manifest import MetricFacts
 from retrank.export.parity import Parity
 from retrank.export.recall import Measured
+from retrank.metrics.bootstrap import PairedDifference
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Gates:
         parity_tolerance: largest allowed difference of a query component.
         parity_top_k: item lists of this length must be identical, near-ties aside.
         min_metrics: least value of each named offline metric, such as {"ndcg@10": 0.05}.
+        not_worse_than: baselines that may not be clearly better: with the whole 95 % interval of the difference.
         must_beat: baselines that must score less than the model on every metric of `beat_on`.
         beat_on: the metrics on which they must.
         golden_tolerance: allowed difference of a golden score, relative to max(1, |score|).
@@ -28,6 +30,7 @@ class Gates:
     parity_tolerance: float = 1e-4
     parity_top_k: int = 20
     min_metrics: dict[str, float] = field(default_factory=dict)
+    not_worse_than: Sequence[str] = ("popularity",)
     must_beat: Sequence[str] = ()
     beat_on: Sequence[str] = ("ndcg@10",)
     golden_tolerance: float = 1e-4
@@ -68,6 +71,30 @@ class Gates:
                         f"{name} is {_shown(seen)}, the gate requires more than baseline {baseline!r} at "
                         f"{_shown(rival)}; train longer or change sealing.gates.must_beat"
                     )
+
+    def check_leads(self, leads: Mapping[str, PairedDifference]) -> list[str]:
+        """Refuse what counting beats for certain; return a warning for each baseline that may be as good.
+
+        Args:
+            leads: NDCG@10 of what will be served minus that of each baseline of `not_worse_than`.
+
+        Raises:
+            GateError: a baseline is clearly better.
+        """
+        warnings = []
+        for name, lead in leads.items():
+            found = (
+                f"ndcg@10 is {lead.second:.4f}, baseline {name!r} has {lead.first:.4f} "
+                f"(95 % interval of the difference {lead.low:+.4f} to {lead.high:+.4f})"
+            )
+            if lead.high < 0:
+                raise GateError(
+                    f"{found}: that is worse than counting, perhaps the run diverged; look at its report, lower "
+                    "optim.learning_rate or train longer. To seal it all the same: 'sealing.gates.not_worse_than=[]'"
+                )
+            if not lead.low > 0:
+                warnings.append(f"WARNING: {found}: not shown to be better than counting")
+        return warnings
 
     def check_parity(self, parity: Parity) -> None:
         """Refuse an ONNX file that does not answer like the torch model.

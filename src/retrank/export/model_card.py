@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from retrank.contract.actions import UNNAMED, Actions
 from retrank.contract.manifest import DataFacts
 from retrank.export.evidence import METRICS, Evidence, weakest
 from retrank.export.parity import Parity
@@ -29,7 +30,7 @@ _STANDING_LIMITS = (
 )
 
 
-def model_card(model: TrainedModel, data: DataFacts, parity: Parity, measured: Measured) -> str:
+def model_card(model: TrainedModel, data: DataFacts, parity: Parity, measured: Measured, *, actions: Actions) -> str:
     """Return the card.
 
     Args:
@@ -37,11 +38,13 @@ def model_card(model: TrainedModel, data: DataFacts, parity: Parity, measured: M
         data: facts of the store.
         parity: how the exported encoder compares with the trained one.
         measured: the index.
+        actions: of the data, and what they are live.
     """
     evidence = model.evidence
     sections = {
         "What it is for": _PURPOSE.replace("\n", " "),
         "Data": _bullets(_data(data, evidence)),
+        "What people did": _actions(actions),
         "Protocol": _protocol(model, evidence),
         "Quality on the test cases": _quality(model, evidence),
         "Where it is good and where not": _slices(evidence),
@@ -65,6 +68,22 @@ def _data(data: DataFacts, evidence: Evidence) -> dict[str, str]:
         "rows left out": dropped or "none recorded",
         "licence": evidence.licence,
     }
+
+
+def _actions(actions: Actions) -> str:
+    if not actions.facts:
+        return "The data does not say; every event counts the same."
+    rows = []
+    for one in actions.facts:
+        chosen = actions.read_as(one.event_type)
+        live = (
+            f"custom, named {one.name}" if one.event_type == UNNAMED else "no" if chosen is not one else one.event_type
+        )
+        rows.append([one.name, one.event_type, f"{one.num_events:,}", live])
+    note = (
+        "A live event is read as the action in whose row it stands; any other is an act of which nothing was learned."
+    )
+    return f"{_table(['action', 'event type', 'events', 'live event read as it'], rows)}\n\n{note}"
 
 
 def _protocol(model: TrainedModel, evidence: Evidence) -> str:

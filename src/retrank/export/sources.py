@@ -1,6 +1,6 @@
 """What a bundle is assembled from, as plain objects: no run folder and no store is needed to make one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
@@ -54,6 +54,7 @@ class Catalogue:
         histories: everything known of every user, in the order of `user_ids`.
         facts: where the data came from.
         actions: names of the action rows 1..A in `histories`.
+        action_types: event types of actions whose name does not say it, see `contract.actions`.
     """
 
     items: pa.Table
@@ -61,6 +62,7 @@ class Catalogue:
     histories: Sequences
     facts: DataFacts
     actions: Sequence[str] = ()
+    action_types: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def item_ids(self) -> list[str]:

@@ -145,14 +145,18 @@ def _rank_part(batch: _Batch, tiles: Tiles, top_ks: tuple[int, ...], part: tuple
             scores[:, 0] = -np.inf  # no item
         above.add(scores, first, here, kept)
         best.add(scores, first)
-    ranks, members = above.ranks(), best.lists()
-    odd = best.odd
+    members = best.lists()
+    listed = [items for _, items in members]
+    ranks, odd = above.ranks(), best.odd
     odd[cases.targets[0][above.odd]] = True
-    if not odd.any():
-        return Ranking(ranks, [items for _, items in members])
-    exact = _from_rows(cases, tiles, top_ks, np.flatnonzero(odd), part[0])
-    ranks[odd[cases.targets[0]]] = exact.ranks
-    listed = [np.r_[items[~odd[owners]], more] for (owners, items), more in zip(members, exact.listed, strict=True)]
+    if odd.any():
+        again = np.flatnonzero(odd)
+        exact = _from_rows(cases, tiles, top_ks, again, part[0])
+        ranks[odd[cases.targets[0]]] = exact.ranks
+        listed = [
+            np.concatenate([items[~odd[owners]], more])
+            for (owners, items), more in zip(members, exact.listed, strict=True)
+        ]
     return Ranking(ranks, listed)
 
 
@@ -166,8 +170,9 @@ def _by_tile(items: NDArray[np.integer], tiles: Tiles) -> list[NDArray[np.int64]
 
 def _places(pairs: Pairs, chosen: NDArray[np.int64], scores: NDArray[np.float32], first: int) -> NDArray[np.int64]:
     """Return where the chosen pairs stand in the flattened scores of the tile that begins at item row `first`."""
-    cases, items = (np.asarray(values[chosen], dtype=np.int64) for values in pairs)
-    return cases * scores.shape[1] + (items - first)
+    places: NDArray[np.int64] = np.asarray(pairs[0][chosen], dtype=np.int64) * scores.shape[1]
+    places += pairs[1][chosen] - first
+    return places
 
 
 def _from_rows(batch: _Batch, tiles: Tiles, top_ks: tuple[int, ...], cases: NDArray[np.int64], first: int) -> Ranking:

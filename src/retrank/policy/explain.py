@@ -45,18 +45,24 @@ def follows(slate: NDArray[np.integer], history: NDArray[np.integer], successors
     return _strongest(support, newest_first)
 
 
-def similar(slate: NDArray[np.integer], history: NDArray[np.integer], item_vectors: NDArray[np.float32]) -> Evidence:
+def similar(
+    slate: NDArray[np.integer],
+    history: NDArray[np.integer],
+    slate_vectors: NDArray[np.float32],
+    history_vectors: NDArray[np.float32],
+) -> Evidence:
     """Find the history item whose vector is closest to each slate item's, by cosine clipped to 0..1.
 
     Args:
         slate: `[S]` item rows.
         history: `[H]` item rows, oldest first; of equal similarities the newest event wins.
-        item_vectors: `[N + 1, D]` float32.
+        slate_vectors: `[S, D]` float32 vectors of the slate.
+        history_vectors: `[H, D]` float32 vectors of the history.
     """
     if len(history) == 0:
         return nothing(len(slate))
     newest_first = history[::-1]
-    left, right = item_vectors[slate], item_vectors[newest_first]
+    left, right = slate_vectors, history_vectors[::-1]
     lengths = _lengths(left)[:, None] * _lengths(right)
     support = np.divide(left @ right.T, lengths, out=np.zeros(lengths.shape, np.float32), where=lengths > 0)
     support[slate[:, None] == newest_first] = 0.0  # that it was seen before is no reason

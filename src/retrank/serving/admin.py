@@ -21,9 +21,10 @@ from retrank.contract.errors import ConfigError
 from retrank.serving.backing import open_state
 from retrank.serving.bundles.opening import open_operator
 from retrank.serving.bundles.operator import Operator
+from retrank.serving.guard.keys import read_key_file
 from retrank.serving.placements.desk import ShelfDesk, Time
 from retrank.serving.settings import Settings, parse_settings, refuse_to_open
-from retrank.serving.stores.protocol import StateStore
+from retrank.serving.stores.protocol import DEFAULT_TENANT, StateStore
 from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.telemetry.logs import announce, json_to_stderr
 from retrank.serving.web.admin import create_admin_app
@@ -105,7 +106,15 @@ def open_desk(settings: Settings, store: StateStore, operator: Operator) -> Shel
         alive=lambda: len(operator.status().replicas),
         new_id=lambda: secrets.token_hex(8),
         time=Time(time.time, time.monotonic, time.sleep),
+        tenants=lambda: _tenants(settings),
     )
+
+
+def _tenants(settings: Settings) -> set[str]:
+    """Return the tenants that requests can be of: those of keys, and the one of whoever needs none."""
+    key_file = settings.guard.auth.key_file
+    keys = () if key_file is None else read_key_file(key_file).keys
+    return {DEFAULT_TENANT, *(key.tenant for key in keys)}
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -8,6 +8,7 @@ from retrank.serving.events.intake import Outside, open_intake
 from retrank.serving.events.settings import open_log
 from retrank.serving.guard.breaker import Breaker
 from retrank.serving.guard.profiles import DEPENDENCY, GuardedProfiles
+from retrank.serving.guard.pulse import Pulse
 from retrank.serving.service import Backing
 from retrank.serving.settings import Settings
 from retrank.serving.stores.open_store import open_store
@@ -30,7 +31,8 @@ def open_backing(settings: Settings, telemetry: Telemetry | None = None) -> Back
     store, quick, logs = open_state(settings), open_quick_state(settings), settings.event_logs()
     decisions = Decisions(open_log(logs, "decisions") if settings.service.keep_decisions else None)
     breaker = Breaker(settings.guard.breaker, time.monotonic, on_change=lambda state: said.circuit(DEPENDENCY, state))
-    profiles = GuardedProfiles(store, breaker, time.monotonic, said, quick=quick)
+    pulse = Pulse(time.monotonic).start()
+    profiles = GuardedProfiles(store, breaker, time.monotonic, said, quick=quick, stood_still_s=pulse.stood_still_s)
     outside = Outside(signer.has_signed, said.event_log_lag)
     return Backing(store, open_intake(logs, store, outside), decisions, signer, profiles, quick, telemetry)
 

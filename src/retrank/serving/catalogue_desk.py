@@ -4,12 +4,13 @@ A patch is laid over the newest state this process can read. Two replicas that p
 lose one of the patches; a caller that cannot have that sends `upsert`, which says everything at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pydantic import JsonValue
 
 from retrank.contract.catalogue_changes import BulkItem, CatalogueReceipt
 from retrank.contract.vocab import Vocab
+from retrank.serving.new_rows import NewRows
 from retrank.serving.overlay import Changes, Overlay
 from retrank.serving.stores.protocol import CatalogueOverlay, ItemChange
 
@@ -28,13 +29,20 @@ class CatalogueDesk:
         """
         self._store, self._overlay = store, overlay
 
-    def apply(self, tenant: str, asked: Sequence[BulkItem], items: Vocab) -> CatalogueReceipt:
+    def apply(
+        self,
+        tenant: str,
+        asked: Sequence[BulkItem],
+        items: Vocab,
+        new_items: Callable[[Changes], NewRows | None] = lambda _: None,
+    ) -> CatalogueReceipt:
         """Store changes, all or none.
 
         Args:
             tenant: whose catalogue.
             asked: the changes in order.
             items: of the bundle at hand, to name what it does not know.
+            new_items: those of a state that are offered although the bundle does not know them.
 
         Raises:
             StoreUnavailable: they may or may not have been stored; send them again.
@@ -45,9 +53,10 @@ class CatalogueDesk:
         for one in asked:
             changes[one.item_id] = _change(one, changes.get(one.item_id) or _now(known, one.item_id))
         version = self._store.change_items(tenant, list(changes.values()))
-        self._overlay.read(tenant)  # this process shows them at once, the others when they look again
-        unknown = [item for item in changes if not items.row(item)]
-        return CatalogueReceipt(version=version, changed=len(changes), unknown=unknown[:_MAX_UNKNOWN])
+        new = new_items(self._overlay.read(tenant))  # this process shows them at once, others when they look again
+        unknown = [item for item in changes if not items.row(item)][:_MAX_UNKNOWN]
+        offered = [] if new is None else [item for item in unknown if item in new.places]
+        return CatalogueReceipt(version=version, changed=len(changes), unknown=unknown, offered=offered)
 
 
 def _now(known: Changes, item_id: str) -> ItemChange:

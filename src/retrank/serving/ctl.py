@@ -3,6 +3,7 @@
     retrank ctl status
     retrank ctl bundles
     retrank ctl stage SOURCE             a bundle folder, a file: or http(s): URL of one, or an id in the library
+    retrank ctl unstage ID               hold it ready no longer; its files stay in the library
     retrank ctl activate ID [--dry-run]
     retrank ctl canary ID PERCENT        0 ends the trial
     retrank ctl rollback [--reason WHY]
@@ -134,8 +135,8 @@ def _act(fleet: _Fleet, asked: argparse.Namespace) -> Answer:
             folder = Path(asked.source)
             source = str(folder.resolve()) if folder.is_dir() else asked.source
             return fleet.order("stage", source=source, dry_run=dry_run)
-        case "activate":
-            return fleet.order("activate", id=asked.id, dry_run=dry_run)
+        case "activate" | "unstage":
+            return fleet.order(asked.command, id=asked.id, dry_run=dry_run)
         case "canary":
             return fleet.order("canary", id=asked.id, percent=asked.percent, dry_run=dry_run)
         case "forget-changes":
@@ -160,8 +161,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("bundles", parents=[common], help="bundles, and what each is to the fleet")
     stage = commands.add_parser("stage", parents=[edits], help="fetch and check a bundle on every replica")
     stage.add_argument("source", help="folder, file: or http(s): URL of a bundle, or an id in the library")
-    activate = commands.add_parser("activate", parents=[edits], help="swap to a bundle")
-    activate.add_argument("id")
+    for word, what in (("unstage", "hold a bundle ready no longer"), ("activate", "swap to a bundle")):
+        commands.add_parser(word, parents=[edits], help=what).add_argument("id")
     canary = commands.add_parser("canary", parents=[edits], help="try a bundle on a share of the traffic")
     canary.add_argument("id")
     canary.add_argument("percent", type=percent, help="0..100; 0 ends the trial")
@@ -220,7 +221,8 @@ def _table(asked: argparse.Namespace, answer: Answer) -> list[str]:
     shown = f", canary {canary['id']} {canary['percent']:g} %" if canary else ""
     staged = f"staged {desired['staged'][-1]['id']}; " if asked.command == "stage" else ""
     said = "would be" if answer["dry_run"] else "is"
-    return [f"{staged}active {said} {desired['active']}{shown}, for {answer['replicas']} replicas"]
+    done = f"{staged}active {said} {desired['active']}{shown}, for {answer['replicas']} replicas"
+    return [done, *(f"note: {warning}" for warning in answer["warnings"])]
 
 
 def _status(answer: Answer) -> list[str]:
@@ -236,6 +238,7 @@ def _status(answer: Answer) -> list[str]:
         f"{'replica':<28} {'serves':<16} {'generation':>10} {'answers':>8} {'p95 ms':>7} {'private MB':>10}  now",
     ]
     rows += [_replica(name, one) for name, one in sorted(answer["replicas"].items())]
+    rows += _new_items(answer["replicas"])
     rows += ["", "latest changes"]
     for change in reversed(desired["audit"][-_CHANGES_SHOWN:]):
         at = datetime.fromtimestamp(change["at"], UTC)
@@ -252,6 +255,16 @@ def _replica(name: str, one: Answer) -> str:
         f"{name:<28} {one['active']:<16} {one['generation']:>10} {figures['answers']:>8} {figures['p95_ms']:>7.1f} "
         f"{one['memory']['private'] / 1e6:>10.0f}  {now}"
     )
+
+
+def _new_items(replicas: Answer) -> list[str]:
+    """Return a line on items that the bundles do not know, as the replica with the most of each kind counts them."""
+    counts: dict[str, int] = {}
+    for one in replicas.values():
+        for state, count in one.get("new_items", {}).items():
+            counts[state] = max(count, counts.get(state, 0))
+    said = "   ".join(f"{state} {count}" for state, count in counts.items() if count or state == "offered")
+    return ["", f"items newer than the bundle: {said}"] if any(counts.values()) else []
 
 
 def _lagging(status: Answer) -> str:

@@ -95,7 +95,8 @@ def table(asked: argparse.Namespace, answer: Answer) -> list[str]:
     )
     if asked.command == "rules" and asked.act == "put":
         rows.append(f"it is about {effect['items_matched']} of {effect['items']} items")
-    return [*rows, f"beyond the bounds: {blast['beyond']}"] if blast["beyond"] else rows
+    rows += [f"beyond the bounds: {blast['beyond']}"] if blast["beyond"] else []
+    return [*rows, *(f"note: {warning}" for warning in answer["warnings"])]
 
 
 def _shelf(word: str, answer: Answer) -> list[str]:

@@ -31,7 +31,7 @@ def undone(command: str, ordered: Answer, status: Answer) -> str | None:
         return None
     audit, order = now["audit"], wanted["audit"][-1]
     later = audit[audit.index(order) + 1 :] if order in audit else audit
-    lines = [line for line in later if line["action"] != "stage"]
+    lines = [line for line in later if line["action"] not in ("stage", "unstage")]
     said = next((line for line in lines if line["action"] in _UNDOING), lines[-1] if lines else None)
     if said is None:
         return f"by changes that the audit trail no longer holds; active is {now['active']}"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from retrank.contract.api import DegradedReason, ReasonCode, RecommendRequest, Source
 from retrank.contract.proposals import Proposal, contained
+from retrank.serving.item_columns import Mask
 from retrank.serving.live_rules import Pins, Rules
 from retrank.serving.overlay import UNCHANGED, RowChanges
 from retrank.serving.stores.protocol import NOBODY, Profile
@@ -122,6 +123,7 @@ class Draft(NamedTuple):
         changes: what changed in the catalogue since the bundle was sealed.
         trend: what is popular now; None where only the bundle knows.
         rules: of operators, that hold for this slate.
+        barred: tests of what rules keep away by a filter.
         pins: items that will stand at a place of their own; None unless some are held for it.
         seed: makes what is left to chance repeatable.
         asked: `[C]` int64 increasing item rows to be ranked, and no others; None where candidates are retrieved.
@@ -151,6 +153,7 @@ class Draft(NamedTuple):
     changes: RowChanges = UNCHANGED
     trend: RowTrend | None = None
     rules: Rules = ()
+    barred: tuple[Mask, ...] = ()
     pins: Pins | None = None
     seed: int = 0
     asked: NDArray[np.int64] | None = None

@@ -158,7 +158,7 @@ def figures(noted: list[Noted], first: list[float], recommender: Recommender) ->
     users = [one for one in noted if one.request.user_id is not None]
     unknown = sum(one.unknown_user for one in users) + sum(items.row(item) == 0 for item in told)
     found: dict[Quality, float] = {
-        "catalogue_coverage": len({item for one in noted for item in one.items}) / max(len(items), 1)
+        "catalogue_coverage": min(len({item for one in noted for item in one.items}) / max(len(items), 1), 1.0)
     }
     if told or users:
         found["unknown_id_ratio"] = unknown / (len(told) + len(users))

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from retrank.contract.api import FieldProblem
 from retrank.contract.errors import RetrankError
+from retrank.contract.events import EventReceipt
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.stores.protocol import StoreUnavailable
 
@@ -20,6 +21,28 @@ _log = logging.getLogger(__name__)
 
 class NotOffered(RetrankError):  # noqa: N818  (a state, not a mistake)
     """This service was started without what the request needs."""
+
+
+class AllRejected(RetrankError):  # noqa: N818  (an answer, not a mistake of this code)
+    """Not one event of a batch could be taken. `receipt` says why, `fields` point at the first of them."""
+
+    def __init__(self, receipt: EventReceipt) -> None:
+        """Say so."""
+        rejected = receipt.rejected
+        self.receipt = receipt
+        self.fields = [FieldProblem(pointer=f"/events/{one.index}", detail=one.detail) for one in rejected[:MAX_FIELDS]]
+        super().__init__(f"no event was taken: {summary(self.fields, len(rejected))}")
+
+
+def some_taken(receipt: EventReceipt) -> EventReceipt:
+    """Return a receipt that counts something as taken, now or before.
+
+    Raises:
+        AllRejected: it does not; answered like a success, a sender that gets every event wrong would never hear of it.
+    """
+    if receipt.accepted or receipt.duplicates:
+        return receipt
+    raise AllRejected(receipt)
 
 
 def outside(error: Exception) -> str:

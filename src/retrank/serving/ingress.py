@@ -3,16 +3,15 @@
 Ray reads these variables when it is imported and hands them to every process it starts, so they are set before the
 first `import ray`. A value that is already set wins: operators keep the last word.
 
-HAProxy is started through a small script that adds what Ray offers no setting for. Its statistics and metrics pages
-stay on this machine, and a service that is open to the network opens one port, not those of its replicas as well. A
-replica sees a request only when all of it is there, for which a client has ten seconds: a slow one occupies nothing
-but a connection. A request id that no log could hold is replaced (Ray fails on it).
+HAProxy is started through a small script that edits its configuration, see `front_door`. A service that is open to
+the network opens one port, not those of its replicas as well.
 
 A replica that dies takes nobody's request with it: HAProxy sends what was under way to another one. Every public route
 may be asked twice (events and changes carry ids or say how things shall be), which is what allows it.
 """
 
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -25,7 +24,7 @@ from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from retrank.contract.api import MAX_ID_LENGTH
+from retrank.serving import front_door
 from retrank.serving.guard.drain import FOLDER_VARIABLE
 
 LOOPBACK = "127.0.0.1"
@@ -33,9 +32,8 @@ _SHORT_FOLDER = "/tmp"  # HAProxy refuses socket paths beyond 97 characters and 
 _BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 _PIDS = "pids"
 _POLL_S = 0.05
-_REQUEST_S = 10
-_CONNECT_MS = 100
-_RAY_AGENT_PORT = 52_365
+_PORTS = range(20_000, 30_000)
+"""Above those of Ray's workers, below those of replicas (30,000 on) and those that Linux hands out (32,768 on)."""
 _SCRIPT = """#!/bin/sh
 # Started by Ray Serve as: haproxy -db -f CONFIG ...
 config="$3"
@@ -43,14 +41,6 @@ echo $$ >> {pids}
 sed -i {edits} "$config"
 exec {binary} "$@"
 """
-_WHOLE_REQUESTS = f"s/^defaults *$/&\\n    option http-buffer-request\\n    timeout http-request {_REQUEST_S}s/"
-_SOUND_IDS = (
-    "s/^frontend http_frontend *$/&\\n    http-request del-header x-request-id unless "
-    f"{{ req.hdr(x-request-id) -m reg ^[!-~]{{1,{MAX_ID_LENGTH}}}$ }}/"
-)
-# HAProxy waits as long as this, and at most a second, before it asks another replica when one refused to connect.
-_QUICK_TO_MOVE_ON = f"s/^\\( *timeout connect \\)[0-9]*s *$/\\1{_CONNECT_MS}ms/"
-_PAGES_HERE = f"s/^\\( *bind \\)[*]\\{{0,1\\}}:/\\1{LOOPBACK}:/"
 
 
 @contextmanager
@@ -146,13 +136,20 @@ def _haproxy(folder: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a TCP port that is free on this machine right now, and that Ray will not take for its own agent."""
+    """Return a TCP port that is free on this machine right now, out of those that nobody takes by chance.
+
+    Whatever binds to port 0, Ray's processes among them, gets one of those that the kernel hands out, so that a port
+    which was free a second ago is taken when it is needed. These lie below.
+    """
     while True:
+        port = _PORTS.start + secrets.randbelow(len(_PORTS))
         with closing(socket.socket()) as probe:
-            probe.bind((LOOPBACK, 0))
-            port = int(probe.getsockname()[1])
-        if port != _RAY_AGENT_PORT:
-            return port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that waits for late packets is free
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+        return port
 
 
 def _haproxy_binary(environment: MutableMapping[str, str]) -> str | None:
@@ -168,8 +165,7 @@ def _haproxy_binary(environment: MutableMapping[str, str]) -> str | None:
 
 def _script(folder: Path, binary: str, *, alone: bool, front: str) -> Path:
     script = folder / "haproxy"
-    opened = f"s/^\\( *bind \\){LOOPBACK}:/\\1{front}:/"
-    edits = [opened, _WHOLE_REQUESTS, _SOUND_IDS, _QUICK_TO_MOVE_ON, *([_PAGES_HERE] if alone else [])]
+    edits = front_door.edits(folder, loopback=LOOPBACK, front=front, alone=alone)
     shown = " ".join(f"-e {shlex.quote(edit)}" for edit in edits)
     script.write_text(_SCRIPT.format(edits=shown, pids=shlex.quote(str(folder / _PIDS)), binary=shlex.quote(binary)))
     script.chmod(0o700)

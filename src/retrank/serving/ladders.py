@@ -39,7 +39,9 @@ class Ladders:
         second = runtime.second
         self._limits: Mapping[Source, int] = second.spec.limits if second else {}
         count = settings.num_candidates
-        self._sequence = SequenceSource(runtime.encoder, runtime.index, self._limits.get("sequence", count))
+        self._sequence = SequenceSource(
+            runtime.encoder, runtime.index, runtime.item_vectors, self._limits.get("sequence", count)
+        )
 
     def recommend(self, tally: Tally) -> list[Stage]:
         """Return the stages that make a slate from a history."""
@@ -96,7 +98,7 @@ class Ladders:
     def _hydrate(self) -> Stage:
         runtime = self._runtime
         sealed_us = int(runtime.manifest.created_at.timestamp() * _US)
-        return Hydrate(runtime.users, runtime.items, runtime.histories, sealed_us, self._now, runtime.action_row)
+        return Hydrate(runtime.users, runtime.items, runtime.histories, sealed_us, self._now, runtime.actions)
 
     def _sources(self) -> list[Stage]:
         runtime, second, count = self._runtime, self._runtime.second, self._settings.num_candidates

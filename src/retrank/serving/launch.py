@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from retrank.contract.api import BundleInfo
 from retrank.contract.errors import ConfigError, RetrankError
-from retrank.serving import ingress
+from retrank.serving import ingress, ray_voice
 from retrank.serving.admin import admin_port
-from retrank.serving.bundles.opening import try_begin
+from retrank.serving.bundles.opening import to_prove, try_begin
 from retrank.serving.guard.drain import FOLDER_VARIABLE, Drain
 from retrank.serving.guard.keys import read_key_file
 from retrank.serving.guard.settings import DrainSettings
@@ -30,7 +30,6 @@ from retrank.serving.settings import Settings, parse_settings, refuse_to_open
 from retrank.serving.telemetry.logs import announce, json_to_stderr
 
 _APPLICATION = "retrank"
-_LOGS = "/tmp/ray/session_latest/logs"
 _POLL_S = 0.1
 
 
@@ -59,6 +58,7 @@ def run(config: dict[str, Any]) -> None:
             signal.signal(signal.SIGTERM, _interrupt)  # Ray installs a handler of its own while it starts
             url = running.url
             say(f"serving {bundle.model} from bundle {bundle.id} with {settings.replicas} replica(s)")
+            say(f"logs of its processes: {ray_voice.logs_folder()}")
             if settings.rpc.enabled:
                 say(f"gRPC on {settings.rpc.host}:{settings.rpc.port}")
             say(f"ready on {url}/   routes: {url}/openapi.json   Ctrl-C stops")
@@ -111,6 +111,7 @@ def _start(settings: Settings, *, listen_on: str) -> None:
 
     quiet = LoggingConfig(log_level=logging.WARNING, enable_access_log=False)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    ray_voice.retell()
     try:
         _start_ray(settings)
         _take_signals()
@@ -121,7 +122,7 @@ def _start(settings: Settings, *, listen_on: str) -> None:
         raise
     except Exception as error:  # Ray raises a bare one when its own processes do not start
         cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise ConfigError(f"Ray Serve did not start: {cause}; its logs are in {_LOGS}") from error
+        raise ConfigError(f"Ray Serve did not start: {cause}; its logs are in {ray_voice.logs_folder()}") from error
 
 
 def _take_signals() -> None:
@@ -159,7 +160,7 @@ def _stop() -> None:
     from ray import serve  # noqa: PLC0415
 
     interruptible = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with redirect_stdout(io.StringIO()):  # Ray announces that what it has just ended is dead; its logs keep it
+    with ray_voice.silenced(), redirect_stdout(io.StringIO()):
         serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's own signature
         ray.shutdown()
     signal.signal(signal.SIGINT, interruptible)
@@ -167,7 +168,7 @@ def _stop() -> None:
 
 def _proven(settings: Settings) -> BundleInfo:
     """Open the bundle once here, so that a bad one is refused with one message instead of a replica's traceback."""
-    return Recommender.open(settings.bundle, settings.pipeline).bundle
+    return Recommender.open(to_prove(settings), settings.pipeline).bundle
 
 
 def _begin(settings: Settings) -> None:
@@ -219,7 +220,7 @@ def _wait_until_ready(host: str, settings: Settings) -> None:
         time.sleep(_POLL_S)
     raise ConfigError(
         f"http://{host}:{settings.port}/readyz did not answer within serving.ready_timeout_s="
-        f"{settings.ready_timeout_s:g}; Ray's logs are in {_LOGS}"
+        f"{settings.ready_timeout_s:g}; Ray's logs are in {ray_voice.logs_folder()}"
     )
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from retrank.contract.placement_rules import PlacementDefaults, Rule
 from retrank.contract.vocab import Vocab
 from retrank.serving.item_columns import ItemColumns, Mask, Rows
+from retrank.serving.new_rows import NewRows, rows_of
 from retrank.serving.overlay import RowChanges
 from retrank.serving.sieve import sieve
 
@@ -105,12 +106,15 @@ class RuleRows:
     """Which items of one bundle a rule is about."""
 
     def __init__(self, items: Vocab, columns: ItemColumns) -> None:
-        """Look rules up in a bundle; the rows of a rule are kept as long as the rule is."""
+        """Look rules up in a bundle; rows and test of a rule are kept as long as the rule is."""
         self._items, self._columns = items, columns
         self._rows: WeakKeyDictionary[LiveRule, Rows] = WeakKeyDictionary()
+        self._tests: WeakKeyDictionary[LiveRule, tuple[RowChanges, Mask]] = WeakKeyDictionary()
 
-    def named(self, rule: LiveRule) -> Rows:
+    def named(self, rule: LiveRule, new: NewRows | None = None) -> Rows:
         """Return the rows of the items that a rule names, in its order; unknown ones are left out."""
+        if new is not None and any(item in new.places for item in rule.said.items or ()):
+            return rows_of(new, self._items, dict.fromkeys(rule.said.items or ()))
         found = self._rows.get(rule)
         if found is None:
             distinct = list(dict.fromkeys(rule.said.items or ()))
@@ -120,8 +124,14 @@ class RuleRows:
         return found
 
     def test(self, rule: LiveRule, changes: RowChanges) -> Mask:
-        """Return the test whether an item is meant."""
+        """Return the test whether an item is meant; compiled once per rule and state of the catalogue."""
+        kept = self._tests.get(rule)
+        if kept is None or kept[0] is not changes:
+            kept = self._tests[rule] = changes, self._compiled(rule, changes)
+        return kept[1]
+
+    def _compiled(self, rule: LiveRule, changes: RowChanges) -> Mask:
         if rule.said.filter is not None:
             return sieve(rule.said.filter, self._columns, changes)
-        named = self.named(rule)
+        named = self.named(rule, changes.new)
         return lambda rows: np.isin(rows, named)

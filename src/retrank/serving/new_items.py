@@ -1,6 +1,7 @@
 """Vectors of items that came after the bundle was sealed, from what they are."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -11,6 +12,18 @@ from retrank.contract import bundle as layout
 from retrank.contract.bundle import VerifiedBundle
 from retrank.contract.item_content import VECTORS, ItemEncoding, graph_inputs
 from retrank.serving.onnx import open_session
+
+
+class Described(NamedTuple):
+    """R items in the words of the model.
+
+    Attributes:
+        vectors: `[R, D]` float32.
+        readable: `[R]` bool; False = nothing of it is known to the model, the vector is that of any such item.
+    """
+
+    vectors: NDArray[np.float32]
+    readable: NDArray[np.bool_]
 
 
 class NewItemEncoder:
@@ -31,9 +44,13 @@ class NewItemEncoder:
         They are comparable with queries as the rows of `item_vectors.npy` are. What is missing, of another kind or
         unknown to the model counts as unknown.
         """
-        inputs = graph_inputs(self._encoding.encode_attributes(items))
-        found: NDArray[np.float32] = self._session.run([VECTORS], inputs)[0]
-        return found
+        return self.described(items).vectors
+
+    def described(self, items: Sequence[Mapping[str, JsonValue]]) -> Described:
+        """Return the same vectors, and which of the R items say anything that the model reads."""
+        content = self._encoding.encode_attributes(items)
+        found: NDArray[np.float32] = self._session.run([VECTORS], graph_inputs(content))[0]
+        return Described(found, self._encoding.says_something(content))
 
 
 def open_item_encoder(bundle: VerifiedBundle) -> NewItemEncoder | None:

@@ -17,6 +17,7 @@ from retrank.contract.filters import OneOf, Term, meets
 from retrank.contract.vocab import Vocab
 from retrank.serving.item_columns import Column, Mask, Rows, nothing_passes
 from retrank.serving.kept_fresh import KeptFresh
+from retrank.serving.new_rows import NewRows, sealed_rows
 from retrank.serving.stores.protocol import CatalogueOverlay, ItemChange
 
 _MAX_TENANTS = 1_000
@@ -140,11 +141,13 @@ class RowChanges:
         hidden: `[N + 1]` True for items that are deleted or not available; None when there is none.
         attributes: name -> item row -> value, None where the attribute was taken away.
         touched: `[N + 1]` True for items of which an attribute was ever changed; None when there is none.
+        new: items behind the rows of the bundle; None when there are none, or its model knows items by id alone.
     """
 
     hidden: NDArray[np.bool_] | None = None
     attributes: Mapping[str, Mapping[int, JsonValue]] = field(default_factory=dict)
     touched: NDArray[np.bool_] | None = None
+    new: NewRows | None = None
 
     @classmethod
     def of(cls, changes: Changes, items: Vocab) -> "RowChanges":
@@ -184,6 +187,21 @@ class RowChanges:
 
     def test(self, column: Column | None, term: Term) -> Mask:
         """Return the test of a term on a column with these changes over it."""
+        sealed, new = self._test_sealed(column, term), self.new
+        if new is None:
+            return sealed
+        meets_term = _meeting(term)
+
+        def test(rows: Rows) -> NDArray[np.bool_]:
+            passed = sealed(sealed_rows(new, rows))
+            for position, place in new.among(rows):
+                passed[position] = meets_term(new.value(place, term.attribute))
+            return passed
+
+        return test
+
+    def _test_sealed(self, column: Column | None, term: Term) -> Mask:
+        """Return the test for rows of the bundle."""
         unchanged = nothing_passes if column is None else column.test(term)
         changed, touched = self.attributes.get(term.attribute), self.touched
         if not changed or touched is None:
@@ -200,13 +218,26 @@ class RowChanges:
 
         return test
 
+    def knows(self, name: str) -> bool:
+        """Tell whether an attribute was changed, or a new item has it; this looks at all new items."""
+        new = self.new
+        return name in self.attributes or (new is not None and any(name in one for one in new.attributes))
+
+    def unavailable(self, rows: Rows) -> NDArray[np.bool_] | None:
+        """Tell which of `[C]` item rows may not be shown; None when every item may. New items all may."""
+        return None if self.hidden is None else self.hidden[sealed_rows(self.new, rows)]
+
     def values(self, column: Column | None, name: str, rows: Rows) -> list[JsonValue]:
         """Return the values of an attribute with these changes over it, None where there is none."""
-        values: list[JsonValue] = [None for _ in rows] if column is None else column.values(rows)
+        values: list[JsonValue]
+        values = [None for _ in rows] if column is None else column.values(sealed_rows(self.new, rows))
         changed = self.attributes.get(name)
-        if not changed:
-            return values
-        return [changed.get(row, value) for row, value in zip(rows.tolist(), values, strict=True)]
+        if changed:
+            values = [changed.get(row, value) for row, value in zip(rows.tolist(), values, strict=True)]
+        if self.new is not None:
+            for position, place in self.new.among(rows):
+                values[position] = self.new.value(place, name)
+        return values
 
     def shown(self, row: int, attributes: dict[str, JsonValue]) -> dict[str, JsonValue]:
         """Return the attributes of an item with its changes; the given ones are left as they are."""

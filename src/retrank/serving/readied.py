@@ -1,6 +1,7 @@
 """Recommenders that answer at the moment: changes of the catalogue are put into their rows before requests see them."""
 
 import threading
+from collections.abc import Iterable
 from weakref import WeakSet
 
 from retrank.serving.overlay import Changes
@@ -21,6 +22,13 @@ class Readied:
             with self._lock:
                 self._answering.add(recommender)
         return recommender
+
+    def complete(self, recommender: Recommender, known: Iterable[Changes]) -> None:
+        """Let one that is about to answer prepare for all that is known, to the last new item."""
+        self.note(recommender)
+        for changes in known:
+            while recommender.prepare(changes):
+                pass
 
     def prepare(self, changes: Changes) -> None:
         """Let all of them prepare for a state of the catalogue."""

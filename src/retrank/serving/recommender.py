@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,8 +23,11 @@ from retrank.contract.api import (
 from retrank.contract.bundle import VerifiedBundle, verify
 from retrank.contract.errors import BundleError
 from retrank.contract.ranking import RankedItem, RankRequest, RankResponse
+from retrank.contract.rest import Rest, no_rest
 from retrank.serving.draft import Draft, source_names
 from retrank.serving.ladders import Ladders
+from retrank.serving.new_rows import NewRows, ids_of, row_of, rows_of, sealed_rows
+from retrank.serving.newcomers import Newcomers, NewItemCounts, open_newcomers
 from retrank.serving.overlay import UNCHANGED, Changes, RowChanges
 from retrank.serving.pipeline import Clock, Pipeline
 from retrank.serving.runtime import Runtime, open_runtime
@@ -53,6 +57,7 @@ class Recommender:
         clock: Clock = time.perf_counter,
         now: Clock = time.time,
         new_request_id: Callable[[], str] = _new_request_id,
+        newcomers: Newcomers | None = None,
     ) -> None:
         """Build the pipelines; use `open` unless the runtime is already at hand.
 
@@ -62,6 +67,7 @@ class Recommender:
             clock: monotonic seconds, for timings.
             now: seconds since the Unix epoch, the moment of a request.
             new_request_id: names requests that come without an id.
+            newcomers: of another recommender over the same bundle; None opens them.
         """
         self.runtime = runtime
         self.tally = Tally()
@@ -71,6 +77,7 @@ class Recommender:
         self._rank = Pipeline(ladders.rank(), clock)
         self._encode = Pipeline(ladders.encode(), clock)
         self._hydrate, self._block = Pipeline(ladders.hydrate(), clock), Pipeline(ladders.block(), clock)
+        self._newcomers = newcomers or open_newcomers(runtime, settings.max_new_items)
         self._row_changes: WeakKeyDictionary[Changes, RowChanges] = WeakKeyDictionary()
         self._row_trends: WeakKeyDictionary[Trend, RowTrend] = WeakKeyDictionary()
         self._new_request_id, self._settings, self._clock, self._now = new_request_id, settings, clock, now
@@ -91,20 +98,24 @@ class Recommender:
         return cls.over(verify(Path(path)), settings)
 
     @classmethod
-    def over(cls, bundle: VerifiedBundle, settings: PipelineSettings | None = None) -> "Recommender":
+    def over(
+        cls, bundle: VerifiedBundle, settings: PipelineSettings | None = None, *, rest: Rest = no_rest
+    ) -> "Recommender":
         """Open, prove and warm up a bundle whose every byte was checked.
 
         Args:
             bundle: the bundle.
             settings: how to answer; defaults when None.
+            rest: called between pieces of work, for the sake of those who answer meanwhile.
 
         Raises:
             BundleError: it does not fit together, or gives wrong answers.
         """
-        runtime = open_runtime(bundle)
+        runtime = open_runtime(bundle, rest)
         chosen = settings or PipelineSettings()
-        cls(runtime, chosen)._warm_up()  # a recommender of its own, so that rehearsal is not counted as traffic
-        return cls(runtime, chosen)
+        rehearsal = cls(runtime, chosen)  # a recommender of its own, so that rehearsal is not counted as traffic
+        rehearsal._warm_up(rest)
+        return cls(runtime, chosen, newcomers=rehearsal._newcomers)
 
     def recommend(self, request: RecommendRequest, around: Surroundings = NOTHING_AROUND) -> SlateResponse:
         """Answer for a known user, an anonymous session, or nobody in particular."""
@@ -121,18 +132,21 @@ class Recommender:
         else:
             draft = self._hydrate.run(self._draft(request, around))[0]
         draft = self._block.run(draft)[0]
-        if draft.request.filter is not None:
+        if draft.request.filter is not None or draft.barred:
             return True
-        count, hidden = len(self.runtime.items), draft.changes.hidden
-        gone = np.zeros(count + 1, dtype=bool) if hidden is None else hidden[: count + 1].copy()
+        hidden, new = draft.changes.hidden, draft.changes.new
+        count = len(self.runtime.items) + (0 if new is None else len(new))
+        gone = np.zeros(count + 1, dtype=bool)
+        if hidden is not None:
+            gone[: len(hidden)] = hidden
         gone[draft.seen] = gone[draft.excluded] = True
         return count > 0 and bool(gone[1:].all())
 
     def similar(self, request: SimilarRequest, around: Surroundings = NOTHING_AROUND) -> SlateResponse:
         """Return items like one item, ordered by the cosine of their vectors; the item itself is left out.
 
-        An item the bundle does not know, such as one listed an hour ago, is answered with popular items and the
-        degraded reason `unknown_items`: a product page then has something to show.
+        An item that the bundle does not know and its model cannot encode (see `prepare`) is answered with popular items
+        and the degraded reason `unknown_items`: a product page then has something to show.
         """
         return self._answer(self._similar, self._similar_draft(request, around), around.budget_s)
 
@@ -145,15 +159,16 @@ class Recommender:
     def rank(self, request: RankRequest, around: Surroundings = NOTHING_AROUND) -> RankResponse:
         """Score the caller's own candidates for somebody; nothing is added, filtered or hidden."""
         items = list(dict.fromkeys(request.items))
-        rows = np.unique(self.runtime.items.rows(items)).astype(np.int64)
+        changes = self._in_rows(around.changes)
+        rows = np.unique(rows_of(changes.new, self.runtime.items, items))
         shared = {name: getattr(request, name) for name in _SHARED_WITH_RANK}
         # Not validated: it holds validated parts, and as many items as a rank request may name.
         asked = RecommendRequest.model_construct(**shared, k=max(len(rows), 1), exclude_seen=False, explain=False)
         done, took_ms = self._rank.run(self._draft(asked, around)._replace(asked=rows), around.budget_s)
-        known = self.runtime.items.ids_of(done.candidates.rows.tolist())
+        known = ids_of(changes.new, self.runtime.items, done.candidates.rows.tolist())
         assert done.scores is not None, "the pipeline scores every slate"
         scores: list[float | None] = [round(score, SCORE_DECIMALS) for score in done.scores.tolist()]
-        unknown = [item for item in items if not self.runtime.items.row(item)]
+        unknown = [item for item in items if not row_of(changes.new, self.runtime.items, item)]
         pairs = zip([*known, *unknown], [*scores, *(None for _ in unknown)], strict=True)
         return RankResponse(
             request_id=request.request_id or self._new_request_id(),
@@ -166,22 +181,43 @@ class Recommender:
     def quiet(self) -> "Recommender":
         """Return another recommender over the same open bundle; what it answers is not counted as traffic."""
         return Recommender(
-            self.runtime, self._settings, clock=self._clock, now=self._now, new_request_id=self._new_request_id
+            self.runtime,
+            self._settings,
+            clock=self._clock,
+            now=self._now,
+            new_request_id=self._new_request_id,
+            newcomers=self._newcomers,
         )
 
     def query(self, request: RecommendRequest, around: Surroundings = NOTHING_AROUND) -> NDArray[np.float32] | None:
         """Return the `[D]` float32 vector that retrieval searches with; None without a history."""
         return self._encode.run(self._draft(request, around))[0].query
 
-    def prepare(self, changes: Changes) -> None:
-        """Put changes into the rows of this bundle, so that the first request that sees them does not have to."""
-        self._in_rows(changes)
+    def prepare(self, changes: Changes) -> bool:
+        """Put changes into the rows of this bundle, so that the first request that sees them does not have to.
+
+        Items that the bundle does not know are encoded here, so many at a time, where its model reads content. Requests
+        see those that are. Returns whether some are left for the next call.
+        """
+        left = self._newcomers is not None and self._newcomers.prepare(changes)
+        found = self._in_rows(changes)
+        if self._newcomers is not None and (new := self._newcomers.of(changes)) is not found.new:
+            self._row_changes[changes] = replace(found, new=new)
+        return left
+
+    def new_items(self, changes: Changes) -> NewRows | None:
+        """Return the items of a state that the bundle does not know and that are offered by their content."""
+        return None if self._newcomers is None else self._newcomers.of(changes)
+
+    def new_item_counts(self) -> NewItemCounts:
+        """Count the items that the bundle does not know in all states that were prepared and are still in use."""
+        return NewItemCounts() if self._newcomers is None else self._newcomers.counts()
 
     def titles(self) -> dict[str, str]:
         """Return the title of every item that has one, by item id."""
         return self.runtime.attributes.titles()
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, rest: Rest) -> None:
         """Answer requests of different history lengths, so that the first caller does not pay for allocation."""
         popular = self.runtime.popular_items
         for length in _WARM_UP_LENGTHS:
@@ -196,12 +232,14 @@ class Recommender:
                 )
             unknown = np.zeros(length, dtype=np.int64)
             self.runtime.encoder.encode(history, ages=unknown, actions=unknown)
+            rest()
 
     def _similar_draft(self, request: SimilarRequest, around: Surroundings) -> Draft:
         shared = {name: getattr(request, name) for name in _SHARED_WITH_SIMILAR}
         draft = self._draft(RecommendRequest.model_construct(**shared), around)
-        anchor = self.runtime.items.rows([request.item_id]).astype(np.int64)
-        excluded = self.runtime.items.rows([request.item_id, *request.exclude_items]).astype(np.int64)
+        items, new = self.runtime.items, draft.changes.new
+        anchor = rows_of(new, items, [request.item_id])
+        excluded = rows_of(new, items, [request.item_id, *request.exclude_items])
         draft = draft._replace(history=anchor, excluded=np.unique(excluded))
         return draft if len(anchor) else draft.without("unknown_items")
 
@@ -229,6 +267,8 @@ class Recommender:
                 found = RowChanges.of(changes, self.runtime.items)
             else:
                 found = known.later(before.items, changes.newest, self.runtime.items)
+            if self._newcomers is not None:
+                found = replace(found, new=self._newcomers.of(changes))
             self._row_changes[changes] = found
         return found
 
@@ -269,7 +309,7 @@ class Recommender:
             }
             for rank, (item_id, score, sources, reasons, attributes, propensity) in enumerate(
                 zip(
-                    self.runtime.items.ids_of(rows),
+                    ids_of(draft.changes.new, self.runtime.items, rows),
                     draft.scores.tolist(),
                     draft.candidates.sources.tolist(),
                     draft.reasons or ([],) * len(rows),
@@ -283,10 +323,13 @@ class Recommender:
 
     def _shown(self, draft: Draft) -> list[dict[str, Any]]:
         """Return the attributes of each item of the slate as they are now, those that were asked for."""
-        shown = self.runtime.attributes.of(draft.candidates.rows)
+        rows, new = draft.candidates.rows, draft.changes.new
+        shown = self.runtime.attributes.of(sealed_rows(new, rows))
         if draft.changes.attributes:
-            rows = draft.candidates.rows.tolist()
-            shown = [draft.changes.shown(row, sealed) for row, sealed in zip(rows, shown, strict=True)]
+            shown = [draft.changes.shown(row, sealed) for row, sealed in zip(rows.tolist(), shown, strict=True)]
+        if new is not None:
+            for position, place in new.among(rows):
+                shown[position] = new.shown(place)
         fields = draft.request.fields
         if fields is None:
             return shown

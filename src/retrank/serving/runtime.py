@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract import bundle as layout
+from retrank.contract.actions import ActionFacts, Actions, type_by_name
 from retrank.contract.attributes import AttributeArrays
 from retrank.contract.bundle import VerifiedBundle
 from retrank.contract.encode import encode_one
@@ -20,6 +21,7 @@ from retrank.contract.features import FeatureSpec, read_features
 from retrank.contract.golden import check_golden, read_golden
 from retrank.contract.manifest import Manifest
 from retrank.contract.mapped import mapped
+from retrank.contract.rest import Rest, no_rest
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 from retrank.policy.covisit import Successors
@@ -89,7 +91,7 @@ class Runtime:
         bundle: where it came from.
         items, users: ids and rows.
         attributes: what a person would recognise an item by.
-        actions: names of actions and their rows, as in `histories.actions`.
+        actions: names of the actions, their rows as in `histories.actions`, and what they are live.
         histories: events of the known users.
         encoder, index: the sequence model and its item index.
         item_vectors: `[N + 1, D]` float32, row 0 is zero.
@@ -103,7 +105,7 @@ class Runtime:
     items: Vocab
     users: Vocab
     attributes: ItemAttributes
-    actions: Vocab
+    actions: Actions
     histories: Sequences
     encoder: QueryEncoder
     index: ItemIndex
@@ -118,13 +120,13 @@ class Runtime:
         """What the bundle says about itself."""
         return self.bundle.manifest
 
-    def action_row(self, kind: str) -> int:
-        """Return the row of what was done, such as `purchase`; 0 = the models never learned of it."""
-        return self.actions.row(kind)
 
-
-def open_runtime(bundle: VerifiedBundle) -> Runtime:
+def open_runtime(bundle: VerifiedBundle, rest: Rest = no_rest) -> Runtime:
     """Open a bundle whose hashes were checked, and prove it with its golden requests.
+
+    Args:
+        bundle: the bundle.
+        rest: called between pieces of work.
 
     Raises:
         FormatError: a file does not fit the manifest, or histories are encoded in a way this version does not know.
@@ -142,7 +144,7 @@ def open_runtime(bundle: VerifiedBundle) -> Runtime:
         items=items,
         users=Vocab.open(bundle.directory, layout.USER_VOCAB),
         attributes=ItemAttributes(items, AttributeArrays.open(bundle.directory, manifest.item_columns, num_items)),
-        actions=Vocab(spec.actions),
+        actions=_actions(manifest, spec),
         histories=Sequences(
             mapped(bundle.path(layout.HISTORY_ITEMS), np.int32),
             mapped(bundle.path(layout.HISTORY_OFFSETS), np.int64, (num_users + 1,)),
@@ -160,14 +162,33 @@ def open_runtime(bundle: VerifiedBundle) -> Runtime:
         ),
     )
     _check_sizes(runtime)
-    runtime = replace(runtime, second=open_ranker(bundle, runtime.item_vectors))
+    rest()
+    runtime = replace(runtime, second=open_ranker(bundle, runtime.item_vectors, rest))
     check_golden(
         read_golden(bundle.path(layout.GOLDEN)),
         encode=runtime.encoder.run,
         item_vectors=runtime.item_vectors,
         items=runtime.items,
+        rest=rest,
     )
     return runtime
+
+
+def _actions(manifest: Manifest, spec: FeatureSpec) -> Actions:
+    """Return what the actions are live; a bundle from before that was sealed goes by their names.
+
+    Raises:
+        FormatError: the manifest tells of other actions than the history encoding.
+    """
+    facts = manifest.actions or [
+        ActionFacts(name=name, event_type=type_by_name(name), num_events=0) for name in spec.actions
+    ]
+    if [one.name for one in facts] != list(spec.actions):
+        raise FormatError(
+            f"the manifest tells of actions {[one.name for one in facts]}, {layout.FEATURES} of {list(spec.actions)}; "
+            "export the bundle again"
+        )
+    return Actions(facts)
 
 
 def _check_sizes(runtime: Runtime) -> None:

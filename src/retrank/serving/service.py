@@ -9,48 +9,41 @@ import math
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 
 import numpy as np
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from retrank.contract.api import (
     PopularRequest,
-    Problem,
     RecommendRequest,
     SimilarRequest,
     SlateResponse,
 )
 from retrank.contract.catalogue_changes import BulkItem, CatalogueReceipt, Erased
 from retrank.contract.events import EventBatch, EventReceipt, person_key
-from retrank.contract.ranking import BatchItem, BatchRequest, BatchResponse, RankRequest, RankResponse
-from retrank.serving.catalogue_desk import CatalogueDesk
+from retrank.contract.ranking import BatchRequest, BatchResponse, RankRequest, RankResponse
+from retrank.serving.batches import answer_each
 from retrank.serving.decision_log import Decisions
-from retrank.serving.drift import Drift
 from retrank.serving.events.intake import Intake
-from retrank.serving.faults import NotOffered, fields_of, summary
-from retrank.serving.gather import Gather, Place, Stores, Unguarded, Who
+from retrank.serving.faults import NotOffered
+from retrank.serving.gather import Place, Who
 from retrank.serving.guard.profiles import GuardedProfiles
 from retrank.serving.handout import Handout, Question
-from retrank.serving.kept_fresh import Poller
-from retrank.serving.overlay import Changes, Overlay
+from retrank.serving.live_state import LiveState
+from retrank.serving.new_rows import NewRows
 from retrank.serving.picking import NoWatch, Pick, Picked, Watch
 from retrank.serving.pipeline import Clock
-from retrank.serving.placements.followed import NoPlacements, Placements
-from retrank.serving.readied import Readied
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import ServiceSettings
 from retrank.serving.stages.rerank import explores
-from retrank.serving.stores.protocol import DEFAULT_TENANT, Profiles, StateStore, StoreUnavailable
+from retrank.serving.stores.protocol import DEFAULT_TENANT, Profile, Profiles, StateStore, StoreUnavailable
 from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.tokens import Signer
-from retrank.serving.trends import ACTS, Act, Trends
+from retrank.serving.trends import ACTS, Act
 
 _SEED_BITS = 63
-_SHARE_EVERY = 4
-"""Counts are shared every so many looks at the catalogue: they may be older, and sharing writes."""
 
 
 @dataclass(frozen=True)
@@ -107,46 +100,25 @@ class Service:
             watch: is told how recommenders do.
         """
         chosen = settings or ServiceSettings()
-        store = backing.store
         self._pick, self.backing, self._now, self._new_seed = pick, backing, now, new_seed
         self._clock = clock
         self._watch = watch or NoWatch()
-        quick = backing.quick or store
-        self._readied = Readied()
-        overlay = None if quick is None else Overlay(quick, clock, chosen.catalogue_refresh_s, self._prepare)
-        self._overlay = overlay
-        self._desk = None if store is None or overlay is None else CatalogueDesk(store, overlay)
-        every_s = chosen.catalogue_refresh_s
-        share_s = _SHARE_EVERY * every_s
-        self._trends = None if quick is None else Trends(quick, now, clock=clock, every_s=share_s)
-        self._pollers = [] if overlay is None else [Poller(overlay.poll, every_s, "poll-catalogue")]
-        if self._trends is not None:
-            self._pollers.append(Poller(self._trends.poll, share_s, "poll-trends"))
-        profiles = backing.profiles or (None if store is None else Unguarded(store))
-        stores = Stores(profiles, overlay, self._trends)
-        self._gather = Gather(stores, deadline_ms=chosen.deadline_ms, clock=clock, now=now)
         self._handout = Handout(backing.signer, backing.decisions, now)
-        self._drift = None
-        if backing.telemetry is not None and chosen.quality_every_s > 0:
-            rng = np.random.default_rng(new_seed())
-            self._drift = Drift(
-                lambda: self.recommender,
-                self._gather,
-                backing.telemetry,
-                now=now,
-                clock=clock,
-                rng=rng,
-                recall_queries=chosen.recall_queries,
-            )
-            self._pollers.append(Poller(self._drift.poll, chosen.quality_every_s, "sum-up-quality"))
-        self._placements = NoPlacements()
-        if quick is not None:
-            self._placements = Placements(
-                quick, lambda: self.recommender, self._gather, clock=clock, now=now, every_s=every_s
-            )
+        self._live = LiveState(
+            lambda: self.recommender,
+            chosen,
+            backing.store,
+            quick=backing.quick,
+            profiles=backing.profiles,
+            telemetry=backing.telemetry,
+            clock=clock,
+            now=now,
+        )
+        self._gather, self._placements = self._live.gather, self._live.placements
+        if backing.telemetry is not None:
+            self._live.watch_quality(backing.telemetry, np.random.default_rng(new_seed()))
         if backing.profiles is not None:
-            backing.profiles.tell(self._forget)
-            self._pollers.append(Poller(backing.profiles.forget_erased, every_s, "poll-erased"))
+            self._live.forget_with(backing.profiles, self._watch.forget_people)
 
     @classmethod
     def over(cls, recommender: Recommender, backing: Backing | None = None) -> "Service":
@@ -186,8 +158,8 @@ class Service:
             "recommend", who, request.placement, None, request.context, explore, request.diversity, experiment
         )
         finished = self._handout.finish(slate, question, gathered)
-        if self._drift is not None:
-            self._drift.note(tenant, said, finished)
+        if self._live.drift is not None:
+            self._live.drift.note(tenant, said, finished)
         return finished
 
     def batch(
@@ -206,7 +178,7 @@ class Service:
             deadline_ms: milliseconds for all of them together, beside the deadline of each; None sets no such bound.
         """
         due = math.inf if deadline_ms is None else self._clock() + deadline_ms / 1e3
-        answers = [self._one(fields, tenant, due) for fields in request.requests]
+        answers = answer_each(request, lambda asked: self.recommend(asked, tenant), due, self._clock)
         return BatchResponse(request_id=request_id or uuid.uuid4().hex, answers=answers)
 
     def similar(self, request: SimilarRequest, tenant: str = DEFAULT_TENANT) -> SlateResponse:
@@ -230,7 +202,7 @@ class Service:
         Raises:
             NotOffered: a window is asked for and this service keeps no state to count in.
         """
-        if request.window != "all" and self._trends is None:
+        if request.window != "all" and self._live.trends is None:
             raise _no_state()
         recommender, experiment = self._picked(request.request_id or "")
         house = self._placements.of(tenant)
@@ -261,8 +233,8 @@ class Service:
             NotOffered: this service takes no events.
         """
         receipt = await self._intake().take(batch, tenant)
-        if self._trends is not None:
-            self._trends.count(tenant, _acts(batch, receipt))
+        if self._live.trends is not None:
+            self._live.trends.count(tenant, _acts(batch, receipt))
         return receipt
 
     def change_items(self, changes: Sequence[BulkItem], tenant: str = DEFAULT_TENANT) -> CatalogueReceipt:
@@ -273,9 +245,18 @@ class Service:
             StoreFull: too many items changed since the bundle was sealed.
             NotOffered: this service keeps no state.
         """
-        if self._desk is None:
+        if self._live.desk is None:
             raise _no_state()
-        return self._desk.apply(tenant, changes, self.recommender.runtime.items)
+        recommender = self.recommender
+        return self._live.desk.apply(tenant, changes, recommender.runtime.items, recommender.new_items)
+
+    def new_items(self, tenant: str = DEFAULT_TENANT) -> NewRows | None:
+        """Return the items that the bundle does not know and that are offered nevertheless."""
+        return self.recommender.new_items(self._gather.around(Who(tenant)).around.changes)
+
+    def profile(self, user_id: str, tenant: str = DEFAULT_TENANT) -> Profile:
+        """Return what is known of a user since the bundle was made; nothing while the store is away."""
+        return self._gather.around(Who(tenant, person_key(user_id, None, None))).around.profile
 
     def forget_user(self, user_id: str, tenant: str = DEFAULT_TENANT) -> Erased:
         """Forget the live profile of a user: the next answer starts from the bundle. The event log keeps its events.
@@ -316,60 +297,22 @@ class Service:
 
     def ready(self, recommender: Recommender) -> None:
         """Get a recommender ready for what its first requests will see: the catalogue as it is now."""
-        self._readied.note(recommender)
-        for changes in [] if self._overlay is None else self._overlay.known():
-            recommender.prepare(changes)
+        self._live.ready(recommender)
 
     def close(self) -> None:
         """Make everything queued durable and let go of stores and logs."""
         if self.backing.intake is not None:
             self.backing.intake.close()
-        for poller in self._pollers:
-            poller.close()
-        self._placements.close()
-        if self._trends is not None:
-            self._trends.merge()
+        self._live.close()
         self.backing.decisions.close()
         for store in (self.backing.store, self.backing.quick):
             if store is not None:
                 store.close()
 
-    def _forget(self, tags: Collection[str] | None) -> None:
-        """Drop requests that are kept to be answered again, once old or of somebody who was erased."""
-        self._watch.forget_people(tags)
-        self._placements.forget(tags)
-        if self._drift is not None:
-            self._drift.forget(tags)
-
     def _picked(self, key: str) -> Picked:
         picked = self._pick(key)
-        self._readied.note(picked.recommender)
+        self._live.note(picked.recommender)
         return picked
-
-    def _prepare(self, changes: Changes) -> None:
-        self._readied.note(self.recommender)  # a new bundle answers from one moment to the next
-        self._readied.prepare(changes)
-
-    def _one(self, fields: Mapping[str, object], tenant: str, due: float) -> BatchItem:
-        try:
-            request = RecommendRequest.model_validate(fields)
-        except ValidationError as error:
-            found = fields_of(error)
-            problem = Problem(
-                type="/problems/invalid_field",
-                title=HTTPStatus.UNPROCESSABLE_ENTITY.phrase,
-                status=HTTPStatus.UNPROCESSABLE_ENTITY,
-                detail=summary(found, error.error_count()),
-                instance=str(fields.get("request_id", ""))[:256],
-                code="invalid_field",
-                errors=found,
-            )
-            return BatchItem(status=HTTPStatus.UNPROCESSABLE_ENTITY, problem=problem)
-        own: dict[str, object] = {"request_id": request.request_id or uuid.uuid4().hex}  # nobody's key of an experiment
-        if due != math.inf:
-            left_ms = max(int((due - self._clock()) * 1e3), 1)
-            own["deadline_ms"] = min(left_ms, request.deadline_ms or left_ms)
-        return BatchItem(status=HTTPStatus.OK, slate=self.recommend(request.model_copy(update=own), tenant))
 
     def _intake(self) -> Intake:
         if self.backing.intake is None:

@@ -1,19 +1,22 @@
 """Settings of the service; an unknown key or a value out of range is an error that names the key."""
 
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from retrank.contract.bundle import library_of
 from retrank.contract.errors import ConfigError
-from retrank.contract.files import POINTER
 from retrank.serving.events.settings import EventSettings
 from retrank.serving.guard.settings import GuardSettings
 from retrank.serving.rpc_settings import RpcSettings
 from retrank.serving.stores.settings import StateSettings
 from retrank.serving.swap_settings import AdminSettings, BundlesSettings
 from retrank.serving.telemetry.settings import TelemetrySettings
+
+_MAY_BE_EMPTY = frozenset({"events.kafka_topic_prefix"})
 
 
 class PipelineSettings(BaseModel):
@@ -25,6 +28,12 @@ class PipelineSettings(BaseModel):
     covisit_window: int = Field(default=10, ge=1, le=200, description="newest events that co-visitation looks at")
     explain_window: int = Field(default=50, ge=1, le=200, description="newest events that a reason may name")
     min_similarity: float = Field(default=0.3, ge=0.0, le=1.0, description="cosine below which nothing is similar")
+    max_new_items: int = Field(
+        default=10_000,
+        ge=0,
+        le=100_000,
+        description="items newer than the bundle that are offered by their content, the last changed first; 0 is none",
+    )
 
 
 class ServiceSettings(BaseModel):
@@ -70,7 +79,9 @@ class Settings(BaseModel):
     telemetry: TelemetrySettings = TelemetrySettings()
     service: ServiceSettings = ServiceSettings()
     state: StateSettings = StateSettings()
-    events: EventSettings | None = Field(default=None, description="event and decision logs; None is the folder")
+    events: EventSettings = Field(
+        default=EventSettings(), description="event and decision logs; in the folder, unless they say otherwise"
+    )
     bundles: BundlesSettings = BundlesSettings()
     admin: AdminSettings = AdminSettings()
     rpc: RpcSettings = RpcSettings()
@@ -80,7 +91,7 @@ class Settings(BaseModel):
         """Where the service keeps what must outlive single bundles."""
         if self.service.folder is not None:
             return self.service.folder
-        root = self.bundle if (self.bundle / POINTER).exists() else self.bundle.parent
+        root = library_of(self.bundle)
         return root.with_name(f"{root.resolve().name}.state")
 
     def state_store(self) -> StateSettings:
@@ -91,7 +102,14 @@ class Settings(BaseModel):
 
     def event_logs(self) -> EventSettings:
         """Return where events and decisions are kept: in the folder, unless the settings say otherwise."""
-        return self.events or EventSettings(directory=self.folder / "logs")
+        return (
+            self.events if self.events.somewhere else self.events.model_copy(update={"directory": self.folder / "logs"})
+        )
+
+    @field_validator("events", mode="before")
+    @classmethod
+    def _as_default(cls, events: object) -> object:
+        return EventSettings() if events is None else events
 
     @field_validator("host")
     @classmethod
@@ -104,8 +122,9 @@ def parse_settings(values: dict[str, Any]) -> Settings:
     """Return checked settings.
 
     Raises:
-        ConfigError: an unknown key, a missing one, or a value that does not fit; the message names the key.
+        ConfigError: an unknown key, a missing or an empty one, or a value that does not fit; the message names the key.
     """
+    _refuse_empty(values)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -113,6 +132,16 @@ def parse_settings(values: dict[str, Any]) -> Settings:
         key = ".".join(str(part) for part in first["loc"])
         known = ", ".join(Settings.model_fields)
         raise ConfigError(f"serving setting {key!r}: {first['msg']}, got {first['input']!r}; known: {known}") from error
+
+
+def _refuse_empty(values: Mapping[str, Any], within: str = "") -> None:
+    """Refuse `key=` with nothing behind it, which would become the working directory, or every interface."""
+    for key, value in values.items():
+        name = f"{within}{key}"
+        if isinstance(value, Mapping):
+            _refuse_empty(value, f"{name}.")
+        elif value == "" and name not in _MAY_BE_EMPTY:
+            raise ConfigError(f"serving setting {name!r} is empty; give it a value, or say null for its default")
 
 
 def refuse_to_open(settings: Settings) -> None:

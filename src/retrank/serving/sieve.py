@@ -31,7 +31,7 @@ def sieve(wanted: Filter, columns: ItemColumns, changes: RowChanges) -> Mask:
 def unknown_attributes(wanted: Filter, columns: ItemColumns, changes: RowChanges) -> bool:
     """Tell whether an expression names an attribute that no item has."""
     names = {term.attribute for term in wanted.terms()}
-    return any(columns.column(name) is None and name not in changes.attributes for name in names)
+    return any(columns.column(name) is None and not changes.knows(name) for name in names)
 
 
 # Each part looks only at the rows that the parts before it left open; a mask is a fresh array, so it may be written to.

@@ -37,6 +37,9 @@ class BundlesSettings(BaseModel):
     poll_s: float = Field(default=0.2, gt=0, le=60, description="how often a replica looks for changes, seconds")
     beat_s: float = Field(default=1.0, gt=0, le=60, description="how often a replica says how it is, seconds")
     ttl_s: float = Field(default=10.0, gt=0, le=600, description="silence after which a replica counts as gone")
+    patience_s: float = Field(
+        default=120.0, ge=0, le=3_600, description="wait for its turn to load, and then for others to be ready, seconds"
+    )
     max_bytes: int = Field(default=64 << 30, ge=1, description="largest bundle that is fetched")
     load: LoadSettings = LoadSettings()
     watch: WatchSettings = WatchSettings()

@@ -10,6 +10,7 @@ goes when nobody has counted into it for `KEPT_S`. Which placements a tenant has
 everywhere: a newcomer takes a free place, or that of one that nobody counted for `IDLE_S`; else it has no list.
 """
 
+import logging
 import math
 import re
 import threading
@@ -26,6 +27,7 @@ from retrank.contract.api import Window
 from retrank.contract.vocab import Vocab
 from retrank.serving.kept_fresh import KeptFresh
 from retrank.serving.stores.protocol import Control, StoreFull, StoreUnavailable
+from retrank.serving.telemetry.facade import Telemetry
 
 ACTS = frozenset({"click", "cart", "purchase", "rating"})
 LIFETIMES_S: Mapping[Window, float] = {"24h": 86_400.0, "7d": 7 * 86_400.0}
@@ -40,6 +42,7 @@ _FADED = 0.01
 EVERYWHERE = "*"
 _PLACEMENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ATTEMPTS = 3
+_log = logging.getLogger(__name__)
 
 
 class Act(NamedTuple):
@@ -130,7 +133,13 @@ class Trends:
     """Counts acts, and tells what trends."""
 
     def __init__(
-        self, control: Control, now: Callable[[], float], *, clock: Callable[[], float], every_s: float
+        self,
+        control: Control,
+        now: Callable[[], float],
+        *,
+        clock: Callable[[], float],
+        every_s: float,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Start without knowledge.
 
@@ -139,8 +148,9 @@ class Trends:
             now: seconds since the Unix epoch.
             clock: monotonic seconds.
             every_s: how often `poll` is called.
+            telemetry: told when acts could not be counted.
         """
-        self._control, self._now = control, now
+        self._control, self._now, self._telemetry = control, now, telemetry or Telemetry()
         self._new: dict[str, dict[str, Counter[str]]] = {}  # tenant -> placement -> item -> acts
         self._lock = threading.Lock()
         self._known = KeptFresh(self._read, Trend(), clock, every_s=every_s, max_keys=4 * MAX_LISTS)
@@ -213,7 +223,9 @@ class Trends:
             try:
                 if self._control.write(name, later.model_dump(), document.version, until=now + KEPT_S):
                     return later
-            except StoreFull:  # it would be too long: these acts are not counted
+            except StoreFull as error:  # ids of hundreds of letters: there is no room for them, now or later
+                _log.warning("acts of tenant %s on placement %s are not counted: %s", tenant, placement, error)
+                self._telemetry.fallback("trends", "store_full")
                 return later
         return None
 

@@ -48,17 +48,20 @@ def digest_of(run_dir: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:_DIGEST_LENGTH]
 
 
-def find(setting: str, runs: Path) -> Path:
+def find(setting: str, run_dir: Path) -> Path:
     """Turn `last`, a run folder or a file into the path of a checkpoint.
 
     Args:
-        setting: `last` is the newest run below `runs` that has a checkpoint.
-        runs: folder of the runs of one experiment.
+        setting: `last` is the run in `run_dir` if there is one, else the newest run beside it that has a checkpoint.
+        run_dir: folder that a new run would have.
 
     Raises:
         TrainingError: there is none.
     """
     if setting == "last":
+        own, runs = run_dir / CHECKPOINTS / LAST, run_dir.parent
+        if own.is_file():
+            return own
         found = sorted(runs.glob(f"*/{CHECKPOINTS}/{LAST}"), key=lambda path: path.stat().st_mtime)
         if not found:
             raise TrainingError(f"ckpt=last: no run below {runs} has a checkpoint; start one without ckpt")
@@ -97,7 +100,8 @@ def check_resumable(path: Path, identity: dict[str, Any]) -> None:
     differences = differing(read(path)[IDENTITY_KEY], identity, "in the checkpoint")
     if differences:
         raise TrainingError(
-            f"{path}: cannot resume from it: {'; '.join(differences)}. Use the settings it was made with"
+            f"{path}: cannot resume from it: {'; '.join(differences)}. Use the settings it was made with, or name "
+            "another run with ckpt=FOLDER"
         )
 
 

@@ -180,7 +180,7 @@ def _folder(config: dict[str, Any], identity: dict[str, Any]) -> tuple[Path | No
     """Return the checkpoint to continue from, if any, and the run folder; write the configuration of a new run."""
     run_dir = Path(config["run_dir"])
     if config["ckpt"] is not None:
-        resume = checkpoint.find(config["ckpt"], run_dir.parent)
+        resume = checkpoint.find(config["ckpt"], run_dir)
         checkpoint.check_resumable(resume, identity)
         return resume, resume.parent.parent
     if (run_dir / checkpoint.CHECKPOINTS).exists():  # a run that never got that far holds nothing worth keeping

@@ -49,7 +49,7 @@ class ItemTiles:
         self.width, self.size = min(width, len(item_vectors)), len(item_vectors)
         self._vectors = item_vectors.detach().contiguous()
         self._packed = packed and can_pack()
-        self._tiles = [self._pack(self._vectors[low : low + self.width]) for low in range(0, self.size, self.width)]
+        self._tiles = [self._pack(part) for part in torch.split(self._vectors, self.width)]
         self._longest = _longest(self._vectors.numpy())
 
     def finite(self, queries: NDArray[np.float32]) -> bool:
@@ -81,12 +81,9 @@ class ItemTiles:
 def can_pack() -> bool:
     """Return whether this build of torch has oneDNN and what is used of it."""
     names = ("_reorder_linear_weight", "_linear_pointwise")
-    return has_onednn() and all(hasattr(torch.ops.mkldnn, name) for name in names)
-
-
-def has_onednn() -> bool:
-    """Return whether this build of torch has oneDNN."""
-    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]  # torch's own gap
+    return torch.backends.mkldnn.is_available() and all(  # type: ignore[no-untyped-call]  # torch's own signature
+        hasattr(torch.ops.mkldnn, name) for name in names
+    )
 
 
 def _longest(vectors: NDArray[np.float32]) -> float:

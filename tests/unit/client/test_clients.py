@@ -1,6 +1,8 @@
 """Both clients over real sockets; every promise holds for each."""
 
 import asyncio
+import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -216,6 +218,47 @@ def test_an_answer_that_cannot_be_read_is_no_answer(run: Run) -> None:
         (failed,) = run(service.url, None, [("post", ("/v1/x", {}), {})])
     assert isinstance(failed, CallFailed)
     assert failed.status == 200
+
+
+def test_why_no_answer_came_is_said_and_kept(run: Run) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
+        (refused,) = run(nowhere, ClientSettings(max_attempts=1), [("erase_user", ("u1",), {})])
+    assert isinstance(refused, CallFailed)
+    assert "1 attempt(s), the last one ended with no answer (ConnectError: " in str(refused)
+    assert isinstance(refused.__cause__, httpx.ConnectError)
+    with serving(Said(hang_s=5.0)) as service:
+        (late,) = run(service.url, ClientSettings(max_attempts=1, attempt_s=0.05), [("erase_user", ("u1",), {})])
+    assert isinstance(late, CallFailed)
+    assert "Timeout" in str(late)
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("127.0.0.1:8000", "'127.0.0.1:8000', expected http:// or https:// and a host, such as http://127.0.0.1:8000"),
+        ("localhost:8000", "such as http://localhost:8000"),
+        ("shop.example/api", "such as http://shop.example/api"),
+        ("ftp://shop.example", "expected http:// or https://"),
+        ("http://", "expected http:// or https:// and a host"),
+        ("http://shop.example:many", "the base URL is not one"),
+        ("", "expected http:// or https:// and a host"),
+    ],
+)
+def test_a_base_url_that_nothing_can_be_sent_to_is_refused_at_once(
+    client: type[Client] | type[AsyncClient], url: str, said: str
+) -> None:
+    with pytest.raises(ClientError, match=re.escape(said)):
+        client(url)
+
+
+def test_a_base_url_is_shown_without_the_password_in_it() -> None:
+    with pytest.raises(ClientError) as refused:
+        Client("shop:secret@shop.example:8000")
+    assert "secret" not in str(refused.value)
+    assert "http://...@shop.example:8000" in str(refused.value)
 
 
 def test_events_have_no_fallback(run: Run) -> None:

@@ -78,6 +78,16 @@ def test_events_rejected_one_by_one_are_counted(tmp_path: Path) -> None:
         assert buffer.rejected == 1
 
 
+def test_events_of_which_none_was_taken_are_counted_and_not_put_aside(tmp_path: Path) -> None:
+    receipt = {"accepted": 0, "duplicates": 0, "rejected": [{"index": 0, "event_id": "e1", "detail": "at: too old"}]}
+    refused = Said(422, {"code": "all_rejected", "detail": "no event was taken", "receipt": receipt})
+    with serving(refused) as service, Client(service.url, IMPATIENT) as client:
+        with EventBuffer(client, tmp_path, batch_size=1, flush_s=60) as buffer:
+            buffer.add(event(1))
+        assert buffer.rejected == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_is_refused_keeps_the_events_for_a_better_one(tmp_path: Path, status: int) -> None:
     with serving(Said(status)) as strict, Client(strict.url, IMPATIENT) as client:

@@ -88,6 +88,20 @@ def test_actions_go_into_the_bundle_with_their_names(ranked_bundle: Path) -> Non
     assert all(len(case.actions) == len(case.item_rows) for case in golden)
 
 
+def test_every_action_is_sealed_with_its_event_type_and_told(tmp_path: Path) -> None:
+    world = ranked_world()
+    named = replace(world.catalogue, actions=("gift", "share"), action_types={"gift": "purchase"})
+    manifest = replace(world, catalogue=named).assemble(tmp_path).manifest
+    assert [(one.name, one.event_type) for one in manifest.actions] == [("gift", "purchase"), ("share", "custom")]
+    done = timed_catalogue().histories.actions
+    assert done is not None
+    assert sum(one.num_events for one in manifest.actions) == np.count_nonzero(done)
+    told = "\n".join(world.lines)
+    assert f"action gift -> purchase, {manifest.actions[0].num_events} events" in told
+    assert "WARNING: action share" in told
+    assert "live events of type click, cart, rating are unknown acts" in told
+
+
 def test_an_action_without_a_name_is_refused(tmp_path: Path) -> None:
     world = ranked_world()
     with pytest.raises(BundleError, match="a history names action row 2, but 1 actions have names"):

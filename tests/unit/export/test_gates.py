@@ -10,6 +10,7 @@ from retrank.contract.manifest import MetricFacts
 from retrank.export.gates import Gates
 from retrank.export.parity import Parity
 from retrank.export.recall import Latency, Measured
+from retrank.metrics.bootstrap import PairedDifference
 
 METRICS = MetricFacts(
     protocol="p",
@@ -27,6 +28,22 @@ INDEX = Measured(
     latency=Latency(1, 2),
     exact_latency=Latency(1, 2),
 )
+
+
+def _lead(low: float, high: float) -> dict[str, PairedDifference]:
+    return {"popularity": PairedDifference(0.1, 0.1 + (low + high) / 2, (low + high) / 2, low, high, 0.5)}
+
+
+@pytest.mark.parametrize(("low", "high", "warned"), [(0.01, 0.02, False), (-0.01, 0.02, True), (-0.02, 0.0, True)])
+def test_a_lead_over_counting_that_may_be_chance_is_a_warning(low: float, high: float, warned: bool) -> None:
+    assert any("not shown to be better" in line for line in Gates().check_leads(_lead(low, high))) == warned
+
+
+def test_what_counting_beats_for_certain_is_refused_with_the_way_around() -> None:
+    with pytest.raises(
+        GateError, match=r"0\.0500, baseline 'popularity' has 0\.1000 .* -0\.0600 to -0\.0400.*diverged"
+    ):
+        Gates().check_leads(_lead(-0.06, -0.04))
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from worlds import tiny_catalogue, tiny_model
 
 from retrank.contract import bundle
+from retrank.contract.actions import Actions, action_facts
 from retrank.contract.bundle import verify
 from retrank.data.licences import UNKNOWN, licence_of
 from retrank.export.evidence import Evidence, Interval, weakest
@@ -16,8 +18,8 @@ from retrank.export.parity import Parity
 from retrank.export.recall import Latency, Measured
 
 SECTIONS = [
-    "What it is for", "Data", "Protocol", "Quality on the test cases", "Where it is good and where not", "Limitations",
-    "As served", "Settings", "Made with",
+    "What it is for", "Data", "What people did", "Protocol", "Quality on the test cases",
+    "Where it is good and where not", "Limitations", "As served", "Settings", "Made with",
 ]  # fmt: skip
 LEAD = {"difference": 0.01, "low": -0.02, "high": 0.03}
 REPORT = {
@@ -46,12 +48,13 @@ EVIDENCE = Evidence(
 
 
 PARITY = Parity(rows=200, max_difference=1e-6, top_k=20, identical=200, near_ties=0, different=0)
+ACTIONS = Actions(action_facts(["view", "open", "share"], np.array([1, 2, 2, 3]), {}))
 MEASURED = Measured(None, "Flat", {}, 50, 1.0, 100, Latency(1.0, 2.0), Latency(1.0, 2.0))
 
 
 def card_of(evidence: Evidence) -> str:
     model = replace(tiny_model(), evidence=evidence, config={"model": {"width": 8}, "seed": 3})
-    return model_card(model, tiny_catalogue().facts, PARITY, MEASURED)
+    return model_card(model, tiny_catalogue().facts, PARITY, MEASURED, actions=ACTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,13 @@ def test_data_licence_and_rows_left_out_are_named(full: str) -> None:
     assert "CC BY 4.0" in full
     assert "cancellation|return 17" in full
     assert "never seen" not in full
+
+
+def test_the_card_says_what_each_action_is_live(full: str, tiny_bundle: Path) -> None:
+    assert "| view | click | 1 | no |" in full  # a live click is read as the commoner action
+    assert "| open | click | 2 | click |" in full
+    assert "| share | custom | 1 | custom, named share |" in full
+    assert "The data does not say" in verify(tiny_bundle).path(bundle.MODEL_CARD).read_text()
 
 
 def test_limits_follow_from_the_figures(full: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from retrank.config import compose, resolve
 from retrank.contract import bundle
 from retrank.contract.bundle import VerifiedBundle, verify
-from retrank.contract.errors import BundleError, GateError, SourceError
+from retrank.contract.errors import BundleError, ConfigError, GateError, SourceError
 from retrank.contract.vocab import Vocab
 from retrank.data import ingest
 from retrank.data.store import EventStore
@@ -118,3 +118,15 @@ def test_ranks_of_other_data_are_refused(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="ranks on data other"):
         _export(spoiled, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_counting_beats_is_refused_unless_it_is_asked_for(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(GateError, match=r"baseline 'markov' has .*perhaps the run diverged"):
+        _export(trained, tmp_path, "sealing.gates.not_worse_than=[markov]")
+    assert list(tmp_path.iterdir()) == []
+    assert _export(trained, tmp_path, "sealing.gates.not_worse_than=[]").manifest.run_id == "smoke/run"
+
+
+def test_a_baseline_that_does_not_exist_cannot_be_compared_with(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"not_worse_than: no baseline is called luck"):
+        _export(trained, tmp_path, "sealing.gates.not_worse_than=[luck]")

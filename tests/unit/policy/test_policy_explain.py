@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrank.policy.covisit import Successors
-from retrank.policy.explain import cosines, follows, similar
+from retrank.policy.explain import Evidence, cosines, follows, similar
 
 SUCCESSORS = Successors(
     items=np.array([[0, 0], [2, 3], [3, 0], [0, 0]], dtype=np.int32),  # 1 -> 2, 3; 2 -> 3
@@ -26,20 +26,25 @@ def test_an_item_that_follows_nothing_in_the_history_has_no_anchor() -> None:
     assert (found.anchors.tolist(), found.weights.tolist()) == ([0], [0.0])
 
 
+def alike(slate: list[int], history: list[int]) -> Evidence:
+    rows = np.array(slate, dtype=np.int64), np.array(history, dtype=np.int64)
+    return similar(*rows, *(VECTORS[one] for one in rows))
+
+
 def test_similarity_is_a_cosine_whatever_the_lengths() -> None:
-    found = similar(np.array([2, 3]), np.array([1]), VECTORS)
+    found = alike([2, 3], [1])
     assert found.anchors.tolist() == [1, 0]
     assert found.weights.tolist() == [1.0, 0.0]
 
 
 def test_of_equal_evidence_the_newest_event_wins() -> None:
-    assert similar(np.array([2]), np.array([1, 2, 1]), VECTORS).anchors.tolist() == [1]
-    assert similar(np.array([1]), np.array([1, 2]), VECTORS).anchors.tolist() == [2]
+    assert alike([2], [1, 2, 1]).anchors.tolist() == [1]
+    assert alike([1], [1, 2]).anchors.tolist() == [2]
 
 
 def test_without_a_history_there_is_no_evidence() -> None:
     nobody = np.empty(0, dtype=np.int64)
-    assert similar(np.array([1, 2]), nobody, VECTORS).anchors.tolist() == [0, 0]
+    assert alike([1, 2], []).anchors.tolist() == [0, 0]
     assert follows(np.array([1, 2]), nobody, SUCCESSORS).anchors.tolist() == [0, 0]
 
 
@@ -48,7 +53,7 @@ def test_a_zero_vector_is_similar_to_nothing() -> None:
 
 
 def test_that_an_item_was_seen_before_is_no_reason_for_it() -> None:
-    found = similar(np.array([1]), np.array([2, 1]), VECTORS)
+    found = alike([1], [2, 1])
     assert (found.anchors.tolist(), found.weights.tolist()) == ([2], [1.0])
 
 

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from retrank.cli import main
 from retrank.contract.errors import ConfigError, TrainingError
@@ -87,6 +89,33 @@ def test_retriever_blend_and_ranker_stand_in_one_report(ranked: Path) -> None:
     assert set(record["context"]) == {"real", "shuffled"}
 
 
+@pytest.mark.parametrize("rival", ["retriever", "blend"])
+def test_the_ranker_is_judged_against_the_retriever_and_against_the_blend(ranked: Path, rival: str) -> None:
+    metrics, record = (json.loads((ranked / name).read_text()) for name in ("metrics.json", "ranking.json"))
+    gap = record[f"against_{rival}"]
+    assert gap["difference"] == pytest.approx(metrics["test"]["ndcg@10"] - metrics["baselines"][rival]["ndcg@10"])
+    assert gap["low"] <= gap["difference"] <= gap["high"]
+    assert f"<td>{rival}</td>" in (ranked / "ranking.html").read_text()
+
+
+def test_progress_and_threads_hold_for_the_past_run_too(ranked: Path) -> None:
+    past = yaml.safe_load((ranked / "past" / "config.yaml").read_text())["trainer"]
+    assert (past["progress"], past["threads"]) == (False, 1)
+
+
+def test_an_interrupted_past_run_is_continued_and_the_verdicts_are_printed(
+    folder: Path, ranked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ranked / "past", folder / "continued" / "past")
+    (folder / "continued" / "past" / "report.html").unlink()
+    assert _rank(folder, "continued", "trainer.threads=2") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"ranker - retriever, NDCG@10: [+-]0\.\d{4}", said)
+    assert re.search(r"ranker - blend, NDCG@10: [+-]0\.\d{4}", said)
+    assert re.search(r"(?m)^Ranker (leads every baseline|does not beat|is level with) ", said)
+    assert (folder / "continued" / "past" / "report.html").is_file()
+
+
 def test_a_conditional_head_never_says_more_than_what_it_is_given(ranked: Path) -> None:
     model, spec, rotation, _ = load_ranker(ranked)
     assert [head.name for head in spec.heads] == ["any", "bought", "spent"]
@@ -140,14 +169,21 @@ def test_a_past_run_is_used_again_and_counts_can_be_renewed(folder: Path, ranked
         (["sources.numbers=[colour]"], "numeric columns of the items are"),
         (["sources.limits.oracle=5"], "oracle"),
         (["ranker.model.width=7"], "width"),
+        (["ranker.model.width=wide"], "ranker.model"),
         (["batches.max_candidates=1"], "max_candidates 1"),
+        (["batches.batch_size=many"], "batches"),
+        (["optim.learning_rate=-1"], "optim"),
+        (["trainer.patience=0"], "trainer.patience is 0"),
+        (["trainer.ema_decay=2"], "ema decay is 2"),
+        (["visit_hours=0"], "visit_hours is 0"),
+        (["history_length=0"], "history_length is 0"),
     ],
 )
-def test_bad_settings_are_named(
-    folder: Path, ranked: Path, overrides: list[str], message: str, capsys: pytest.CaptureFixture[str]
+def test_bad_settings_are_named_before_anything_is_trained(
+    folder: Path, overrides: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    past = [] if overrides[0].startswith("past_share") else [f"past={ranked / 'past'}"]
-    assert _rank(folder, "refused", *past, *overrides) != 0
+    assert _rank(folder, "refused", *overrides) != 0
+    assert not (folder / "refused").exists()
     error = capsys.readouterr().err
     assert error.count("\n") <= 2
     assert re.search(message, error)

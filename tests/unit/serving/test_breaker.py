@@ -1,5 +1,7 @@
 """Breakers: when they open, how they close, and that an open one lets nothing through."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
@@ -10,6 +12,7 @@ from pydantic import JsonValue
 from retrank.contract.errors import RequestError
 from retrank.serving.guard.breaker import Breaker
 from retrank.serving.guard.profiles import ANONYMOUS, KNOWN_FOR_S, GuardedProfiles
+from retrank.serving.guard.pulse import Pulse
 from retrank.serving.guard.settings import BreakerSettings
 from retrank.serving.stores.entries import tag
 from retrank.serving.stores.protocol import Erased, LiveEvent, PersonEvent, Profile, StoreUnavailable
@@ -51,6 +54,95 @@ def test_it_opens_when_half_of_the_last_twenty_calls_failed(clock: Clock) -> Non
     before = str(breaker.state)
     _calls(breaker, [True] * 2)
     assert (before, breaker.state) == ("closed", "open")
+
+
+@pytest.mark.parametrize(
+    ("failed", "seconds", "still_s", "state"),
+    [
+        (True, 0.060, 0.0, "open"),  # the store hangs, this process runs
+        (True, 0.060, 0.020, "open"),  # a busy process, but most of the time was the store's
+        (True, 0.060, 0.050, "closed"),  # a timeout that was mostly spent waiting for a core
+        (False, 0.060, 0.0, "open"),  # a slow store
+        (False, 0.060, 0.020, "closed"),  # 40 ms of its own are within the budget
+        (False, 2.000, 1.999, "closed"),
+        (True, 0.001, 0.0, "open"),  # refused connections are quick, whatever else goes on
+    ],
+)
+def test_time_during_which_this_process_stood_still_is_not_the_stores(
+    clock: Clock, *, failed: bool, seconds: float, still_s: float, state: CircuitState
+) -> None:
+    breaker = Breaker(BreakerSettings(), clock)
+    for _ in range(40):
+        breaker.ended(failed=failed, seconds=seconds, still_s=still_s)
+    assert breaker.state == state
+
+
+def test_a_store_that_fails_while_this_process_hardly_runs_is_found_out_all_the_same(clock: Clock) -> None:
+    breaker = Breaker(BreakerSettings(), clock)
+    for _ in range(20):
+        breaker.ended(failed=True, seconds=0.3, still_s=0.29)
+        breaker.ended(failed=True, seconds=0.002)
+    assert breaker.state == "open"
+
+
+def test_a_trial_that_stood_still_and_failed_opens_it_again_and_one_that_worked_closes_it(clock: Clock) -> None:
+    breaker = _opened(clock)
+    for failed, state in ((True, "open"), (False, "closed")):
+        clock.now += 1.0
+        assert breaker.allows()
+        breaker.ended(failed=failed, seconds=SLOW, still_s=SLOW)
+        assert breaker.state == state
+
+
+class Starved:
+    """A store whose every call takes 5 ms, of a process that gets a core for a tenth of the time."""
+
+    def __init__(self, clock: Clock, pulse: Pulse) -> None:
+        self._clock, self._pulse = clock, pulse
+
+    def profile(self, tenant: str, person: str, session_id: str | None, now: float) -> Profile:
+        del tenant, person, session_id, now
+        self._clock.now += 0.055
+        self._pulse.beat()
+        raise StoreUnavailable("no answer within 0.04 s")
+
+
+def test_a_starved_process_does_not_take_its_store_for_broken(clock: Clock) -> None:
+    for watched, state in ((True, "closed"), (False, "open")):
+        pulse, breaker = Pulse(clock, every_s=0.005), Breaker(BreakerSettings(), clock)
+        still = {"stood_still_s": pulse.stood_still_s} if watched else {}
+        profiles = GuardedProfiles(Starved(clock, pulse), breaker, clock, Telemetry(), **still)  # type: ignore[arg-type]
+        for _ in range(30):
+            profiles.read("shop", "u:1", None, 0.0)
+        assert breaker.state == state
+
+
+def test_a_pulse_counts_what_it_beats_late_and_what_is_overdue(clock: Clock) -> None:
+    pulse = Pulse(clock, every_s=0.01)
+    clock.now += 0.01
+    pulse.beat()
+    assert pulse.stood_still_s() == pytest.approx(0.0)
+    clock.now += 0.51
+    assert pulse.stood_still_s() == pytest.approx(0.5)
+    pulse.beat()
+    assert pulse.stood_still_s() == pytest.approx(0.5)
+    clock.now += 0.005  # early: another thread beat as well
+    pulse.beat()
+    assert pulse.stood_still_s() == pytest.approx(0.5)
+
+
+def test_the_thread_of_a_pulse_beats_and_ends_with_it() -> None:
+    before = set(threading.enumerate())
+    pulse = Pulse(time.monotonic, every_s=0.001).start()
+    (thread,) = set(threading.enumerate()) - before
+    first = pulse._state[1]
+    give_up_at = time.monotonic() + 30
+    while pulse._state[1] == first:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.001)
+    del pulse
+    thread.join(30)
+    assert not thread.is_alive()
 
 
 def test_a_few_calls_prove_nothing(clock: Clock) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from retrank.serving.events.applied import read_applied, read_trusted, write_app
 from retrank.serving.events.applier import ApplierOptions
 from retrank.serving.events.compact import compact
 from retrank.serving.events.folders import segments, writers
-from retrank.serving.events.intake import Intake, Logs, Outside, open_intake
+from retrank.serving.events.intake import Intake, Limits, Logs, Outside, open_intake
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.events.records import MAX_EVENT_BYTES, DeadLetter, Erasure, person_digest
 from retrank.serving.events.recovery import recover
@@ -160,6 +161,43 @@ def test_a_bad_event_does_not_stop_the_others_and_becomes_a_dead_letter(make: Ma
     assert letters[0].raw == bad[0]
     assert letters[5].raw is None  # too long to keep
     assert logged_ids(tmp_path) == ["e1", "e14"]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"at": "0001-01-01T00:00:00Z"}, "3,650 days ago"),
+        ({"at": "1970-01-01T00:00:00Z"}, "3,650 days ago"),
+        ({"at": "2016-02-01T00:00:00Z"}, "3,650 days ago"),
+        ({"at": "2016-02-10T00:00:00Z"}, None),
+        ({"at": "2026-02-02T04:00:00Z"}, "in the future"),
+        ({"at": "9999-12-31T23:59:59Z"}, "in the future"),
+        ({"at": "9999-12-31T23:59:59-23:59"}, ""),
+        ({"value": 1e308}, "value: expected -1e+12 to 1e+12"),
+        ({"value": -1.1e12}, "value: expected -1e+12 to 1e+12"),
+        ({"value": 1e12}, None),
+        ({"value": -3.5}, None),
+    ],
+)
+def test_a_time_or_a_value_that_cannot_be_meant_is_rejected(
+    make: MakeIntake, said: dict[str, object], why: str | None
+) -> None:
+    receipt = make(DictProfiles()).begin(EventBatch(events=[click(1, **said)])).result(WAIT_S)
+    assert receipt.accepted == (1 if why is None else 0)
+    assert why is None or why in receipt.rejected[0].detail
+
+
+def test_how_old_an_event_may_be_is_a_setting(tmp_path: Path) -> None:
+    settings = EventSettings(directory=tmp_path, max_age_days=2.0)
+    intake = open_intake(settings, DictProfiles())
+    hours = [24.0, 72.0]
+    events = [
+        click(n, at=datetime.fromtimestamp(time.time() - 3_600 * h, UTC).isoformat()) for n, h in enumerate(hours)
+    ]
+    receipt = intake.begin(EventBatch(events=events)).result(WAIT_S)
+    intake.close()
+    assert [rejected.index for rejected in receipt.rejected] == [1]
+    assert "2 days ago" in receipt.rejected[0].detail
 
 
 def test_a_token_is_held_against_the_key_and_the_tenant(make: MakeIntake, tmp_path: Path) -> None:
@@ -409,7 +447,7 @@ def test_without_a_folder_an_erasure_that_does_not_happen_is_not_acknowledged(tm
 
 def test_too_many_events_under_way_are_refused_at_once(make: MakeIntake) -> None:
     log = HeldLog()
-    intake = make(DictProfiles(), log=log, max_pending=5)
+    intake = make(DictProfiles(), log=log, limits=Limits(max_pending=5))
     accepted = intake.begin(clicks(1, 2, 3))
     refused = intake.begin(clicks(4, 5, 6))
     assert refused.done()

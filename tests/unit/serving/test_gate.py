@@ -1,6 +1,7 @@
 """The gate in front of the routes: who is let in, what the others are told, and what overload does on real sockets."""
 
 import asyncio
+import http.client
 import random
 import secrets
 import socket
@@ -20,7 +21,7 @@ from fastapi import FastAPI, Request, Response
 
 from retrank.contract.api import Problem
 from retrank.serving.guard.admission import Priority
-from retrank.serving.guard.caller import LOCAL, PERMISSIONS, caller_of
+from retrank.serving.guard.caller import LOCAL, PERMISSIONS, caller_of, charge
 from retrank.serving.guard.drain import Drain
 from retrank.serving.guard.gate import Gate, need_of
 from retrank.serving.guard.keyring import Keyring
@@ -220,6 +221,48 @@ def test_a_quota_says_what_is_left_and_when_to_come_back(tmp_path: Path) -> None
     assert scene.ask("POST", "/v1/recommend").status_code == 200
 
 
+def _charging(scene: Scene) -> Callable[[int], httpx.Response]:
+    """Return how to send a batch of so many requests."""
+
+    @scene.app.post("/v1/items:bulk")
+    async def batch(request: Request) -> Response:
+        charge(request.scope, int(request.headers["x-parts"]))
+        scene.handled["parts"] += 1
+        return Response("ok")
+
+    return lambda parts: scene.ask("POST", "/v1/items:bulk", x_parts=str(parts))
+
+
+def test_a_request_that_holds_several_costs_as_many(tmp_path: Path) -> None:
+    send = _charging(scene := Scene(tmp_path, GuardSettings(quota=QuotaSettings(per_second=1.0, burst=10))))
+    taken = [send(6), send(4)]
+    assert [answer.headers["ratelimit-remaining"] for answer in taken] == ["4", "0"]
+    assert send(1).status_code == 429
+    scene.clock.now += 10.0
+    assert send(10).status_code == 200
+
+
+def test_a_batch_that_is_not_affordable_is_refused_whole_and_told_when_it_is(tmp_path: Path) -> None:
+    send = _charging(scene := Scene(tmp_path, GuardSettings(quota=QuotaSettings(per_second=1.0, burst=10))))
+    assert send(7).status_code == 200
+    refused = send(5)
+    _problem(refused, 429, "quota_exceeded")
+    assert scene.handled["parts"] == 1
+    assert refused.headers.get_list("ratelimit-remaining") == ["2"]  # the request itself had to be read
+    scene.clock.now += int(refused.headers["retry-after"])
+    assert send(5).status_code == 200
+
+
+def test_a_batch_beyond_any_quota_is_told_to_be_smaller(tmp_path: Path) -> None:
+    send = _charging(Scene(tmp_path, GuardSettings(quota=QuotaSettings(per_second=1.0, burst=10))))
+    problem = _problem(send(11), 422, "batch_beyond_quota")
+    assert "11 requests in one; the quota allows 10" in problem.detail
+
+
+def test_without_a_quota_batches_are_free(tmp_path: Path) -> None:
+    assert _charging(Scene(tmp_path, GuardSettings()))(256).status_code == 200
+
+
 def test_refused_requests_count_to_their_route_and_never_by_their_path(keyed: Scene) -> None:
     keyed.ask("DELETE", "/v1/items/somebody-s-item")
     keyed.ask("POST", "/v1/events")
@@ -270,6 +313,27 @@ def _listening(app: FastAPI) -> Iterator[str]:
             thread.join(30.0)
 
 
+@contextmanager
+def _on_pythons_loop(app: Any, listener: socket.socket) -> Iterator[None]:
+    """Serve an ASGI application, on the event loop that replicas run on."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", loop="asyncio"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(30.0)
+
+
+def _status(connection: socket.socket) -> int:
+    """Read one whole answer."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return answer.status
+
+
 async def _burst(url: str, paths: list[str]) -> list[httpx.Response]:
     limits = httpx.Limits(max_connections=len(paths))
     async with httpx.AsyncClient(base_url=url, timeout=60.0, limits=limits) as client:
@@ -310,18 +374,43 @@ def test_connections_that_come_together_are_all_heard_before_many_answers_are_ma
         clients = [stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(150)]
         for client in clients:
             client.sendall(request)
-        config = uvicorn.Config(noting, log_level="error", lifespan="off", loop="asyncio")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
+        with _on_pythons_loop(noting, listener):
             answered = [b"".join(iter(lambda: client.recv(65_536), b"")) for client in clients]  # noqa: B023
-        finally:
-            server.should_exit = True
-            thread.join(30.0)
     assert Counter(answer[9:12] for answer in answered).keys() == {b"200", b"429"}
     last_refusal = len(statuses) - 1 - statuses[::-1].index(429)
     assert statuses[:last_refusal].count(200) <= 5
+
+
+def test_who_arrives_during_an_answer_is_refused_before_the_next_one_is_made(tmp_path: Path) -> None:
+    one_waits = LaneSettings(concurrency=1, max_queued=1, max_age_s=60.0)
+    scene, statuses, clients = Scene(tmp_path, GuardSettings(answers=one_waits)), list[int](), list[socket.socket]()
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        async def noted(message: Any) -> None:
+            if message["type"] == "http.response.start" and scope["path"] == "/v1/events":
+                clients[0].sendall(request)  # both are there before the loop looks again: one starts, one is queued
+                clients[1].sendall(request)
+            if message["type"] == "http.response.start" and scope["path"] == "/v1/recommend":
+                statuses.append(message["status"])
+                if len(statuses) == 1:
+                    clients[2].sendall(request)  # arrives while the first answer is made
+            await send(message)
+
+        await scene.app(scope, receive, noted)
+
+    request, events = (
+        f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode()
+        for path in ("/v1/recommend", "/v1/events")
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener, _on_pythons_loop(noting, listener), ExitStack() as stack:
+        for _ in range(4):
+            client = stack.enter_context(socket.create_connection(listener.getsockname(), timeout=30.0))
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert _status(client) == 200  # so the loop knows the connection
+            clients.append(client)
+        clients[3].sendall(events)
+        assert [_status(client) for client in clients] == [200, 200, 429, 200]
+    assert statuses == [200, 429, 200]
 
 
 def test_for_a_client_that_hung_up_while_it_waited_nothing_is_made(tmp_path: Path) -> None:

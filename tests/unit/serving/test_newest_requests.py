@@ -86,10 +86,10 @@ def recommender(tiny_bundle: Path) -> Recommender:
 
 def _remembered(service: Service, front: Front) -> set[str | None]:
     """Return the users of whom a replica still holds requests, wherever that is."""
-    assert service._drift is not None
+    assert service._live.drift is not None
     placements = service._placements
     rehearsed = placements._rehearsal._kept["default"].newest()  # type: ignore[attr-defined]
-    told = [*rehearsed, *service._drift._since.newest.newest()]
+    told = [*rehearsed, *service._live.drift._since.newest.newest()]
     return {request.user_id for request in [*front.recent_requests(), *(one.request for one in told)]}
 
 

@@ -1,7 +1,7 @@
 """Operators change placements and rules; every replica follows, and a dry run says how far a change would reach."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,11 +44,15 @@ def _store(service: Service) -> StateStore:
     return service.backing.store
 
 
-def _desk(service: Service, alive: int = 2, **bounds: Any) -> ShelfDesk:
+def _desk(
+    service: Service, alive: int = 2, tenants: Collection[str] = ("default", "other"), **bounds: Any
+) -> ShelfDesk:
     ids = iter(f"question-{time.monotonic_ns()}-{number}" for number in range(1_000))
     settings = BlastSettings(**bounds)
     clocks = Time(time.time, time.monotonic, time.sleep)
-    return ShelfDesk(_store(service), settings, alive=lambda: alive, new_id=lambda: next(ids), time=clocks)
+    return ShelfDesk(
+        _store(service), settings, alive=lambda: alive, new_id=lambda: next(ids), time=clocks, tenants=lambda: tenants
+    )
 
 
 def _pin(**more: Any) -> Rule:
@@ -128,7 +132,7 @@ def test_a_change_that_reaches_too_far_needs_force_and_leaves_its_trace(replicas
     with pytest.raises(ShelfRefused, match=r"1\d of 20 slates answered lately would change, at most 25% may"):
         desk.put_rule(_pin(), OPERATOR, dry_run=False, force=False)
     everything = Rule.model_validate({"id": "none", "action": "block", "filter": {"exists": {"attribute": "price"}}})
-    with pytest.raises(ShelfRefused, match="would change"):
+    with pytest.raises(ShelfRefused, match="would be blocked"):
         desk.put_rule(everything, OPERATOR, dry_run=False, force=False)
     assert desk.shelf("default") == Shelf()
     made = desk.put_rule(_pin(), OPERATOR, dry_run=False, force=True)
@@ -174,6 +178,92 @@ def test_a_replica_that_cannot_try_everything_in_time_says_what_it_tried(tmp_pat
     trial.Answerer(store, "slow", Slow(), now=time.time, clock=time.monotonic, sleep=time.sleep).poll()
     assert time.time() < asked.until
     assert trial.answers(store, "q")["slow"].sampled > 1
+
+
+class Tries:
+    """Answers every request again in the same time, on a clock of its own."""
+
+    def __init__(self, each_s: float, matched: int = 1) -> None:
+        self.now, self._each_s, self._matched = 1_000.0, each_s, matched
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def pairs(self, tenant: str, proposed: House) -> Iterator[trial.Pair]:
+        for _ in range(200):
+            self.now += self._each_s
+            yield trial.Pair([], [])
+
+    def about(self, tenant: str, proposed: House, rule_id: str) -> tuple[int, int]:
+        return self._matched, 50
+
+
+@pytest.mark.parametrize(
+    ("each_s", "max_items", "sampled", "took_s"),
+    [
+        (0.001, 1.0, 200, (0.7, 0.9)),  # quick: all of them
+        (0.005, 1.0, 101, (1.9, 2.1)),  # slower: two seconds
+        (0.05, 1.0, 20, (3.8, 3.9)),  # slow: as many as it takes to conclude anything
+        (0.5, 1.0, 4, (6.4, 6.6)),  # too slow: what the time allows
+        (0.005, 0.1, 0, (0.0, 0.0)),  # a block that is refused anyway: no slate
+    ],
+)
+def test_trying_a_change_out_takes_two_seconds_unless_too_few_requests_were_tried(
+    tmp_path: Path, each_s: float, max_items: float, sampled: int, took_s: tuple[float, float]
+) -> None:
+    tries = Tries(each_s, matched=40)
+    store = open_store(StateSettings(url=SecretStr(f"sqlite:{tmp_path / 'state.sqlite'}"), timeout_s=10.0))
+    proposed = Shelf(rules=(_pin(),)).as_json()
+    asked = trial.Question(
+        id="q", tenant="default", proposed=proposed, rule="top", until=tries.now + 10, enough=20, max_items=max_items
+    )
+    trial.ask(store, asked, tries.now)
+    trial.Answerer(store, "one", tries, now=tries, clock=tries, sleep=tries.sleep).poll()
+    found = trial.answers(store, "q")["one"]
+    assert (found.sampled, found.items_matched, found.items) == (sampled, 40, 50)
+    assert took_s[0] <= tries.now - 1_000.0 <= took_s[1]
+
+
+def test_a_block_of_too_many_items_is_refused_without_trying_slates_and_tried_with_force(
+    replicas: list[Service],
+) -> None:
+    for user in range(20):
+        replicas[0].recommend(RecommendRequest(user_id=f"u{user + 1}", k=4))
+    rule = Rule.model_validate({"id": "all", "action": "block", "filter": {"exists": {"attribute": "price"}}})
+    tried = _desk(replicas[0]).put_rule(rule, OPERATOR, dry_run=True, force=False).blast
+    assert (tried.effect.sampled, tried.effect.items_matched) == (0, 50)
+    assert tried.beyond is not None
+    assert "50 of 50 items would be blocked" in tried.beyond
+    forced = _desk(replicas[0]).put_rule(rule, OPERATOR, dry_run=True, force=True).blast
+    assert (forced.effect.sampled, forced.effect.slates) == (20, 20)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "changes", "said"),
+    [
+        ("default", {}, []),
+        ("shpo", {}, ["no API key is of tenant 'shpo', so no request will meet this; there is: default, shop"]),
+        ("default", {"items": ["nope", "neither"]}, ["rule 'top' is about none of the 50 items of the catalogue"]),
+        ("default", {"items": ["i1", "nope"]}, ["rule 'top' names 2 items, 1 of them are in the catalogue"]),
+        (
+            "default",
+            {"ends_at": datetime(2001, 1, 1, tzinfo=UTC)},
+            ["rule 'top' ended at 2001-01-01T00:00:00+00:00, it"],
+        ),
+    ],
+    ids=["fine", "unknown tenant", "unknown items", "some unknown", "over"],
+)
+def test_what_may_not_be_meant_is_remarked_on_in_the_dry_run_and_in_the_answer(
+    replicas: list[Service], tenant: str, changes: dict[str, Any], said: list[str]
+) -> None:
+    desk, who = _desk(replicas[0], tenants=("default", "shop")), OPERATOR._replace(tenant=tenant)
+    for dry_run in (True, False):
+        found = desk.put_rule(_pin(**changes), who, dry_run=dry_run, force=True).warnings
+        assert len(found) == len(said)
+        assert all(one.startswith(wanted) for one, wanted in zip(found, said, strict=True))
 
 
 def test_without_a_replica_a_rule_may_be_put_before_the_service_starts(replicas: list[Service]) -> None:

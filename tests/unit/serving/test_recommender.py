@@ -234,7 +234,7 @@ def test_the_model_hears_how_long_ago_the_events_of_a_user_were(recommender: Rec
     histories = replace(runtime.histories, times=times)
     newest = int(times[histories.offsets[7] - 1]) // 1_000_000
     hydrate = Hydrate(
-        runtime.users, runtime.items, histories, 0, now=lambda: newest + 30.5, action_row=runtime.action_row
+        runtime.users, runtime.items, histories, 0, now=lambda: newest + 30.5, known_actions=runtime.actions
     )
     draft = hydrate.run(Draft(RecommendRequest(user_id="u7", session=Session(recent=["i1", "i2"]))))
     stored = len(draft.history) - 2

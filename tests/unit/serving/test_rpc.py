@@ -120,6 +120,24 @@ def test_one_quota_holds_for_both_protocols_and_says_when_to_come_back(
     assert retry.retry_delay.seconds >= 1
 
 
+def test_a_batch_costs_as_many_requests_as_it_holds_in_both_protocols(recommender: Recommender, tmp_path: Path) -> None:
+    with (
+        _guarded(recommender, tmp_path, quota=QuotaSettings(per_second=0.001, burst=6)) as (where, _),
+        grpc.insecure_channel(where.rpc) as channel,
+    ):
+        three = pb.BatchRequest(requests=[pb.RecommendRequest(k=1)] * 3)
+        _, call = _recommender(channel).RecommendBatch.with_call(three, timeout=WAIT_S)
+        refused = httpx.post(f"{where.url}/v1/recommend:batch", json={"requests": [{"k": 1}] * 4})
+        late = _refused(_recommender(channel).RecommendBatch, three)
+        never = httpx.post(f"{where.url}/v1/recommend:batch", json={"requests": [{"k": 1}] * 7})
+    assert dict(call.trailing_metadata())["ratelimit-remaining"] == "3"
+    assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
+    assert int(refused.headers["retry-after"]) > 1
+    assert late.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert dict(late.trailing_metadata())["ratelimit-remaining"] == "1"
+    assert never.status_code == 422
+
+
 def test_a_full_lane_sheds_calls_and_the_priority_is_read_from_metadata(
     recommender: Recommender, tmp_path: Path
 ) -> None:

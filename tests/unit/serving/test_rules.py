@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,8 +12,9 @@ from retrank.contract.api import RecommendRequest, Session, SimilarRequest, Slat
 from retrank.contract.filters import satisfies
 from retrank.contract.placement_rules import PlacementDefaults, Rule
 from retrank.contract.slate_options import Diversity, Explore
-from retrank.serving.live_rules import House, LiveRule, Rules
-from retrank.serving.overlay import NO_CHANGES
+from retrank.serving.item_columns import Column, ItemColumns
+from retrank.serving.live_rules import House, LiveRule, RuleRows, Rules
+from retrank.serving.overlay import NO_CHANGES, UNCHANGED, RowChanges
 from retrank.serving.recommender import Recommender
 from retrank.serving.stores.protocol import ItemChange
 from retrank.serving.surroundings import Surroundings
@@ -129,6 +131,34 @@ def test_a_block_joins_the_filter_of_the_request(recommender: Recommender) -> No
     wanted = {"range": {"attribute": "price", "lt": 6.0}}
     items = _slate(recommender, {"action": "block", "filter": CHEAP}, k=20, filter=wanted, exclude_seen=False)
     assert {*_ids(items)} == {"i14", "i15", "i16", "i17"}
+
+
+def test_a_filter_is_compiled_once_per_rule_and_state_of_the_catalogue(recommender: Recommender) -> None:
+    columns = recommender.runtime.attributes.columns
+    asked: list[str] = []
+
+    class Counting(ItemColumns):
+        def __init__(self) -> None:
+            """Ask the columns of the bundle."""
+
+        def column(self, name: str) -> Column | None:
+            asked.append(name)
+            return columns.column(name)
+
+    items = recommender.runtime.items
+    rules, rows = RuleRows(items, Counting()), np.array([1, 14], dtype=np.int64)
+    rule, again = _rules({"action": "block", "filter": CHEAP}, {"action": "block", "filter": CHEAP})
+    for _ in range(3):
+        assert rules.test(rule, UNCHANGED)(rows).tolist() == [True, False]
+    assert asked == ["price"]
+    dearer = RowChanges().later(
+        {}, [ItemChange("i1", 1, deleted=False, available=True, attributes={"price": 99.0})], items
+    )
+    for _ in range(3):
+        assert rules.test(rule, dearer)(rows).tolist() == [False, False]
+    assert asked == ["price"] * 2
+    rules.test(again, dearer)  # a rule that is put again is another one
+    assert asked == ["price"] * 3
 
 
 def test_a_block_beats_a_pin(recommender: Recommender) -> None:

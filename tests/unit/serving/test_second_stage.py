@@ -15,11 +15,13 @@ from retrank.contract.errors import BundleError
 from retrank.contract.proposals import Merged
 from retrank.contract.ranker_spec import RankerSpec
 from retrank.contract.sequences import Sequences
+from retrank.contract.slate_options import SeenPolicy
 from retrank.serving.draft import Draft
 from retrank.serving.ranker import SecondStage
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stages.hydrate import Hydrate
+from retrank.serving.stores.protocol import LiveEvent, Profile
 from retrank.training.ranking.reranker import Reranker, outputs_of
 from retrank.training.ranking.sources import Sources, item_numbers
 from retrank.training.scorer import ModelScorer
@@ -100,13 +102,62 @@ def test_the_ranker_reads_the_actions_of_a_request(recommender: Recommender) -> 
 
 
 def test_actions_have_rows_and_strange_ones_have_none(recommender: Recommender) -> None:
+    actions = recommender.runtime.actions
+    assert [actions.row(kind) for kind in (*ACTIONS_KNOWN, "impression", "")] == [1, 2, 0, 0]
+
+
+def test_live_events_are_read_as_the_actions_of_the_data(recommender: Recommender) -> None:
+    """The data says view and buy, callers send click and purchase; a cart is an act of which nothing was learned."""
     runtime = recommender.runtime
-    assert [runtime.action_row(kind) for kind in (*ACTIONS_KNOWN, "impression", "")] == [1, 2, 0, 0]
+    hydrate = Hydrate(runtime.users, runtime.items, runtime.histories, 0, lambda: NOW, runtime.actions)
+    kinds = ("click", "purchase", "cart", "buy")
+    events = [LiveEvent(kind, kind, "i1", int(NOW * 1e6) - 4 + place) for place, kind in enumerate(kinds)]
+    draft = hydrate.run(Draft(RecommendRequest(user_id="somebody new"), profile=Profile(tuple(events), {})))
+    assert draft.actions.tolist() == [1, 2, 0, 2]
+
+
+def test_a_purchase_weighs_on_the_query_as_a_buy_did_in_training(recommender: Recommender) -> None:
+    """The encoder's vector of a live purchase is that of a stored buy: one definition of what was done."""
+    encoder, actions = recommender.runtime.encoder, recommender.runtime.actions
+    rows, ages = np.array([3, 8]), np.array([50, 20])
+    stored = Sequences.from_lists([[3, 8]], times=[[0, 1]], actions=[[1, 2]])
+    live = np.array([actions.row("click"), actions.row("purchase")])
+    np.testing.assert_array_equal(encoder.encode(rows, ages, live), encoder.run(stored)[0])
+
+
+@pytest.mark.parametrize(
+    ("policy", "counts"),
+    [
+        (None, {0, 1, 2}),
+        (SeenPolicy(types=["purchase"]), {0, 2}),
+        (SeenPolicy(types=["click"]), {0, 1}),
+        (SeenPolicy(types=["cart"]), {0}),
+        (SeenPolicy(types=["impression"]), set()),
+    ],
+)
+def test_what_counts_as_seen_follows_the_actions_of_sealed_events(
+    recommender: Recommender, policy: SeenPolicy | None, counts: set[int]
+) -> None:
+    """An event whose action is unknown counts as every act, and as no impression."""
+    runtime = recommender.runtime
+    hydrate = Hydrate(runtime.users, runtime.items, runtime.histories, 0, lambda: NOW, runtime.actions)
+    draft = hydrate.run(Draft(RecommendRequest(user_id="u1", seen=policy)))
+    did = zip(draft.history.tolist(), draft.actions.tolist(), strict=True)
+    assert draft.seen.tolist() == sorted({row for row, action in did if action in counts})
+
+
+def test_sealed_events_are_seen_for_so_many_days(recommender: Recommender) -> None:
+    runtime = recommender.runtime
+    hydrate = Hydrate(runtime.users, runtime.items, runtime.histories, 0, lambda: NOW, runtime.actions)
+    draft = hydrate.run(Draft(RecommendRequest(user_id="u1", seen=SeenPolicy(days=25))))
+    new = draft.ages <= 25 * 86_400
+    assert 0 < np.count_nonzero(new) < len(new)
+    assert draft.seen.tolist() == sorted(set(draft.history[new].tolist()))
 
 
 def test_a_session_without_actions_continues_a_history_that_has_them(recommender: Recommender) -> None:
     runtime = recommender.runtime
-    hydrate = Hydrate(runtime.users, runtime.items, runtime.histories, 0, lambda: NOW, runtime.action_row)
+    hydrate = Hydrate(runtime.users, runtime.items, runtime.histories, 0, lambda: NOW, runtime.actions)
     draft = hydrate.run(Draft(RecommendRequest(user_id="u1", session=Session(recent=["i1", "i2"]))))
     assert runtime.histories.actions is not None
     stored = runtime.histories.actions[: runtime.histories.offsets[1]].tolist()

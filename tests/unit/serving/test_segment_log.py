@@ -265,7 +265,7 @@ def test_a_log_is_opened_from_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, "nowhere to write; set directory, or kafka_servers"),
+        ({}, "nowhere to be written; set directory, or kafka_servers"),
         ({"directory": "d", "segment_bites": 1}, "segment_bites"),
         ({"directory": "d", "linger_ms": -1}, "linger_ms"),
     ],

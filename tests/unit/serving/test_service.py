@@ -158,9 +158,9 @@ class NotingRecommender(Recommender):
 
     prepared: list[threading.Thread]
 
-    def prepare(self, changes: Changes) -> None:
+    def prepare(self, changes: Changes) -> bool:
         self.prepared = [*getattr(self, "prepared", []), threading.current_thread()]
-        super().prepare(changes)
+        return super().prepare(changes)
 
 
 def test_changes_are_put_into_the_rows_of_a_new_bundle_before_anybody_asks_it(

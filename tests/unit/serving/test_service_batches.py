@@ -52,14 +52,27 @@ class SlowWatch(NoWatch):
         self._clock.now += 0.040
 
 
-def test_all_parts_of_a_batch_share_one_deadline_beside_their_own(recommender: Recommender) -> None:
+def test_parts_of_a_batch_share_one_deadline_and_those_behind_it_are_told_so(recommender: Recommender) -> None:
     clock = Clock()
     watch = SlowWatch(clock)
     service = Service(lambda _: Picked(recommender), Backing.none(), GENEROUS, clock=clock, watch=watch)
-    parts = BatchRequest(requests=[{}, {"deadline_ms": 30}, {"deadline_ms": 30}, {}])
-    assert [one.status for one in service.batch(parts, deadline_ms=100).answers] == [200] * 4
-    service.batch(parts)
-    assert watch.allowed_ms == [100, 30, pytest.approx(20, abs=1), 1, None, 30, 30, None]
+    parts = BatchRequest(requests=[{}, {"deadline_ms": 30}, {"deadline_ms": 30}, {"request_id": "late"}, {"k": 0}])
+    answers = service.batch(parts, deadline_ms=100).answers
+    assert [one.status for one in answers] == [200, 200, 200, 504, 422]
+    assert clock.now == pytest.approx(0.120)  # one answer more than fits, at most
+    late = answers[3].problem
+    assert late is not None
+    assert (late.code, late.instance) == ("deadline", "late")
+    assert [one.status for one in service.batch(parts).answers] == [200, 200, 200, 200, 422]
+    assert watch.allowed_ms == [100, 30, pytest.approx(20, abs=1), None, 30, 30, None]
+
+
+def test_a_batch_whose_time_is_over_when_its_turn_comes_does_nothing(recommender: Recommender) -> None:
+    watch = SlowWatch(Clock())
+    service = Service(lambda _: Picked(recommender), Backing.none(), GENEROUS, clock=Clock(), watch=watch)
+    answers = service.batch(BatchRequest(requests=[{}, {}]), deadline_ms=0).answers
+    assert [one.status for one in answers] == [504, 504]
+    assert watch.allowed_ms == []
 
 
 def test_parts_of_a_batch_by_nobody_fall_into_an_experiment_each_by_itself(recommender: Recommender) -> None:

@@ -1,10 +1,12 @@
 """The environment the service is started in."""
 
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from retrank.serving import ingress
 from retrank.serving.ingress import prepare, prepared
 
 
@@ -127,3 +129,17 @@ def test_a_request_id_that_no_log_could_hold_is_taken_out(binary: Path, tmp_path
     shown = _started(environment, config)
     rule = "http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[!-~]{1,256}$ }"
     assert shown.splitlines()[1].strip() == rule
+
+
+def test_a_free_port_is_none_that_the_kernel_hands_out_to_whoever_asks_for_any() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = [ingress.free_port() for _ in range(50)]
+    assert max(ports) < first
+    assert len(set(ports)) > 40  # two who look at the same moment do not get the same
+
+
+def test_a_port_that_somebody_listens_on_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server((ingress.LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(ingress, "_PORTS", range(port - 5, port + 5))
+        assert port not in {ingress.free_port() for _ in range(40)}

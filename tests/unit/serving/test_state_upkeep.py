@@ -125,6 +125,19 @@ def test_a_copy_that_ends_its_thread_is_begun_anew_by_the_next_write() -> None:
     upkeep.close()
 
 
+def test_much_that_was_written_is_copied_at_once_and_a_little_waits() -> None:
+    copied = threading.Event()
+    upkeep = Upkeep(copied.set, every_s=60.0, soon_rows=100)
+    upkeep.wrote(99)
+    assert not copied.wait(0.2)
+    upkeep.wrote(1)
+    assert copied.wait(30)
+    copied.clear()
+    upkeep.wrote(99)  # counted anew
+    assert not copied.wait(0.2)
+    upkeep.close()
+
+
 @pytest.mark.parametrize("pause_s", [0.0, 0.0005])
 def test_no_write_goes_unnoticed_when_the_thread_is_just_ending(pause_s: float) -> None:
     """The newest write is copied in the end, whenever it came."""
@@ -145,3 +158,20 @@ def test_no_write_goes_unnoticed_when_the_thread_is_just_ending(pause_s: float) 
         if number % 10 == 0:
             assert within(30, up_to_date)
     upkeep.close()
+
+
+def test_a_new_file_has_small_pages_and_one_with_larger_pages_is_used_as_it_is(path: Path, store: StateStore) -> None:
+    click(store, 1)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA page_size").fetchone() == (2_048,)
+    older = path.with_name("older.sqlite")
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA page_size=4096")
+        connection.execute(f"VACUUM INTO '{older}'")
+    with sqlite3.connect(older) as connection:
+        assert connection.execute("PRAGMA page_size").fetchone() == (4_096,)
+        connection.execute("PRAGMA journal_mode=WAL")
+    again = open_store(StateSettings(url=SecretStr(f"sqlite:{older}"), timeout_s=10.0))
+    click(again, 2)
+    assert again.profile("shop", "u:2", None, NOW).events
+    again.close()

@@ -11,6 +11,7 @@ from retrank.contract.vocab import Vocab
 from retrank.serving.stores.open_store import open_store
 from retrank.serving.stores.protocol import Control, Document, StateStore, StoreUnavailable
 from retrank.serving.stores.settings import StateSettings
+from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.trends import IDLE_S, KEPT_S, LIFETIMES_S, MAX_ITEMS, MAX_LISTS, Act, Trend, Trends
 
 DAY_S = 86_400.0
@@ -48,8 +49,18 @@ def store(tmp_path: Path) -> Iterator[StateStore]:
     opened.close()
 
 
-def _replica(control: Control, clock: Clock) -> Trends:
-    return Trends(control, clock, clock=clock, every_s=1.0)
+class Rungs(Telemetry):
+    """Remembers which fallbacks answered."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def fallback(self, dependency: str, rung: str) -> None:
+        self.seen.append((dependency, rung))
+
+
+def _replica(control: Control, clock: Clock, telemetry: Telemetry | None = None) -> Trends:
+    return Trends(control, clock, clock=clock, every_s=1.0, telemetry=telemetry)
 
 
 def _counts(trends: Trends, placement: str | None = None) -> dict[str, float]:
@@ -196,3 +207,14 @@ def test_rows_of_a_bundle_are_shares_of_the_strongest_item_it_knows() -> None:
     assert found.of(found.rows[::-1]).tolist() == [0.5, 1.0, 1.0]
     nothing = Trend({"stranger": 1.0}).rows(Vocab(["x"]))
     assert nothing.of(nothing.rows).tolist() == []
+
+
+def test_acts_for_which_there_is_no_room_are_told_of(store: StateStore, caplog: pytest.LogCaptureFixture) -> None:
+    rungs = Rungs()
+    trends = _replica(store, Clock(), rungs)
+    long_ids = [f"{number:03d}" + "\u20ac" * 1_300 for number in range(MAX_ITEMS)]
+    trends.count("shop", [Act(item, "home") for item in long_ids])
+    trends.poll()
+    assert rungs.seen == [("trends", "store_full")] * 2  # everywhere, and the placement
+    assert "not counted" in caplog.text
+    assert _counts(trends) == {}

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from web_client import Client
 
 from retrank.contract.api import Problem, SlateResponse
+from retrank.contract.events import EventsRefused
 from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Backing, Service
@@ -51,6 +52,43 @@ def test_events_are_accepted_counted_and_rejected_one_by_one(client: Client) -> 
     slate = client.post("/v1/recommend", json={"user_id": "eve", "k": 50}).json()
     assert "i3" not in [item["item_id"] for item in slate["items"]]
     assert slate["degraded"]["reasons"] == ["catalogue_exhausted"]
+
+
+def test_a_batch_of_which_nothing_can_be_taken_is_refused_with_its_receipt(client: Client) -> None:
+    bad = {"event_id": "b", "type": "stare", "item_id": "i3", "user_id": "mallory"}
+    answer = client.post("/v1/events", json={"events": [bad] * 30})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    problem = EventsRefused.model_validate_json(answer.content)
+    assert (problem.code, problem.instance) == ("all_rejected", answer.headers["x-request-id"])
+    assert (problem.receipt.accepted, problem.receipt.duplicates) == (0, 0)
+    assert [one.index for one in problem.receipt.rejected] == list(range(30))
+    assert [one.pointer for one in problem.errors] == [f"/events/{index}" for index in range(20)]
+    assert "and 27 more" in problem.detail
+
+
+def test_a_history_begins_with_what_was_done_since_the_bundle_was_made(client: Client) -> None:
+    sealed = client.get("/v1/catalogue/history?user_id=u9&limit=200").json()
+    acts = [("click", "i3"), ("impression", "i4"), ("purchase", "unknown"), ("dismiss", "i5")]
+    events = [
+        {"event_id": f"h{place}", "type": kind, "item_id": item, "user_id": "u9"}
+        for place, (kind, item) in enumerate(acts)
+    ]
+    assert client.post("/v1/events", json={"events": events}).status_code == 202
+    shown = client.get("/v1/catalogue/history?user_id=u9&limit=200").json()
+    assert [item["item_id"] for item in shown["items"][:2]] == ["unknown", "i3"]
+    assert shown["items"][0]["attributes"] == {}
+    assert shown["items"][1]["attributes"]["title"]
+    assert shown["items"][2:] == sealed["items"]
+    assert (sealed["num_live"], shown["num_live"], shown["num_events"]) == (0, 2, sealed["num_events"] + 2)
+    newest = client.get("/v1/catalogue/history?user_id=u9&limit=1").json()
+    assert [item["item_id"] for item in newest["items"]] == ["unknown"]
+
+
+def test_a_history_of_somebody_the_bundle_does_not_know_is_what_is_live(client: Client) -> None:
+    click = {"event_id": "n1", "type": "click", "item_id": "i3", "user_id": "somebody new"}
+    assert client.post("/v1/events", json={"events": [click]}).json()["accepted"] == 1
+    shown = client.get("/v1/catalogue/history", params={"user_id": "somebody new"}).json()
+    assert (shown["num_events"], shown["num_live"], shown["items"][0]["item_id"]) == (1, 1, "i3")
 
 
 def test_an_item_with_a_slash_in_its_id_can_be_changed(client: Client) -> None:

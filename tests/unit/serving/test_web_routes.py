@@ -1,5 +1,6 @@
 """The HTTP surface, driven without a server: every error is a problem document, every route does what it says."""
 
+import gzip
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -113,6 +114,30 @@ def test_a_body_not_declared_as_json_is_a_415(client: Client, declared: str) -> 
     assert _problem(answer).code == "unsupported_media_type"
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip"])
+def test_a_compressed_body_is_a_415_that_says_so(client: Client, coding: str) -> None:
+    headers = {"content-type": "application/json", "content-encoding": coding}
+    answer = client.post("/v1/recommend", content=gzip.compress(b"{}"), headers=headers)
+    assert _problem(answer).code == "unsupported_media_type"
+    assert coding in _problem(answer).detail
+    assert answer.headers["accept-encoding"] == "identity"
+
+
+def test_a_body_that_is_said_to_be_as_it_is_is_read(client: Client) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "Identity"}
+    assert client.post("/v1/recommend", content=b"{}", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/livez", "/readyz", "/version", "/openapi.json", "/", "/page/index.html", "/nowhere"]
+)
+def test_head_is_get_without_the_body(client: Client, path: str) -> None:
+    whole, head = client.get(path), client.request("HEAD", path)
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == whole.headers[name]
+
+
 def test_unknown_routes_and_wrong_methods_are_problems_too(client: Client) -> None:
     assert _problem(client.get("/v2/anything")).code == "not_found"
     refused = client.get("/v1/recommend")
@@ -198,6 +223,15 @@ def test_probes_and_version(client: Client) -> None:
     version = client.get("/version").json()
     assert client.get("/readyz").json() == {"status": "ready", "bundle": version["bundle"]["id"]}
     assert (version["num_items"], version["num_users"], version["data"]) == (50, 20, "tiny")
+    assert version["ranker"] is None
+
+
+def test_the_version_names_the_ranker_too(ranked_bundle: Path) -> None:
+    recommender = Recommender.open(ranked_bundle)
+    said = Client(create_app(recommender)).get("/version").json()["ranker"]
+    sealed = recommender.runtime.manifest.ranker
+    assert sealed is not None
+    assert said == {"run": sealed.run_id, "heads": ["purchase", "value"], "metrics": sealed.values}
 
 
 def test_the_description_names_every_route_and_its_problems(client: Client) -> None:

@@ -133,6 +133,23 @@ def test_ckpt_last_continues_the_newest_run_in_its_folder(
     assert not (tmp_path / "runs" / "later").exists()
 
 
+def test_ckpt_last_is_the_run_of_the_run_folder_where_that_holds_one(finished_run: Path, tmp_path: Path) -> None:
+    """Another run beside it may be newer, and of another recipe."""
+    for name in ("mine", "newer"):
+        shutil.copytree(finished_run, tmp_path / name)
+        (tmp_path / name / "checkpoints" / "last.ckpt").touch()
+    assert checkpoint.find("last", tmp_path / "mine") == tmp_path / "mine" / "checkpoints" / "last.ckpt"
+    assert checkpoint.find("last", tmp_path / "absent") == tmp_path / "newer" / "checkpoints" / "last.ckpt"
+
+
+def test_a_finished_run_can_be_given_more_epochs(finished_run: Path, configure: Configure, tmp_path: Path) -> None:
+    copied = tmp_path / "runs" / "longer"
+    shutil.copytree(finished_run, copied)
+    fit.run(configure("longer", "ckpt=last", "trainer.max_epochs=5"))
+    card = json.loads((copied / "run_card.json").read_text())
+    assert [entry["epoch"] for entry in card["training"]["validation"]] == [1, 2, 3, 4, 5]
+
+
 def test_equal_seeds_give_equal_weights_and_other_seeds_others(finished_run: Path, configure: Configure) -> None:
     same, other = configure("same"), configure("other", "seed=2")
     learn(same)

@@ -17,7 +17,7 @@ MAX_STAGED = 20
 MAX_AUDIT = 200
 _ATTEMPTS = 20
 BundleId = str
-Action = Literal["start", "stage", "activate", "canary", "rollback", "refuse"]
+Action = Literal["start", "stage", "unstage", "activate", "canary", "rollback", "refuse", "restore"]
 
 
 class SwapRefused(RetrankError):  # noqa: N818  (a state of the fleet, not a mistake of the program)
@@ -134,12 +134,47 @@ def start(control: Control, configured: BundleId, now: float) -> Desired:
     raise SwapRefused(f"others changed the document {_ATTEMPTS} times in a row; try again")
 
 
+def restore(control: Control, known: Desired, line: Change) -> Desired:
+    """Write a document again that the store has lost, or holds an older version of; return what holds now.
+
+    A replica calls it that knows a newer generation than it reads: the file was replaced, a backup came back, or a
+    replica of the store that lagged took over. The newest order given to the fleet counts.
+    """
+    for _ in range(_ATTEMPTS):
+        document = control.document(DOCUMENT)
+        before = _parse(document.value)
+        if before is not None and before.generation >= known.generation:
+            return before
+        after = _noted(known, line)
+        if control.write(DOCUMENT, after.model_dump(mode="json"), document.version):
+            return after
+    raise SwapRefused(f"others changed the document {_ATTEMPTS} times in a row; try again")
+
+
 def stage(staged: Staged, line: Change) -> Edit:
     """Hold a bundle ready; the oldest staged one that does not answer makes room."""
 
     def change(before: Desired) -> Desired:
         others = [one for one in before.staged if one.id != staged.id][-(MAX_STAGED - 1) :]
         return _noted(before.model_copy(update={"staged": (*others, staged)}), line)
+
+    return change
+
+
+def unstage(bundle: BundleId, line: Change) -> Edit:
+    """Hold a bundle ready no longer; its files stay in the library."""
+
+    def change(before: Desired) -> Desired:
+        if bundle in before.answers():
+            raise SwapRefused(
+                f"bundle {bundle} answers; activate another one, or end the canary, before it is unstaged"
+            )
+        if bundle == before.previous:
+            raise SwapRefused(f"bundle {bundle} is what a rollback goes back to; it stays staged until it is not")
+        staged = tuple(one for one in before.staged if one.id != bundle)
+        if staged == before.staged:
+            raise SwapRefused(f"bundle {bundle} is not staged; `retrank ctl bundles` shows what is")
+        return _noted(before.model_copy(update={"staged": staged}), line)
 
     return change
 

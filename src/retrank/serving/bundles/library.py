@@ -5,6 +5,7 @@ visible by one rename. The manifest is read first and bounded; no other file is 
 """
 
 import fcntl
+import logging
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ from retrank.contract.bundle import MANIFEST, bundle_id, describe, is_complete, 
 from retrank.contract.errors import BundleError, DownloadError
 from retrank.contract.files import place, staging
 from retrank.contract.manifest import Manifest
+from retrank.contract.rest import Rest, no_rest
 from retrank.serving.bundles.sources import BundleSource
 
 MAX_MANIFEST_BYTES = 4 << 20
 _ID = re.compile(r"^[0-9a-f]{16}$")
 _LOCK = ".fetching"
 _SPARE_BYTES = 64 << 20
+_log = logging.getLogger(__name__)
 
 
 class Library:
@@ -35,11 +38,6 @@ class Library:
         """
         self.root = root
         self._max_bytes = max_bytes
-
-    @classmethod
-    def around(cls, bundle: Path, *, max_bytes: int) -> "Library":
-        """Return the library that a bundle directory, as opened, lies in."""
-        return cls(bundle.parent, max_bytes=max_bytes)
 
     def path(self, name: str) -> Path:
         """Return the folder of a bundle, whether or not it exists.
@@ -67,29 +65,42 @@ class Library:
                 found[name] = found_manifest
         return dict(sorted(found.items(), key=lambda pair: pair[1].created_at, reverse=True))
 
-    def fetch(self, name: str, source: BundleSource) -> None:
-        """Bring a bundle here and check every byte of it; does nothing but check when it lies here already.
+    def fetch(self, name: str, source: BundleSource, rest: Rest = no_rest) -> None:
+        """Bring a bundle here and check every byte of it; fetches nothing when it lies here as it was sealed.
+
+        One that is damaged is replaced; whoever has it open keeps the files that it was. `rest` is called between
+        pieces of work.
 
         Raises:
             BundleError: the source holds another bundle, one that is too large, of another format, or changed.
             DownloadError: the source broke off or sends something else; nothing is left behind.
         """
         with self._alone():
-            if name not in self:
-                self._fetch(name, source)
-        self.check(name)
+            if not self._is_sound(name, rest):
+                self._fetch(name, source, rest)
+                self.check(name, rest)
 
-    def check(self, name: str) -> None:
-        """Compare every file of a bundle with what was sealed.
+    def check(self, name: str, rest: Rest = no_rest) -> None:
+        """Compare every file of a bundle with what was sealed; `rest` is called between pieces of work.
 
         Raises:
             BundleError: it is not here, or not as it was sealed.
         """
         if name not in self:
             raise BundleError(f"bundle {name} is not in {self.root}; stage it from where it is")
-        verify(self.path(name))
+        verify(self.path(name), rest)
 
-    def _fetch(self, name: str, source: BundleSource) -> None:
+    def _is_sound(self, name: str, rest: Rest) -> bool:
+        if name not in self:
+            return False
+        try:
+            self.check(name, rest)
+        except BundleError as error:
+            _log.warning("%s; fetching the bundle again", error)
+            return False
+        return True
+
+    def _fetch(self, name: str, source: BundleSource, rest: Rest) -> None:
         found, raw, manifest = identify(source)
         if found != name:
             raise BundleError(f"{source} holds bundle {found} now, {name} was asked for; stage it again")
@@ -97,8 +108,11 @@ class Library:
         with staging(self.root) as staged:
             (staged / MANIFEST).write_bytes(raw)
             for file, sealed in manifest.files.items():
-                source.copy(file, staged / file, sealed)
-            place(staged, self.root, name)
+                source.copy(file, staged / file, sealed, rest)
+            with staging(self.root) as aside:
+                if self.path(name).exists():
+                    self.path(name).rename(aside / name)
+                place(staged, self.root, name)
 
     def _check_room(self, manifest: Manifest, source: BundleSource) -> None:
         total = sum(sealed.size for sealed in manifest.files.values())

@@ -7,12 +7,11 @@
     rehearse   requests served lately get an answer
 
 The order of `Recommender.open` is kept; a bundle that passes has answered real requests before the first user sees it.
+Beside requests all of it is done in pieces of milliseconds, see `pace`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,37 +19,17 @@ from retrank.contract.api import RecommendRequest
 from retrank.contract.bundle import VerifiedBundle, describe, locate, verify
 from retrank.contract.errors import BundleError
 from retrank.contract.manifest import Manifest
-from retrank.serving.bundles.quiet import quietly
+from retrank.contract.rest import Rest, no_rest
+from retrank.serving.bundles.pace import Pace
 from retrank.serving.bundles.recall import sampled_recall
-from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
 from retrank.serving.swap_settings import LoadSettings
 
-Open = Callable[[VerifiedBundle], Recommender]
-"""Open, prove and warm up one bundle."""
+Open = Callable[[VerifiedBundle, Rest], Recommender]
+"""Open, prove and warm up one bundle, resting between pieces of work."""
 Rehearse = Callable[[Recommender], Recommender]
 """Another recommender over the same open bundle that records nothing."""
 _FAILED = "_failed"
-_REST = 3.0
-
-
-class Pace(NamedTuple):
-    """Work in small bites, each followed by a rest three times as long, so that real requests hardly wait.
-
-    Attributes:
-        clock: monotonic seconds.
-        sleep: waits for some.
-    """
-
-    clock: Clock
-    sleep: Callable[[float], None]
-
-    @contextmanager
-    def bite(self) -> Iterator[None]:
-        """Do one piece of work, then rest."""
-        started = self.clock()
-        yield
-        self.sleep(_REST * (self.clock() - started))
 
 
 def load(
@@ -79,10 +58,10 @@ def load(
     """
     if beside is not None and settings.same_data:
         _check_data(path, beside)
-    bundle = verify(path) if beside is None else quietly(lambda: verify(path))
-    ready = opened(bundle)
-    _check_recall(ready, settings)
-    _rehearse(rehearsal(ready), requests, pace)
+    rest = no_rest if beside is None else pace.begin()
+    ready = opened(verify(path, rest), rest)
+    _check_recall(ready, settings, rest)
+    _rehearse(rehearsal(ready), requests, rest)
     return ready
 
 
@@ -95,10 +74,10 @@ def _check_data(path: Path, beside: Manifest) -> None:
         )
 
 
-def _check_recall(ready: Recommender, settings: LoadSettings) -> None:
+def _check_recall(ready: Recommender, settings: LoadSettings, rest: Rest) -> None:
     facts = ready.runtime.manifest.index
     seed = int(ready.bundle.id, 16)  # the same draw whenever and wherever this bundle is opened
-    seen = sampled_recall(ready.runtime, settings.recall_queries, np.random.default_rng(seed))
+    seen = sampled_recall(ready.runtime, settings.recall_queries, np.random.default_rng(seed), rest)
     if not seen >= facts.measured_recall - settings.recall_tolerance:
         raise BundleError(
             f"bundle {ready.bundle.id}: the index finds {seen:.4f} of the exact top {facts.recall_at}, sealed with "
@@ -106,14 +85,14 @@ def _check_recall(ready: Recommender, settings: LoadSettings) -> None:
         )
 
 
-def _rehearse(ready: Recommender, requests: Sequence[RecommendRequest], pace: Pace) -> None:
+def _rehearse(ready: Recommender, requests: Sequence[RecommendRequest], rest: Rest) -> None:
     for number, request in enumerate(requests, start=1):
         where = f"bundle {ready.bundle.id}: rehearsal of recent request {number} of {len(requests)}"
         try:
-            with pace.bite():
-                answer = ready.recommend(request)
+            answer = ready.recommend(request)
         except Exception as error:
             raise BundleError(f"{where} raised {type(error).__name__}; the log has the cause") from error
         failed = [reason for reason in answer.degraded.reasons if reason.endswith(_FAILED)]
         if failed:
             raise BundleError(f"{where} ended with {', '.join(failed)}; the log has the cause")
+        rest()

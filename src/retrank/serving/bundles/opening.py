@@ -1,16 +1,21 @@
 """From settings to the pieces that serve and administer bundles; the deployments and commands only call these."""
 
 import logging
+import os
 import secrets
 import time
+from pathlib import Path
 
-from retrank.contract.bundle import VerifiedBundle, locate
+from retrank.contract.bundle import VerifiedBundle
+from retrank.contract.rest import Rest
 from retrank.serving.backing import open_state
-from retrank.serving.bundles.desired import Desired, start
+from retrank.serving.bundles.configured import Configured
+from retrank.serving.bundles.desired import Desired, read, start
 from retrank.serving.bundles.fleet import Fleet
 from retrank.serving.bundles.library import Library
 from retrank.serving.bundles.operator import Operator
 from retrank.serving.bundles.replica import Replica, open_replica
+from retrank.serving.guard.drain import service_folder
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings
 from retrank.serving.stores.protocol import Control, StoreUnavailable
@@ -18,6 +23,7 @@ from retrank.serving.telemetry.facade import Telemetry
 
 _log = logging.getLogger(__name__)
 _SALT_BYTES = 8
+_LOCK = "loading"
 
 
 def open_service_replica(
@@ -37,8 +43,8 @@ def open_service_replica(
 
     said = telemetry or Telemetry()
 
-    def opened(bundle: VerifiedBundle) -> Recommender:
-        recommender = Recommender.over(bundle, settings.pipeline)
+    def opened(bundle: VerifiedBundle, rest: Rest) -> Recommender:
+        recommender = Recommender.over(bundle, settings.pipeline, rest=rest)
         recommender.tally.telemetry = said
         return recommender
 
@@ -46,15 +52,44 @@ def open_service_replica(
         return Recommender(ready.runtime, settings.pipeline)
 
     fleet = _fleet(settings, control or open_state(settings))
-    replica = open_replica(name, fleet, settings.bundle, opened=opened, rehearsal=rehearsal, settings=settings.bundles)
+    replica = open_replica(
+        name,
+        fleet,
+        settings.bundle,
+        opened=opened,
+        rehearsal=rehearsal,
+        settings=settings.bundles,
+        lock=(service_folder(os.environ) or settings.folder) / _LOCK,
+    )
     replica.tell(said)
     return replica
 
 
 def begin(settings: Settings, control: Control | None = None) -> Desired:
-    """Say that the service starts with these settings, and return what it will serve; see `desired.start`."""
-    fleet = _fleet(settings, control or open_state(settings))
-    return start(fleet, locate(settings.bundle).name, time.time())
+    """Say that the service starts with these settings, and return what it will serve; see `desired.start`.
+
+    Raises:
+        BundleError: the library's pointer leads nowhere, and no document says what to serve instead.
+    """
+    fleet, wanted = _fleet(settings, control or open_state(settings)), Configured.at(settings.bundle)
+    desired = read(fleet) if wanted.name is None else None
+    return desired or start(fleet, wanted.known(), time.time())
+
+
+def to_prove(settings: Settings) -> Path:
+    """Return the bundle to look at before anything is started: the configured one.
+
+    Where the library's pointer leads nowhere, that is the one which the document of an earlier start names.
+
+    Raises:
+        BundleError: there is neither.
+    """
+    wanted = Configured.at(settings.bundle)
+    if wanted.name is None:
+        active = begin(settings).active
+        _log.error("%s; serving bundle %s, which is active since an earlier start", wanted.why, active)
+        return wanted.root / active
+    return wanted.root / wanted.name
 
 
 def try_begin(settings: Settings) -> Desired | None:
@@ -68,14 +103,14 @@ def try_begin(settings: Settings) -> Desired | None:
 
 def open_operator(settings: Settings, control: Control | None = None) -> Operator:
     """Return an operator of the fleet that these settings describe; it needs no replica in this process."""
-    directory = locate(settings.bundle)
+    root = Configured.at(settings.bundle).root
     return Operator(
         _fleet(settings, control or open_state(settings)),
-        Library.around(directory, max_bytes=settings.bundles.max_bytes),
+        Library(root, max_bytes=settings.bundles.max_bytes),
         now=time.time,
         new_salt=lambda: secrets.token_hex(_SALT_BYTES),
     )
 
 
 def _fleet(settings: Settings, control: Control) -> Fleet:
-    return Fleet(control, locate(settings.bundle).parent)
+    return Fleet(control, Configured.at(settings.bundle).root)

@@ -49,13 +49,17 @@ class FleetStatus(BaseModel):
 
 
 class Outcome(BaseModel):
-    """The desired state after an edit, and how many live replicas it concerns; not written in a dry run."""
+    """The desired state after an edit, and how many live replicas it concerns; not written in a dry run.
+
+    `warnings` says in words what the caller may not expect.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     desired: Desired
     dry_run: bool
     replicas: int
+    warnings: tuple[str, ...] = ()
 
 
 class Operator:
@@ -109,7 +113,17 @@ class Operator:
         else:
             parsed = parse_source(source)
             staged, shown = Staged(id=identify(parsed)[0], source=source), str(parsed)
-        return self._edit(state.stage(staged, self._line("stage", staged.id, by, reason=shown)), dry_run=dry_run)
+        warnings = self._known_already(staged, shown)
+        done = self._edit(state.stage(staged, self._line("stage", staged.id, by, reason=shown)), dry_run=dry_run)
+        return done.model_copy(update={"warnings": warnings})
+
+    def unstage(self, name: BundleId, by: str, *, dry_run: bool = False) -> Outcome:
+        """Let replicas hold a bundle ready no longer; its files stay in the library.
+
+        Raises:
+            SwapRefused: it is not staged, it answers, or a rollback goes back to it.
+        """
+        return self._edit(state.unstage(name, self._line("unstage", name, by)), dry_run=dry_run)
 
     def activate(self, name: BundleId, by: str, *, dry_run: bool = False) -> Outcome:
         """Let a bundle answer everything.
@@ -148,6 +162,20 @@ class Operator:
         if desired is not None and desired.canary is None and desired.previous is not None:
             self._check_ready(desired.previous)
         return self._edit(state.rollback(self._line("rollback", "", by, reason)), dry_run=dry_run)
+
+    def _known_already(self, staged: Staged, shown: str) -> tuple[str, ...]:
+        """Say what is different from staging a bundle that nobody knows: the name is a hash of all its bytes."""
+        if staged.source is None:
+            return ()
+        desired, said = state.read(self._control), []
+        if staged.id in self._library_ids():
+            said.append(
+                f"bundle {staged.id} lies in the library already; nothing is fetched from {shown} unless it is damaged"
+            )
+        before = next((one for one in (desired.staged if desired else ()) if one.id == staged.id), staged)
+        if before.source not in (None, staged.source):
+            said.append(f"it was staged from {parse_source(before.source)}; who lacks it fetches it from {shown} now")
+        return tuple(said)
 
     def _check_ready(self, name: BundleId) -> None:
         """Refuse a bundle that a live replica neither holds in memory nor has checked on its disk."""

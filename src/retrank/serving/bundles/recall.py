@@ -2,20 +2,29 @@
 
 import numpy as np
 
+from retrank.contract.rest import Rest, no_rest
 from retrank.contract.sequences import Sequences
 from retrank.serving.exact import found_share
 from retrank.serving.runtime import Runtime
 
+_AT_ONCE = 4
 
-def sampled_recall(runtime: Runtime, num_queries: int, rng: np.random.Generator) -> float:
+
+def sampled_recall(runtime: Runtime, num_queries: int, rng: np.random.Generator, rest: Rest = no_rest) -> float:
     """Return `found_share` for stored histories.
 
     Args:
         runtime: the open bundle.
         num_queries: users drawn, >= 1; all of them when there are fewer.
         rng: draws them.
+        rest: called between pieces of work.
     """
-    return found_share(runtime, runtime.encoder.run(_histories(runtime, num_queries, rng)))
+    histories, queries = _histories(runtime, num_queries, rng), []
+    for start in range(0, len(histories), _AT_ONCE):
+        some = np.arange(start, min(start + _AT_ONCE, len(histories)))
+        queries.append(runtime.encoder.run(histories.take(some)))
+        rest()
+    return found_share(runtime, np.concatenate(queries), rest)
 
 
 def _histories(runtime: Runtime, count: int, rng: np.random.Generator) -> Sequences:

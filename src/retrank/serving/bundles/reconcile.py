@@ -1,8 +1,9 @@
 """The loop of a replica: read what should answer, get there without a failed request, watch, and take back.
 
 A step is one look at the document. The old bundle answers until the new one is loaded and proven; then one assignment
-swaps them. What cannot be loaded is reported and taken out of the document: one replica's finding is everyone's. Only
-a replica that came up beside a fleet that serves the bundle keeps its trouble to itself, and goes on trying.
+swaps them, when the other replicas are ready too. What cannot be loaded is reported and taken out of the document: one
+replica's finding is everyone's. Only a replica that came up beside a fleet that serves the bundle keeps its trouble to
+itself, and goes on trying. A document that the store lost is written again.
 
 At most two bundles are in memory: the one that answers, and its predecessor or the one coming. Room is made before
 loading, never after.
@@ -12,23 +13,23 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from retrank.contract.api import RecommendRequest
 from retrank.contract.manifest import Manifest
-from retrank.serving.bundles.desired import Change, Desired, edit, read, refuse
+from retrank.serving.bundles.desired import Change, Desired, edit, read, refuse, restore
 from retrank.serving.bundles.front import Front
 from retrank.serving.bundles.holder import Holder, Serving
 from retrank.serving.bundles.status import MAX_ERROR
+from retrank.serving.bundles.together import not_ready
 from retrank.serving.bundles.watch import Summary, breach
 from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
 from retrank.serving.stores.protocol import Control
-from retrank.serving.swap_settings import WatchSettings
+from retrank.serving.swap_settings import BundlesSettings
+from retrank.serving.telemetry.facade import SwapResult
 
 RETRY_S = 10.0
-SwapResult = Literal["activated", "failed", "rolled_back"]
-"""How a change of bundle ended here; `rolled_back` by the watch, an order to go back is one more activation."""
 _QUICK_S = 0.0005
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,14 @@ class _Failed(NamedTuple):
     again_at: float
 
 
+class _Approach(NamedTuple):
+    """On the way to a generation: since when, and until when others are waited for; None: nothing had to be loaded."""
+
+    generation: int
+    since: float
+    until: float | None = None
+
+
 class Reconciler:
     """Carries out the desired state in this process."""
 
@@ -63,7 +72,7 @@ class Reconciler:
         holder: Holder,
         *,
         loader: Loader,
-        watch: WatchSettings,
+        settings: BundlesSettings,
         clock: Clock,
         now: Clock,
     ) -> None:
@@ -75,7 +84,7 @@ class Reconciler:
             front: knows recent requests and figures.
             holder: is told what answers.
             loader: gets a bundle ready.
-            watch: when a new bundle is taken back.
+            settings: when a new bundle is taken back, and how long others are waited for.
             clock: monotonic seconds.
             now: seconds since 1970.
         """
@@ -84,13 +93,14 @@ class Reconciler:
         self._front = front
         self._holder = holder
         self._loader = loader
-        self._limits = watch
+        self._limits, self._patience_s = settings.watch, settings.patience_s
         self._clock = clock
         self._now = now
         active = holder.serving.active
         self._resident: dict[str, Recommender] = {active.bundle.id: active}
         self._watch: _Watch | None = None
-        self._failed = _Failed(0, 0.0)
+        self._failed, self._approached = _Failed(0, 0.0), _Approach(0, 0.0)
+        self._known: Desired | None = None
         self.prepare: Callable[[Recommender], None] = lambda _: None
         """Told every recommender before it answers, so that no request finds something left to do."""
         self.loading: str | None = None
@@ -101,13 +111,18 @@ class Reconciler:
         """The bundles in memory."""
         return tuple(self._resident)
 
+    @property
+    def took_s(self) -> float:
+        """Seconds since this replica first saw the newest change of what should answer."""
+        return self._clock() - self._approached.since
+
     def step(self) -> SwapResult | None:
         """Look once, do what there is to do, and return how a change of bundle ended; None when nothing changed.
 
         Raises:
             StoreUnavailable: the control store does not answer; what serves goes on serving.
         """
-        desired = read(self._control)
+        desired = self._read()
         if desired is None:
             return None
         if desired.generation == self._holder.serving.generation:
@@ -116,15 +131,34 @@ class Reconciler:
             return self._approach(desired)
         return None
 
+    def _read(self) -> Desired | None:
+        """Return the document; the one known before when the store lost it, which is then written again."""
+        desired, known = read(self._control), self._known
+        if known is not None and (desired is None or desired.generation < known.generation):
+            reason = (
+                "the store lost it" if desired is None else f"the store came back at generation {desired.generation}"
+            )
+            _log.error("the document of what should answer: %s; writing generation %d again", reason, known.generation)
+            line = Change(at=self._now(), by=self._replica, action="restore", id=known.active, reason=reason)
+            desired = restore(self._control, known, line)
+        self._known = desired
+        return desired
+
     def _approach(self, desired: Desired) -> SwapResult | None:
+        if desired.generation != self._approached.generation:
+            self._approached = _Approach(desired.generation, self._clock())
         for name in desired.answers():
             try:
-                self._load(name, keep=desired.answers())
+                if self._load(name, keep=desired.answers()):
+                    until = self._clock() + self._patience_s
+                    self._approached = self._approached._replace(until=until)
             except Exception as error:  # noqa: BLE001  (whatever it is, the old bundle goes on)
                 _log.exception("bundle %s was refused", name)
                 self._failed = _Failed(desired.generation, self._clock() + RETRY_S)
                 self._refuse(name, desired, f"{type(error).__name__}: {error}", for_all=self._settled)
                 return "failed"
+        if self._waits(desired):
+            return None
         latest = read(self._control)
         if latest is None or latest.generation != desired.generation:
             return None
@@ -133,9 +167,22 @@ class Reconciler:
         self._serve(desired)
         return "activated"
 
-    def _load(self, name: str, *, keep: Sequence[str]) -> None:
+    def _waits(self, desired: Desired) -> bool:
+        """Tell whether this replica is ready before others that are to swap with it.
+
+        Not for ever, not at its start, and not where it had the bundles in memory: a rollback waits for nobody.
+        """
+        until = self._approached.until
+        if until is None or not self._settled:
+            return False
+        others = not_ready(self._control, desired.answers(), self._now(), besides=self._replica)
+        if others and self._clock() >= until:
+            _log.warning("swapping before %s is ready: waited %g s", ", ".join(others), self._patience_s)
+        return bool(others) and self._clock() < until
+
+    def _load(self, name: str, *, keep: Sequence[str]) -> bool:
         if name in self._resident:
-            return
+            return False
         serving = self._holder.serving
         in_use = {picked.recommender.bundle.id for picked in serving.variants()}
         self._resident = {one: held for one, held in self._resident.items() if one in in_use or one in keep}
@@ -147,6 +194,7 @@ class Reconciler:
                 )
         finally:
             self.loading = None
+        return True
 
     def _serve(self, desired: Desired) -> None:
         before, canary = self._holder.serving, desired.canary

@@ -10,24 +10,26 @@ The event loop is never asked to do any of it. When the control store is away, w
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
 from retrank.contract.api import RecommendRequest
-from retrank.contract.bundle import locate
 from retrank.contract.errors import RetrankError
 from retrank.contract.manifest import Manifest
+from retrank.serving.bundles.configured import Configured
 from retrank.serving.bundles.desired import Desired, read, start
 from retrank.serving.bundles.front import Front
 from retrank.serving.bundles.holder import Holder, Serving
 from retrank.serving.bundles.library import Library
-from retrank.serving.bundles.load import Open, Pace, Rehearse, load
+from retrank.serving.bundles.load import Open, Rehearse, load
+from retrank.serving.bundles.pace import Pace
 from retrank.serving.bundles.reconcile import Loader, Reconciler
 from retrank.serving.bundles.sources import parse_source
 from retrank.serving.bundles.stager import Stager
 from retrank.serving.bundles.status import BundleFigures, ReplicaStatus, memory_now
+from retrank.serving.bundles.turn import Turn
 from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
 from retrank.serving.stores.protocol import Control, StoreUnavailable
@@ -40,11 +42,12 @@ _STOP_S = 5.0
 
 @dataclass(frozen=True)
 class Clocks:
-    """Time: monotonic seconds, seconds since 1970, and waiting for some."""
+    """Time: monotonic seconds, seconds since 1970, waiting for some, and seconds that this thread worked."""
 
     monotonic: Clock = time.monotonic
     now: Clock = time.time
     sleep: Callable[[float], None] = time.sleep
+    busy: Clock = time.thread_time
 
 
 class Replica:
@@ -73,14 +76,14 @@ class Replica:
         self._clocks = clocks
         self.holder = Holder(serving)
         self.front = Front(self.holder, clocks.monotonic)
-        self.stager = Stager(control, library, clocks.monotonic)
+        self.stager = Stager(control, library, clocks.monotonic, Pace(clocks.sleep, clocks.busy))
         self.reconciler = Reconciler(
             name,
             control,
             self.front,
             self.holder,
             loader=loader,
-            watch=settings.watch,
+            settings=settings,
             clock=clocks.monotonic,
             now=clocks.now,
         )
@@ -114,22 +117,27 @@ class Replica:
         telemetry.bundle(active.id, active.created_at)
 
     def follow(self) -> None:
-        """Take one step towards the desired state, and say so at once when something else answers now."""
-        before, started = self.holder.serving, self._clocks.monotonic()
+        """Take one step towards the desired state, and say so at once when something else answers, or could."""
+        before, held = self.holder.serving, self.reconciler.resident
         if self._to_start is not None:
             start(self._control, self._to_start, self._clocks.now())
             self._to_start = None
         result = self.reconciler.step()
         if result is not None:
-            self._telemetry.swap(result, self._clocks.monotonic() - started)
-        if self.holder.serving is not before:
+            self._telemetry.swap(result, self.reconciler.took_s)
+        if result == "failed":
+            for name in self.reconciler.errors:
+                self.stager.doubt(name)
+        if self.holder.serving is not before or self.reconciler.resident != held:
             self.beat()
+        if self.holder.serving is not before:
             self.tell(self._telemetry)
 
     def beat(self) -> None:
         """Say what this replica runs."""
-        status = self.status().model_dump(mode="json")
-        self._control.beat(self._name, status, self._settings.ttl_s, self._clocks.now())
+        status = self.status()
+        self._telemetry.new_items(status.new_items)
+        self._control.beat(self._name, status.model_dump(mode="json"), self._settings.ttl_s, self._clocks.now())
 
     def status(self) -> ReplicaStatus:
         """Return what a heartbeat says."""
@@ -145,6 +153,7 @@ class Replica:
             verified=tuple(sorted(self.stager.verified)),
             errors={**self.stager.errors, **self.reconciler.errors},
             figures=figures,
+            new_items=serving.active.new_item_counts()._asdict(),
             memory=memory_now(),
         )
 
@@ -171,6 +180,7 @@ def open_replica(
     rehearsal: Rehearse,
     settings: BundlesSettings,
     clocks: Clocks | None = None,
+    lock: Path | None = None,
 ) -> Replica:
     """Open what the fleet should serve, or its predecessor when that cannot be fetched or opened here.
 
@@ -184,33 +194,39 @@ def open_replica(
         opened, rehearsal: see `load`.
         settings: of swaps.
         clocks: time.
+        lock: file that makes the replicas of a host load one after the other; None loads at once.
 
     Raises:
         BundleError: neither can be opened.
         DownloadError: neither can be fetched.
     """
     clocks = clocks or Clocks()
-    directory = locate(configured)
-    library = Library.around(directory, max_bytes=settings.max_bytes)
-    pace = Pace(clocks.monotonic, clocks.sleep)
+    wanted = Configured.at(configured)
+    library = Library(wanted.root, max_bytes=settings.max_bytes)
+    pace = Pace(clocks.sleep, clocks.busy)
+    turn = None
+    if lock is not None:
+        turn = Turn(lock, wait_s=settings.patience_s, clock=clocks.monotonic, sleep=clocks.sleep)
 
     def loader(name: str, beside: Manifest | None, requests: Sequence[RecommendRequest]) -> Recommender:
-        return load(
-            library.path(name),
-            settings.load,
-            beside=beside,
-            requests=requests[-settings.load.max_rehearsal :],
-            opened=opened,
-            rehearsal=rehearsal,
-            pace=pace,
-        )
+        with nullcontext() if turn is None or beside is None else turn.taken():
+            return load(
+                library.path(name),
+                settings.load,
+                beside=beside,
+                requests=requests[-settings.load.max_rehearsal :],
+                opened=opened,
+                rehearsal=rehearsal,
+                pace=pace,
+            )
 
     to_start = None
     try:
-        desired = read(control) or start(control, directory.name, clocks.now())
+        desired = read(control) or start(control, wanted.known(), clocks.now())
     except StoreUnavailable as error:
-        _log.warning("control store away, serving the configured bundle %s: %s", directory.name, error)
-        to_start, active, generation = directory.name, loader(directory.name, None, ()), 0
+        to_start = wanted.known()
+        _log.warning("control store away, serving the configured bundle %s: %s", to_start, error)
+        active, generation = loader(to_start, None, ()), 0
     else:
         active, generation = _first(desired, library, loader)
     serving = Serving(active, generation=generation)

@@ -14,6 +14,7 @@ import httpx
 from retrank.contract.errors import BundleError, ChecksumError, DownloadError, SourceError
 from retrank.contract.files import current
 from retrank.contract.manifest import SealedFile
+from retrank.contract.rest import Rest, no_rest
 
 _BLOCK_BYTES = 1 << 20
 _TIMEOUT = httpx.Timeout(10.0, read=30.0)
@@ -33,8 +34,8 @@ class BundleSource(Protocol):
         """
         ...
 
-    def copy(self, file: str, target: Path, sealed: SealedFile) -> None:
-        """Write a file to `target`, as it was sealed.
+    def copy(self, file: str, target: Path, sealed: SealedFile, rest: Rest = no_rest) -> None:
+        """Write a file to `target`, as it was sealed; `rest` is called after every block.
 
         Raises:
             DownloadError: it cannot be read, or ends early.
@@ -74,9 +75,9 @@ class _Folder:
         with self._blocks(file) as blocks:
             return _bounded(blocks, f"{self}/{file}", limit)
 
-    def copy(self, file: str, target: Path, sealed: SealedFile) -> None:
+    def copy(self, file: str, target: Path, sealed: SealedFile, rest: Rest = no_rest) -> None:
         with self._blocks(file) as blocks:
-            _write_sealed(blocks, target, sealed, f"{self}/{file}")
+            _write_sealed(blocks, target, sealed, f"{self}/{file}", rest)
 
     @contextmanager
     def _blocks(self, file: str) -> Iterator[Blocks]:
@@ -106,9 +107,9 @@ class _Web:
         with self._blocks(file) as blocks:
             return _bounded(blocks, f"{self}/{file}", limit)
 
-    def copy(self, file: str, target: Path, sealed: SealedFile) -> None:
+    def copy(self, file: str, target: Path, sealed: SealedFile, rest: Rest = no_rest) -> None:
         with self._blocks(file) as blocks:
-            _write_sealed(blocks, target, sealed, f"{self}/{file}")
+            _write_sealed(blocks, target, sealed, f"{self}/{file}", rest)
 
     @contextmanager
     def _blocks(self, file: str) -> Iterator[Blocks]:
@@ -146,7 +147,7 @@ def _bounded(blocks: Blocks, where: str, limit: int) -> bytes:
     return bytes(read)
 
 
-def _write_sealed(blocks: Blocks, target: Path, sealed: SealedFile, where: str) -> None:
+def _write_sealed(blocks: Blocks, target: Path, sealed: SealedFile, where: str, rest: Rest) -> None:
     """Write and hash in one pass; stop at the first byte too many."""
     digest, size = hashlib.sha256(), 0
     with target.open("wb") as stream:
@@ -156,6 +157,7 @@ def _write_sealed(blocks: Blocks, target: Path, sealed: SealedFile, where: str) 
                 raise ChecksumError(f"{where}: more than the {sealed.size:,} bytes it was sealed with; copy it again")
             digest.update(block)
             stream.write(block)
+            rest()
     if size < sealed.size:
         raise DownloadError(f"{where}: ended after {size:,} of {sealed.size:,} bytes; try again")
     if digest.hexdigest() != sealed.sha256:

@@ -3,7 +3,7 @@
 from retrank.contract.errors import RetrankError
 from retrank.serving.bundles.desired import Staged, read
 from retrank.serving.bundles.library import Library
-from retrank.serving.bundles.quiet import quietly
+from retrank.serving.bundles.pace import Pace
 from retrank.serving.bundles.sources import parse_source
 from retrank.serving.bundles.status import MAX_ERROR
 from retrank.serving.pipeline import Clock
@@ -15,17 +15,18 @@ RETRY_S = 10.0
 class Stager:
     """Works through the staged list; runs in a thread of its own, as a download may take minutes."""
 
-    def __init__(self, control: Control, library: Library, clock: Clock) -> None:
+    def __init__(self, control: Control, library: Library, clock: Clock, pace: Pace) -> None:
         """Start with nothing checked.
 
         Args:
             control: holds the list.
             library: where bundles go.
             clock: monotonic seconds, for retries.
+            pace: leaves time to those who answer meanwhile.
         """
         self._control = control
         self._library = library
-        self._clock = clock
+        self._clock, self._pace = clock, pace
         self._verified: frozenset[str] = frozenset()
         self._errors: dict[str, str] = {}
         self._retry_at: dict[Staged, float] = {}
@@ -39,6 +40,10 @@ class Stager:
     def errors(self) -> dict[str, str]:
         """Why a staged bundle is not ready, by its id."""
         return dict(self._errors)
+
+    def doubt(self, name: str) -> None:
+        """Check a bundle once more, as it turned out to be no good; fetched again if it is damaged here."""
+        self._verified -= {name}
 
     def step(self) -> None:
         """Bring every staged bundle that is not ready, or was not a while ago, here."""
@@ -54,10 +59,9 @@ class Stager:
     def _bring(self, one: Staged) -> None:
         try:
             if one.source is None:
-                quietly(lambda: self._library.check(one.id))
+                self._library.check(one.id, self._pace.begin())
             else:
-                source = parse_source(one.source)
-                quietly(lambda: self._library.fetch(one.id, source))
+                self._library.fetch(one.id, parse_source(one.source), self._pace.begin())
         except (RetrankError, OSError) as error:
             self._errors = {**self._errors, one.id: str(error)[:MAX_ERROR]}
             self._retry_at[one] = self._clock() + RETRY_S

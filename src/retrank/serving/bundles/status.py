@@ -41,6 +41,7 @@ class ReplicaStatus(BaseModel):
         verified: staged bundles that lie here, every byte checked.
         errors: what went wrong last, by bundle.
         figures: by bundle that answered.
+        new_items: items that the active bundle does not know, by what became of them; see `NewItemCounts`.
         memory: of the process.
     """
 
@@ -54,6 +55,7 @@ class ReplicaStatus(BaseModel):
     verified: tuple[str, ...] = ()
     errors: Mapping[str, str] = Field(default_factory=dict)
     figures: Mapping[str, BundleFigures] = Field(default_factory=dict)
+    new_items: Mapping[str, int] = Field(default_factory=dict)
     memory: Memory
 
 

@@ -1,6 +1,5 @@
 """Topology `fused`: routes, model, index and arrays in one process per replica, so a request makes a single hop."""
 
-import gc
 import logging
 import os
 import socket
@@ -15,6 +14,7 @@ from retrank.serving.deployments import express
 from retrank.serving.deployments.listener import send_at_once
 from retrank.serving.deployments.loopback import narrow_inner_server
 from retrank.serving.ingress import is_alone
+from retrank.serving.rare_collection import collect_rarely
 from retrank.serving.service import Service
 from retrank.serving.settings import Settings
 from retrank.serving.telemetry.logs import adopt, set_up, unbuffered
@@ -47,8 +47,7 @@ class FusedReplica:
         self._service.warm_up()
         self._rpc = settings.rpc
         self._replica.run()
-        gc.collect()
-        gc.freeze()  # what is there now stays; looking through all of it again would hold up requests by tens of ms
+        collect_rarely()
 
     def __del__(self) -> None:
         """Make everything queued durable (called by Ray Serve when the replica stops)."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import ValidationError
 
 from retrank.contract.api import MAX_ID_LENGTH
-from retrank.contract.events import Event, EventType, RejectedEvent
+from retrank.contract.events import MAX_VALUE, Event, EventType, RejectedEvent
 from retrank.serving.events.records import (
     MAX_EVENT_BYTES,
     DeadLetter,
@@ -19,6 +19,8 @@ from retrank.serving.stores.protocol import PersonEvent
 
 MAX_AHEAD_US = 3_600 * 1_000_000
 """A stated time further in the future than this is a wrong clock or a wrong unit."""
+MAX_AGE_S = 3_650 * 86_400.0
+"""Ten years. Nothing that a shop still learns from is older; a date without its century is, and so is a zero."""
 
 _TYPES = frozenset(get_args(EventType)) - {"custom"}
 
@@ -39,17 +41,20 @@ class Checked(NamedTuple):
     letters: list[DeadLetter]
 
 
-def check(events: Sequence[Mapping[str, Any]], *, tenant: str, arrived_us: int) -> Checked:
+def check(
+    events: Sequence[Mapping[str, Any]], *, tenant: str, arrived_us: int, max_age_s: float = MAX_AGE_S
+) -> Checked:
     """Check events one by one.
 
     Args:
         events: as they were posted.
         tenant: whose namespace they belong to.
         arrived_us: when they arrived, microseconds since the Unix epoch.
+        max_age_s: a stated time longer before that is not believed.
     """
     checked = Checked([], [], [])
     for index, raw in enumerate(events):
-        taken = _check(raw, arrived_us)
+        taken = _check(raw, arrived_us, max_age_s)
         if isinstance(taken, Taken):
             checked.taken.append(taken)
             continue
@@ -60,14 +65,13 @@ def check(events: Sequence[Mapping[str, Any]], *, tenant: str, arrived_us: int) 
     return checked
 
 
-def _check(raw: Mapping[str, Any], arrived_us: int) -> Taken | str:
+def _check(raw: Mapping[str, Any], arrived_us: int, max_age_s: float) -> Taken | str:
     try:
         event = Event.model_validate(raw)
         encoded = event_bytes(event)
-        if event_time_us(event, arrived_us) > arrived_us + MAX_AHEAD_US:
-            return "at: more than an hour in the future; check the clock and the time zone"
-        if event.type == "custom" and event.name in _TYPES:
-            return f"name: {event.name} is a type, and a custom event of that name would count as one; choose another"
+        doubt = _doubt(event, arrived_us, max_age_s)
+        if doubt is not None:
+            return doubt
     except ValidationError as error:
         return _detail(error)
     except (ValueError, OverflowError, RecursionError):  # a lone surrogate, a time out of range, a context too deep
@@ -75,6 +79,20 @@ def _check(raw: Mapping[str, Any], arrived_us: int) -> Taken | str:
     if len(encoded) > MAX_EVENT_BYTES:
         return f"has {len(encoded):,} bytes as JSON, expected at most {MAX_EVENT_BYTES:,}; shorten context"
     return Taken(person_event(event, arrived_us), encoded, event.recommendation_token)
+
+
+def _doubt(event: Event, arrived_us: int, max_age_s: float) -> str | None:
+    """Return why a well-formed event is not believed."""
+    time_us = event_time_us(event, arrived_us)
+    if time_us > arrived_us + MAX_AHEAD_US:
+        return "at: more than an hour in the future; check the clock and the time zone"
+    if time_us < arrived_us - max_age_s * 1e6:
+        return f"at: more than {max_age_s / 86_400:,.0f} days ago; check the date and its unit"
+    if event.value is not None and abs(event.value) > MAX_VALUE:
+        return f"value: expected {-MAX_VALUE:g} to {MAX_VALUE:g}; check the unit"
+    if event.type == "custom" and event.name in _TYPES:
+        return f"name: {event.name} is a type, and a custom event of that name would count as one; choose another"
+    return None
 
 
 def _detail(error: ValidationError) -> str:

@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 from retrank.contract.events import EventBatch, EventReceipt
 from retrank.serving.events.applier import Admitted, Applier, ApplierOptions, Tally
-from retrank.serving.events.checking import Checked, Taken, check
+from retrank.serving.events.checking import MAX_AGE_S, Checked, Taken, check
 from retrank.serving.events.protocol import LogUnavailable, RecordLog
 from retrank.serving.events.records import Change, Erasure, encode_erase, encode_event, person_digest
 from retrank.serving.events.segment_log import SegmentLog
@@ -68,7 +68,20 @@ class Outside:
     log_lag: Callable[[float], None] | None = None
 
 
-_ALONE = Outside()
+@dataclass(frozen=True)
+class Limits:
+    """What an intake refuses.
+
+    Attributes:
+        max_pending: events under way above which batches are refused.
+        max_age_s: events that are said to have happened longer ago are rejected.
+    """
+
+    max_pending: int = 50_000
+    max_age_s: float = MAX_AGE_S
+
+
+_ALONE, _LIMITS = Outside(), Limits()
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,7 @@ class Intake:
         profiles: where events take effect; stays open.
         folder: of the writer of `logs.events`, to recover from; None when that log is not a folder.
         options: how often to look after what is left behind.
-        max_pending: events under way above which batches are refused.
+        limits: what is refused.
         outside: the rest of the service.
         now: seconds since the Unix epoch.
         monotonic: seconds that never go back.
@@ -112,12 +125,12 @@ class Intake:
         *,
         folder: Path | None = None,
         options: ApplierOptions | None = None,
-        max_pending: int = 50_000,
+        limits: Limits = _LIMITS,
         outside: Outside = _ALONE,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._logs, self._profiles, self._now, self._max_pending = logs, profiles, now, max_pending
+        self._logs, self._profiles, self._now, self._limits = logs, profiles, now, limits
         self._has_signed = outside.has_signed
         self._queue: deque[_Asked] = deque()
         self._changed = threading.Condition()
@@ -194,7 +207,7 @@ class Intake:
         with self._changed:
             if self._closing:
                 refusal = "the intake is closed; ask another replica"
-            elif self._pending + size > self._max_pending:
+            elif self._pending + size > self._limits.max_pending:
                 refusal = f"{self._pending:,} events are under way, no more fit; try again shortly"
             else:
                 self._pending += size
@@ -239,9 +252,7 @@ class Intake:
 
     def _prepare(self, asked: Sequence[_Asked]) -> _Prepared:
         """Check a group, find out which events are under way, then which are applied; so none slips through."""
-        checked = [
-            check(one.batch.events if one.batch else [], tenant=one.tenant, arrived_us=one.arrived_us) for one in asked
-        ]
+        checked = [self._checked(one) for one in asked]
         by_tenant: dict[str, list[PersonEvent]] = defaultdict(list)
         for one, sorted_out in zip(asked, checked, strict=True):
             by_tenant[one.tenant] += [taken.person_event for taken in sorted_out.taken]
@@ -249,6 +260,10 @@ class Intake:
         found = ((key, self._in_flight.get(key)) for key in keys)
         under_way = {key: future for key, future in found if future is not None}
         return _Prepared(checked, under_way, self._applied_before(by_tenant))
+
+    def _checked(self, one: _Asked) -> Checked:
+        events = one.batch.events if one.batch else []
+        return check(events, tenant=one.tenant, arrived_us=one.arrived_us, max_age_s=self._limits.max_age_s)
 
     def _applied_before(self, by_tenant: Mapping[str, list[PersonEvent]]) -> set[_Key]:
         """Ask the store once per tenant; nothing is known while it is away."""
@@ -337,4 +352,5 @@ def open_intake(settings: EventSettings, profiles: Profiles, outside: Outside = 
         open_log(settings, "erasures") if local else None,
     )
     folder = events.folder if isinstance(events, SegmentLog) else None
-    return Intake(logs, profiles, folder=folder, outside=outside)
+    limits = Limits(max_age_s=settings.max_age_days * 86_400)
+    return Intake(logs, profiles, folder=folder, limits=limits, outside=outside)

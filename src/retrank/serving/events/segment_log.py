@@ -32,7 +32,7 @@ class SegmentOptions:
 
     segment_bytes: int = 32 << 20
     segment_age_s: float = 3_600.0
-    linger_s: float = 0.001
+    linger_s: float = 0.0
     batch_bytes: int = 4 << 20
     queue_bytes: int = 32 << 20
     retry_s: float = 0.5

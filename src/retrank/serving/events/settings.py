@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrank.contract.errors import ConfigError
+from retrank.serving.events.checking import MAX_AGE_S
 from retrank.serving.events.folders import STREAMS
 from retrank.serving.events.protocol import RecordLog
 from retrank.serving.events.segment_log import SegmentLog, SegmentOptions
 
 _MIB = 1 << 20
+_NOWHERE = "events have nowhere to be written; set directory, or kafka_servers"
 _UNAWAITED_LINGER_S = 0.1
 """Decisions and dead letters, for which nobody waits, leave the disk to events: they share a flush for so long."""
 
@@ -33,34 +35,44 @@ class EventSettings(BaseModel):
         default=32 * _MIB, ge=4_096, le=1_024 * _MIB, description="a segment is closed behind it"
     )
     segment_age_s: float = Field(default=3_600.0, gt=0, description="a segment is closed when it is that old")
-    linger_ms: float = Field(default=1.0, ge=0, le=1_000, description="how long a group commit waits for company")
+    linger_ms: float = Field(
+        default=0.0,
+        ge=0,
+        le=1_000,
+        description="how long a group commit waits for company; whoever comes while the disk is busy shares the next",
+    )
     batch_bytes: int = Field(default=4 * _MIB, ge=4_096, le=256 * _MIB, description="most that one fsync covers")
     queue_bytes: int = Field(default=32 * _MIB, ge=4_096, le=1_024 * _MIB, description="most that waits; then refused")
+    max_age_days: float = Field(
+        default=MAX_AGE_S / 86_400, gt=0, le=36_500, description="an event that is said to be older is rejected"
+    )
     retry_s: float = Field(default=0.5, ge=0, le=60, description="pause of a log after its disk failed")
     decisions_bytes: int = Field(
         default=1_024 * _MIB, ge=4_096, description="decisions kept per replica; the oldest segments go"
     )
     rejected_bytes: int = Field(default=64 * _MIB, ge=4_096, description="dead letters kept per replica; oldest go")
 
-    @model_validator(mode="after")
-    def _one_of_two(self) -> "EventSettings":
-        if self.directory is None and self.kafka_servers is None:
-            raise ValueError("nowhere to write; set directory, or kafka_servers")
-        return self
+    @property
+    def somewhere(self) -> bool:
+        """Whether they say where to write."""
+        return self.directory is not None or self.kafka_servers is not None
 
 
 def parse_event_settings(values: Mapping[str, Any]) -> EventSettings:
     """Return checked settings.
 
     Raises:
-        ConfigError: an unknown key or a value that does not fit; the message names the key.
+        ConfigError: an unknown key, a value that does not fit, or nowhere to write; the message names the key.
     """
     try:
-        return EventSettings.model_validate(dict(values))
+        settings = EventSettings.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "events"
         raise ConfigError(f"event setting {key!r}: {first['msg']}, got {first['input']!r}") from error
+    if not settings.somewhere:
+        raise ConfigError(_NOWHERE)
+    return settings
 
 
 def open_log(settings: EventSettings, stream: str = "events") -> RecordLog:
@@ -71,8 +83,10 @@ def open_log(settings: EventSettings, stream: str = "events") -> RecordLog:
 
     Raises:
         LogUnavailable: the folder cannot be made.
-        ConfigError: the stream is unknown, or Kafka is asked for without its package.
+        ConfigError: the stream is unknown, nothing says where to write, or Kafka is asked for without its package.
     """
+    if not settings.somewhere:
+        raise ConfigError(_NOWHERE)
     if stream not in STREAMS:
         raise ConfigError(f"unknown stream {stream!r}; expected one of {', '.join(STREAMS)}")
     local = settings.directory is not None and stream in ("rejected", "erasures")

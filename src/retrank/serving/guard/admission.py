@@ -1,9 +1,10 @@
 """Who may start now: bounded concurrency, and in front of it a queue that is bounded in length and in age.
 
 Answering keeps the event loop busy for milliseconds. Were every request that has arrived started at once, they would
-all run one after the other before the loop looks at a socket again, and nobody could be turned away in time. So
-between two starts the loop turns twice without one: one turn reads what has arrived, the next queues or refuses it.
-Whoever is turned away has waited for one answer at most.
+all run one after the other before the loop looks at a socket again, and nobody could be turned away in time. So the
+loop turns three times after a start: one turn makes the answer, one reads what arrived meanwhile, and in the third it
+is queued or refused while the next one is chosen, whose answer the fourth makes. Whoever is turned away has waited for
+what was left of one answer.
 
 A queue that may grow until the last one in it is just served in time refuses half of those late, at the age limit. So
 whoever would have to wait for more than half of it, as fast as the queue moves now, is refused on arrival.
@@ -34,7 +35,7 @@ ShedReason = Literal["queue_full", "queue_slow", "queue_age", "displaced"]
 _SMOOTHING = 0.1  # weight of the newest time between two starts
 _MOST_STALL = 4.0  # times the usual time between two starts that one of them may count
 _PATIENCE = 0.5  # share of the age limit that a request may have ahead of it when it arrives
-_TURNS = 2  # of the loop after a start, before the next one
+_TURNS = 3  # of the loop after a start, before the next one: with two, the next answer comes before the refusal
 
 
 class Priority(IntEnum):

@@ -5,7 +5,8 @@
     open ──1 s──► half-open: one call may try, the others fail at once
     half-open ──it worked──► closed     half-open ──it failed or was slow──► open
 
-The caller says how each call ended. A slow answer is used all the same; it only counts against the dependency.
+The caller says how each call ended. A slow answer is used all the same; it only counts against the dependency. A call
+during which this process itself stood still for most of the time says nothing about the dependency, and is not counted.
 """
 
 from collections import deque
@@ -64,8 +65,15 @@ class Breaker:
         self._enter("half_open")
         return True
 
-    def ended(self, *, failed: bool, seconds: float) -> None:
-        """Say how a call ended."""
+    def ended(self, *, failed: bool, seconds: float, still_s: float = 0.0) -> None:
+        """Say how a call ended.
+
+        Args:
+            failed: whether it did not do what it should.
+            seconds: how long it took.
+            still_s: for how many of these this process itself stood still, see `guard.pulse`.
+        """
+        own_fault, seconds = 2.0 * still_s > seconds, max(seconds - still_s, 0.0)
         if self._state == "half_open":
             if failed or seconds > self._settings.max_p95_s:
                 self._open()
@@ -73,7 +81,7 @@ class Breaker:
                 self._calls.clear()
                 self._enter("closed")
             return
-        if self._state == "open":  # a call that was under way when it opened
+        if self._state == "open" or own_fault:  # open: a call that was under way then
             return
         self._calls.append((failed, seconds))
         if (failed and self._hangs()) or (len(self._calls) == self._settings.window and self._is_bad()):

@@ -13,6 +13,12 @@ FOLDER_VARIABLE = "RETRANK_SERVICE_DIR"
 _MARK = "draining"
 
 
+def service_folder(environment: Mapping[str, str]) -> Path | None:
+    """Return the folder that the replicas of one service on one host share; None where there is none."""
+    folder = environment.get(FOLDER_VARIABLE)
+    return Path(folder) if folder else None
+
+
 class Drain:
     """The mark of leaving in a service's folder; without a folder, in this object alone."""
 
@@ -24,8 +30,7 @@ class Drain:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Drain":
         """Return the mark of the service whose processes run in an environment."""
-        folder = environment.get(FOLDER_VARIABLE)
-        return cls(Path(folder) if folder else None)
+        return cls(service_folder(environment))
 
     @property
     def draining(self) -> bool:

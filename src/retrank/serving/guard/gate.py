@@ -138,6 +138,24 @@ class Gate:
         quota = [] if allowance is None else rate_limit_headers(allowance)
         return Entry(caller, self._lanes[need.lane], _priority(headers, path), quota)
 
+    def charge(self, entry: Entry, parts: int) -> None:
+        """Take what a request costs that holds several; one was taken when it came in.
+
+        Raises:
+            Refusal: its caller has not so much left, or never will; nothing of it may be done.
+        """
+        allowance = self._quotas.take(entry.caller.key_id or entry.caller.tenant, parts, paid=1)
+        if allowance is None:
+            return
+        entry.headers[:] = rate_limit_headers(allowance)
+        if allowance.granted:
+            return
+        if parts > allowance.limit:
+            self._telemetry.shed("quota")
+            detail = f"{parts} requests in one; the quota allows {allowance.limit} at once, send fewer of them together"
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "batch_beyond_quota", detail, [*entry.headers])
+        raise self._beyond_quota(allowance)
+
     async def wait(self, entry: Entry) -> float:
         """Wait for a slot of the entry's lane.
 

@@ -45,6 +45,7 @@ class GuardedProfiles:
         max_known: int = MAX_KNOWN,
         quick: Profiles | None = None,
         aside: Callable[[Callable[[], None]], None] = _in_thread,
+        stood_still_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Wrap a store.
 
@@ -56,10 +57,11 @@ class GuardedProfiles:
             max_known: profiles kept here.
             quick: the same store for reading profiles, which gives up sooner; None reads `store`.
             aside: runs something without waiting for it.
+            stood_still_s: for how many seconds this process has stood still so far; the store is not blamed for them.
         """
         self._store = store
         self._quick = quick or store
-        self._aside = aside
+        self._aside, self._stood_still_s = aside, stood_still_s
         self._trying = Lock()
         self._breaker = breaker
         self._clock = clock
@@ -177,14 +179,18 @@ class GuardedProfiles:
 
     def _measured(self, call: Callable[[], _Result]) -> _Result:
         """Make a call that the breaker allowed, and tell it how that ended."""
-        started = self._clock()
+        started, still_s = self._clock(), self._stood_still_s()
+
+        def ended(*, failed: bool) -> None:
+            self._breaker.ended(failed=failed, seconds=self._clock() - started, still_s=self._stood_still_s() - still_s)
+
         try:
             result = call()
         except Exception as error:
             refused = isinstance(error, RetrankError) and not isinstance(error, StoreUnavailable)  # it did answer
-            self._breaker.ended(failed=not refused, seconds=self._clock() - started)
+            ended(failed=not refused)
             raise
-        self._breaker.ended(failed=False, seconds=self._clock() - started)
+        ended(failed=False)
         return result
 
     def _last_known(self, key: _Key) -> Profile | None:

@@ -23,7 +23,7 @@ class Allowance(NamedTuple):
         limit: tokens of a full bucket.
         remaining: whole tokens left.
         reset_s: seconds until the bucket is full again.
-        wait_s: seconds until there is a token; 0 when the request was granted.
+        wait_s: seconds until there are as many as the request costs; 0 when the request was granted.
     """
 
     granted: bool
@@ -43,15 +43,21 @@ class Quotas:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, and when that was
 
-    def take(self, caller: str) -> Allowance | None:
-        """Take one token of a caller; None when there is no quota."""
+    def take(self, caller: str, cost: int = 1, paid: int = 0) -> Allowance | None:
+        """Take the tokens of a request, all or none; None when there is no quota.
+
+        Args:
+            caller: whose bucket.
+            cost: tokens that the request costs.
+            paid: how many of these it has taken before; when it is refused they stay taken, and coming back costs all.
+        """
         if self._rate <= 0:
             return None
         now = self._clock()
         tokens, then = self._buckets.pop(caller, (float(self._burst), now))
         tokens = min(float(self._burst), tokens + (now - then) * self._rate)
-        granted = tokens >= 1.0
-        tokens -= granted
+        granted = tokens >= cost - paid
+        tokens -= (cost - paid) if granted else 0
         self._buckets[caller] = (tokens, now)
         if len(self._buckets) > MAX_CALLERS:
             self._buckets.popitem(last=False)
@@ -60,7 +66,7 @@ class Quotas:
             limit=self._burst,
             remaining=int(tokens),
             reset_s=(self._burst - tokens) / self._rate,
-            wait_s=0.0 if granted else (1.0 - tokens) / self._rate,
+            wait_s=0.0 if granted else (cost - tokens) / self._rate,
         )
 
 

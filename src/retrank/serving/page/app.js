@@ -57,7 +57,8 @@ async function showHistory() {
     ? await call(`/v1/catalogue/history?limit=100&user_id=${encodeURIComponent(state.user)}`)
     : { num_events: 0, items: [] };
   remember(known.items);
-  at("history-count").textContent = known.num_events ? `${known.num_events} events` : "none";
+  const live = known.num_live ? `, ${known.num_live} of them since the bundle was made` : "";
+  at("history-count").textContent = known.num_events ? `${known.num_events} events${live}` : "none";
   at("history").replaceChildren(...known.items.map(trailEntry));
 }
 
@@ -105,6 +106,7 @@ async function show(heading, ask) {
   const started = performance.now();
   try {
     const slate = await ask();
+    await learnNames(slate);
     if (turn !== state.asked) return; // a later click already asked again
     at("slate-title").textContent = heading;
     render(slate, performance.now() - started);
@@ -115,13 +117,23 @@ async function show(heading, ask) {
   }
 }
 
+// A reason may name an item that this page has not met: clicked a moment ago, perhaps elsewhere.
+async function learnNames(slate) {
+  remember(slate.items);
+  const named = slate.items.flatMap((item) => item.reasons.map((reason) => reason.item_id));
+  const unknown = [...new Set(named)].filter((itemId) => itemId !== null && !state.titles.has(itemId)).slice(0, 20);
+  await Promise.all(unknown.map(async (itemId) => {
+    const { items } = await call(`/v1/catalogue/items?limit=200&query=${encodeURIComponent(itemId.slice(0, 100))}`);
+    remember(items.filter((item) => item.item_id === itemId));
+  }).map((asked) => asked.catch(() => undefined))); // without a name the id will do
+}
+
 function say(text, bad) {
   at("status").textContent = text;
   at("status").classList.toggle("bad", bad);
 }
 
 function render(slate, roundTrip) {
-  remember(slate.items);
   const missing = slate.degraded.reasons.map((reason) => DEGRADED[reason] || reason.replaceAll("_", " "));
   const base = `${slate.items.length} items in ${slate.took_ms.total.toFixed(1)} ms, ${roundTrip.toFixed(0)} ms with the network`;
   say(missing.length ? `${base}. Less to go on than asked for: ${missing.join("; ")}.` : base, missing.length > 0);
@@ -184,6 +196,7 @@ function reasons(item) {
 async function showFacts() {
   const version = await call("/version");
   const facts = [["bundle", version.bundle.id], ["model", version.bundle.model], ["data", version.data],
+    ...(version.ranker ? [["ranker", version.ranker.run]] : []),
     ["items", version.num_items.toLocaleString("en")], ["users", version.num_users.toLocaleString("en")]];
   at("facts").replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
 }

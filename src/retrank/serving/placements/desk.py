@@ -1,17 +1,17 @@
 """What operators do to placements and rules: read them, change them, and see first how far a change would reach."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import reduce
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from retrank.contract.placement_rules import PlacementDefaults, Rule
+from retrank.serving.placements import remarks, trial
 from retrank.serving.placements import shelf as shelves
-from retrank.serving.placements import trial
 from retrank.serving.placements.shelf import Change, Edit, Shelf, ShelfRefused
 from retrank.serving.placements.trial import Effect, Question
-from retrank.serving.stores.protocol import Control
+from retrank.serving.stores.protocol import DEFAULT_TENANT, Control
 from retrank.serving.swap_settings import BlastSettings
 
 _POLL_S = 0.1
@@ -32,13 +32,14 @@ class Blast(BaseModel):
 
 
 class ShelfOutcome(BaseModel):
-    """The shelf after a change, which was not made in a dry run; and how far it reaches."""
+    """The shelf after a change, which was not made in a dry run; how far it reaches, and what may not be meant."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     shelf: Shelf
     dry_run: bool
     blast: Blast
+    warnings: tuple[str, ...] = ()
 
 
 class Who(NamedTuple):
@@ -68,6 +69,7 @@ class ShelfDesk:
         alive: Callable[[], int],
         new_id: Callable[[], str],
         time: Time,
+        tenants: Callable[[], Collection[str]] = lambda: (DEFAULT_TENANT,),
     ) -> None:
         """Act through a control store.
 
@@ -77,7 +79,9 @@ class ShelfDesk:
             alive: how many replicas answer.
             new_id: names a question.
             time: to wait for answers.
+            tenants: those that requests can be of.
         """
+        self._tenants = tenants
         self._control, self._settings = control, settings
         self._alive, self._new_id, self._time = alive, new_id, time
 
@@ -125,21 +129,24 @@ class ShelfDesk:
     def _change(self, who: Who, change: Edit, line: Change, *, dry_run: bool, rule: Rule | None = None) -> ShelfOutcome:
         proposed = change(self.shelf(who.tenant))
         try:
-            blast = self._blast(who.tenant, proposed, rule)
+            blast = self._blast(who.tenant, proposed, rule, 1.0 if line.forced else self._settings.max_items)
         except ShelfRefused as busy:  # what is meant anyway waits for nobody
             if dry_run or not line.forced:
                 raise
             blast = Blast(replicas=self._alive(), answered=0, effect=Effect(), beyond=str(busy))
+        said = remarks.of_tenant(who.tenant, self._tenants())
+        if rule is not None:
+            said += remarks.of_rule(rule, blast.effect, self._time.now())
         if dry_run:
-            return ShelfOutcome(shelf=proposed, dry_run=True, blast=blast)
+            return ShelfOutcome(shelf=proposed, dry_run=True, blast=blast, warnings=tuple(said))
         if blast.beyond is not None and not line.forced:
             raise ShelfRefused(f"{blast.beyond}; nothing was changed. Say force if that is meant")
         made = shelves.edit(self._control, who.tenant, lambda shelf: change(shelf).noted(line))
-        return ShelfOutcome(shelf=made, dry_run=False, blast=blast)
+        return ShelfOutcome(shelf=made, dry_run=False, blast=blast, warnings=tuple(said))
 
-    def _blast(self, tenant: str, proposed: Shelf, rule: Rule | None) -> Blast:
+    def _blast(self, tenant: str, proposed: Shelf, rule: Rule | None, max_items: float) -> Blast:
         replicas = self._alive()
-        effects = self._effects(tenant, proposed, rule, replicas) if replicas else []
+        effects = self._effects(tenant, proposed, rule, replicas, max_items) if replicas else []
         total = reduce(Effect.plus, effects, Effect())
         beyond = self._beyond(total, rule)
         if len(effects) < replicas:
@@ -147,13 +154,23 @@ class ShelfDesk:
             beyond = beyond or f"{len(effects)} of {replicas} replicas said within {waited_s:g} s what would change"
         return Blast(replicas=replicas, answered=len(effects), effect=total, beyond=beyond)
 
-    def _effects(self, tenant: str, proposed: Shelf, rule: Rule | None, replicas: int) -> list[Effect]:
+    def _effects(
+        self, tenant: str, proposed: Shelf, rule: Rule | None, replicas: int, max_items: float
+    ) -> list[Effect]:
         now, wait_s = self._time.now(), self._settings.wait_s
         if rule is not None:  # one that begins later is tried out as if it had begun
             proposed = proposed.with_rule(rule.model_copy(update={"starts_at": None}))
         without_audit = proposed.model_copy(update={"audit": ()}).as_json()
         name = None if rule is None else rule.id
-        question = Question(id=self._new_id(), tenant=tenant, proposed=without_audit, rule=name, until=now + wait_s)
+        question = Question(
+            id=self._new_id(),
+            tenant=tenant,
+            proposed=without_audit,
+            rule=name,
+            until=now + wait_s,
+            enough=self._settings.min_sample,
+            max_items=max_items if rule is not None and rule.action == "block" else 1.0,
+        )
         trial.ask(self._control, question, now)
         try:
             until = self._time.clock() + wait_s

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -61,20 +62,22 @@ class Rehearsal:
             kept.forget(tags)
 
     def pairs(self, tenant: str, proposed: House) -> Iterator[Pair]:
-        """Answer the requests of a tenant twice; nothing is counted, logged or signed."""
+        """Answer the requests of a tenant twice, newest first; nothing is counted, logged or signed."""
         quiet = self._recommender().quiet()
         kept = self._kept.get(tenant)
-        for asked in [] if kept is None else kept.newest():
+        for asked in [] if kept is None else reversed(kept.newest()):
             before = self._slate(quiet, asked, self._houses.of(tenant))
             yield Pair(before, self._slate(quiet, asked, proposed))
 
     def about(self, tenant: str, proposed: House, rule_id: str) -> tuple[int, int]:
         """Return how many items a rule of the proposed house is about, and how many there are."""
-        runtime = self._recommender().runtime
-        changes = RowChanges.of(self._gather.around(Who(tenant)).around.changes, runtime.items)
+        recommender = self._recommender()
+        runtime, seen = recommender.runtime, self._gather.around(Who(tenant)).around.changes
+        changes = replace(RowChanges.of(seen, runtime.items), new=recommender.new_items(seen))
         test = RuleRows(runtime.items, runtime.attributes.columns).test
         passes = [test(rule, changes) for rule in proposed.rules if rule.said.id == rule_id]
-        count, rows = len(runtime.items), np.arange(1, len(runtime.items) + 1, dtype=np.int64)
+        count = len(runtime.items) + (0 if changes.new is None else len(changes.new))
+        rows = np.arange(1, count + 1, dtype=np.int64)
         blocks = (rows[start : start + _BLOCK] for start in range(0, count, _BLOCK))
         return sum(int(passes[0](block).sum()) for block in blocks) if passes else 0, count
 

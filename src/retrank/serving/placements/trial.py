@@ -20,6 +20,8 @@ DOCUMENT = "shelf-trial"
 _ATTEMPTS = 20
 _REST = 3.0
 _SHARE = 0.8  # of the time there is; what is counted after somebody stopped waiting counts for nothing
+_LONG_S = 2.0
+"""How long a replica tries a change out once it has tried enough requests."""
 _log = logging.getLogger(__name__)
 
 
@@ -63,6 +65,8 @@ class Question(BaseModel):
         proposed: the shelf with the change, as JSON.
         rule: id of the rule that is put, None for other changes.
         until: seconds since 1970; nobody waits for an answer after that.
+        enough: requests that are tried however long they take, as far as there is time.
+        max_items: share of the catalogue beyond which the rule is refused whatever slates do, so that none is tried.
         answers: counts by replica.
     """
 
@@ -73,6 +77,8 @@ class Question(BaseModel):
     proposed: JsonValue
     rule: str | None
     until: float
+    enough: int = 20
+    max_items: float = 1.0
     answers: dict[str, Effect] = {}
 
 
@@ -169,11 +175,14 @@ class Answerer:
             _log.warning("a change of placements could not be tried out: %s", error)
 
     def _effect(self, question: Question) -> Effect:
-        stop_at = self._now() + _SHARE * (question.until - self._now())
+        began = self._now()
+        stop_at = began + _SHARE * (question.until - began)
         proposed = parse(question.proposed).house()
         matched, items = (0, 0)
         if question.rule is not None:
             matched, items = self._rehearse.about(question.tenant, proposed, question.rule)
+        if matched > question.max_items * items:
+            return Effect(items_matched=matched, items=items)
         sampled = slates = places = shown = 0
         started = self._clock()
         for pair in self._rehearse.pairs(question.tenant, proposed):
@@ -181,7 +190,8 @@ class Answerer:
             sampled, slates, places = sampled + 1, slates + (changed > 0), places + changed
             shown += len(pair.before)
             rest_s = min(_REST * (self._clock() - started), max(stop_at - self._now(), 0.0))
-            if self._now() + rest_s >= stop_at:
+            after = self._now() + rest_s
+            if after >= stop_at or (sampled >= question.enough and after >= began + _LONG_S):
                 break
             self._sleep(rest_s)
             started = self._clock()

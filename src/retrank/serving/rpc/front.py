@@ -10,7 +10,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from retrank.contract.api import MAX_ID_LENGTH
-from retrank.serving.guard.caller import set_caller
+from retrank.serving.guard.caller import set_caller, set_charge
 from retrank.serving.guard.gate import Entry, Gate, Refusal
 from retrank.serving.rpc.methods import Call, Method
 from retrank.serving.rpc.status import Failed, brief, failed, trailers
@@ -92,14 +93,21 @@ class Front:
         entry = await self._enter(metadata)
         try:
             if entry is not None:
-                set_caller(call.scope, entry.caller)
-                context.set_trailing_metadata(tuple((name.decode(), value.decode()) for name, value in entry.headers))
+                self._note(entry, call.scope)
+                call.remaining_s = context.time_remaining()  # waiting for its turn took some
             call.message = self._method.asked.FromString(raw)
             made: bytes = (await self._method.answer(call)).SerializeToString()
+            if entry is not None:
+                context.set_trailing_metadata(tuple((name.decode(), value.decode()) for name, value in entry.headers))
             return made
         finally:
             if entry is not None and entry.lane is not None:
                 entry.lane.leave()
+
+    def _note(self, entry: Entry, scope: MutableMapping[str, Any]) -> None:
+        assert self._around.gate is not None
+        set_caller(scope, entry.caller)
+        set_charge(scope, partial(self._around.gate.charge, entry))
 
     async def _enter(self, metadata: Mapping[str, str]) -> Entry | None:
         gate = self._around.gate

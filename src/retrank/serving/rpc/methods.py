@@ -16,7 +16,8 @@ from retrank.contract.api import MAX_DEADLINE_MS, PopularRequest, RecommendReque
 from retrank.contract.catalogue_changes import BulkItems
 from retrank.contract.events import EventBatch
 from retrank.contract.ranking import BatchRequest, RankRequest
-from retrank.serving.guard.caller import caller_of
+from retrank.serving.faults import some_taken
+from retrank.serving.guard.caller import caller_of, charge
 from retrank.serving.rpc.messages import as_message, fields_of_message
 from retrank.serving.rpc.v1 import recommender_pb2 as pb
 from retrank.serving.service import Service
@@ -115,6 +116,7 @@ class _Slates:
 
     async def batch(self, call: Call) -> Message:
         asked = call.read(BatchRequest)
+        charge(call.scope, len(asked.requests))
         answers = await asyncio.to_thread(self._service.batch, asked, call.tenant, call.request_id, call.left_ms)
         self._telemetry.observe_batch(answers)
         return as_message(pb.BatchResponse, answers)
@@ -154,7 +156,7 @@ class _Writes:
         self._telemetry.events("any", "accepted", receipt.accepted)
         self._telemetry.events("any", "duplicate", receipt.duplicates)
         self._telemetry.events("any", "rejected", len(receipt.rejected))
-        return as_message(pb.EventReceipt, receipt)
+        return as_message(pb.EventReceipt, some_taken(receipt))
 
     async def change(self, call: Call) -> Message:
         changes = call.read(BulkItems).items

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from retrank.contract.api import FieldProblem
 from retrank.serving.events.protocol import LogUnavailable
-from retrank.serving.faults import NotOffered, fields_of, outside, summary
+from retrank.serving.faults import AllRejected, NotOffered, fields_of, outside, summary
 from retrank.serving.guard.gate import Refusal
 from retrank.serving.rpc.messages import TooDeep
 from retrank.serving.stores.protocol import StoreFull, StoreUnavailable
@@ -33,6 +33,7 @@ _REFUSALS = {
     HTTPStatus.BAD_REQUEST: StatusCode.INVALID_ARGUMENT,
     HTTPStatus.UNAUTHORIZED: StatusCode.UNAUTHENTICATED,
     HTTPStatus.FORBIDDEN: StatusCode.PERMISSION_DENIED,
+    HTTPStatus.UNPROCESSABLE_ENTITY: StatusCode.INVALID_ARGUMENT,
     HTTPStatus.TOO_MANY_REQUESTS: StatusCode.RESOURCE_EXHAUSTED,
     HTTPStatus.SERVICE_UNAVAILABLE: StatusCode.UNAVAILABLE,
 }
@@ -74,6 +75,8 @@ def failed(error: Exception) -> Failed:
     if isinstance(error, ValidationError):
         fields = fields_of(error)
         return _misfit(summary(fields, error.error_count()), fields)
+    if isinstance(error, AllRejected):
+        return _misfit(str(error), error.fields, "all_rejected")
     if isinstance(error, TooDeep):
         return _misfit(str(error))
     if isinstance(error, DecodeError):
@@ -108,8 +111,8 @@ def _refused(refusal: Refusal) -> Failed:
     return Failed(code, refusal.status, refusal.code, refusal.detail, retry_s=waits[0] if waits else None)
 
 
-def _misfit(detail: str, fields: Sequence[FieldProblem] = ()) -> Failed:
-    return Failed(StatusCode.INVALID_ARGUMENT, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_field", detail, fields)
+def _misfit(detail: str, fields: Sequence[FieldProblem] = (), reason: str = "invalid_field") -> Failed:
+    return Failed(StatusCode.INVALID_ARGUMENT, HTTPStatus.UNPROCESSABLE_ENTITY, reason, detail, fields)
 
 
 def _state(error: Exception) -> Failed:

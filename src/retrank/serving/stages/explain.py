@@ -11,6 +11,7 @@ from retrank.contract.vocab import Vocab
 from retrank.policy.covisit import Successors
 from retrank.policy.explain import Evidence, follows, similar
 from retrank.serving.draft import BITS, Draft, ReasonFields
+from retrank.serving.new_rows import NewRows, ids_of, sealed_rows, vectors_of
 from retrank.serving.pipeline import Step
 
 _POPULAR = BITS["popular"]
@@ -36,20 +37,23 @@ class Explain:
     def run(self, draft: Draft) -> Draft:
         """Fill in one list of reasons per item of the slate."""
         slate, history = draft.candidates.rows, draft.history[-self.window :]
-        before = follows(slate, history, self.successors)
-        alike = similar(slate, history, self.item_vectors)
+        new = draft.changes.new
+        sealed = sealed_rows(new, slate)
+        before = follows(sealed, sealed_rows(new, history), self.successors)
+        vectors = (vectors_of(new, self.item_vectors, rows) for rows in (slate, history))
+        alike = similar(slate, history, *vectors)
         reasons = [
             [*linked, *self._popular(row, mask)]
             for row, mask, linked in zip(
-                slate.tolist(), draft.candidates.sources.tolist(), self._linked(before, alike), strict=True
+                sealed.tolist(), draft.candidates.sources.tolist(), self._linked(before, alike, new), strict=True
             )
         ]
         return draft._replace(reasons=tuple(reasons))
 
-    def _linked(self, before: Evidence, alike: Evidence) -> Iterator[list[ReasonFields]]:
+    def _linked(self, before: Evidence, alike: Evidence, new: NewRows | None) -> Iterator[list[ReasonFields]]:
         """Yield for each item what it follows and what it is similar to, the stronger reason first."""
         anchors = {row for row in (*before.anchors.tolist(), *alike.anchors.tolist()) if row}
-        names = dict(zip(anchors, self.items.ids_of(anchors), strict=True))
+        names = dict(zip(anchors, ids_of(new, self.items, anchors), strict=True))
         for first, share, second, cosine in zip(*(part.tolist() for part in (*before, *alike)), strict=True):
             found: list[ReasonFields] = []
             if first and share > 0.0:

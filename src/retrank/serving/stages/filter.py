@@ -1,11 +1,11 @@
 """Filter: take out what must not appear, and keep what was taken out for logs and explanations.
 
 When attributes or availability leave too few items, the search is widened in bounded steps: first further
-neighbours of the query, then the catalogue from its most popular item on. That ends at the deadline: a filter that
-hardly anything passes must not occupy a replica for as long as its catalogue is large.
+neighbours of the query, then the catalogue from its most popular item on, new items last. That ends at the deadline: a
+filter that hardly anything passes must not occupy a replica for as long as its catalogue is large.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,7 +67,7 @@ class Sift:
     def run(self, draft: Draft) -> Draft:
         """Split the candidates into kept and removed, and look further when too few are kept."""
         wanted, changes = draft.request.filter, draft.changes
-        passes = None if wanted is None else sieve(wanted, self.columns, changes)
+        passes = _unbarred(None if wanted is None else sieve(wanted, self.columns, changes), draft.barred)
         if wanted is not None and unknown_attributes(wanted, self.columns, changes):
             draft = draft.without("unknown_attribute")
         draft = _split(draft, passes)
@@ -97,6 +97,22 @@ class Sift:
                 yield self.source_name, self.source.nearest(draft, count).astype(np.int64)
         for start in range(0, len(self.popular_items), _BLOCK):
             yield "popular", self.popular_items[start : start + _BLOCK].astype(np.int64)
+        if draft.changes.new is not None:
+            yield "fresh", draft.changes.new.rows  # nobody has touched these: the least popular of all
+
+
+def _unbarred(wanted: Mask | None, barred: Sequence[Mask]) -> Mask | None:
+    """Return the test of what a request wants and no rule keeps away; None when everything passes."""
+    if not barred:
+        return wanted
+
+    def test(rows: Rows) -> NDArray[np.bool_]:
+        passed = np.ones(len(rows), dtype=bool) if wanted is None else wanted(rows)
+        for one in barred:
+            passed &= ~one(rows)
+        return passed
+
+    return test
 
 
 def _split(draft: Draft, passes: Mask | None) -> Draft:
@@ -106,8 +122,9 @@ def _split(draft: Draft, passes: Mask | None) -> Draft:
     seen = contained(rows, draft.seen) & ~excluded
     removed = {"excluded": rows[excluded], "seen": rows[seen]}
     kept = ~(excluded | seen)
-    if draft.changes.hidden is not None:
-        gone = draft.changes.hidden[rows] & kept
+    hidden = draft.changes.unavailable(rows)
+    if hidden is not None:
+        gone = hidden & kept
         removed["unavailable"], kept = rows[gone], kept & ~gone
     if passes is not None:
         unwanted = ~passes(rows) & kept
@@ -118,6 +135,7 @@ def _split(draft: Draft, passes: Mask | None) -> Draft:
 
 def _allowed(draft: Draft, rows: Rows, passes: Mask | None) -> NDArray[np.bool_]:
     allowed = ~(contained(rows, draft.excluded) | contained(rows, draft.seen))
-    if draft.changes.hidden is not None:
-        allowed &= ~draft.changes.hidden[rows]
+    hidden = draft.changes.unavailable(rows)
+    if hidden is not None:
+        allowed &= ~hidden
     return allowed if passes is None else allowed & passes(rows)

@@ -1,18 +1,20 @@
 """Hydrate: from raw ids to the history a request stands on and the items it must not show."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.contract.actions import Actions
 from retrank.contract.api import RecommendRequest
 from retrank.contract.proposals import distinct
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 from retrank.serving.draft import Draft
 from retrank.serving.live_history import LiveHistory, live_history, remembered
+from retrank.serving.new_rows import rows_of
 from retrank.serving.pipeline import Clock, Step
 
 _MICROSECONDS = 1_000_000
@@ -38,7 +40,7 @@ class Hydrate:
         histories: sealed events.
         sealed_us: moment the bundle was made, in microseconds; events of the bundle are no newer.
         now: seconds since the Unix epoch.
-        action_row: kind of a live event -> action row, 0 for one the models never learned of.
+        known_actions: what the models learned of, and what that is live.
     """
 
     users: Vocab
@@ -46,7 +48,7 @@ class Hydrate:
     histories: Sequences
     sealed_us: int
     now: Clock
-    action_row: Callable[[str], int]
+    known_actions: Actions
     step: Step = "hydrate"
     on_failure: None = None
 
@@ -74,6 +76,8 @@ class Hydrate:
         actions = np.concatenate([sealed.actions, live_actions, unknown])
         draft = draft._replace(now=now, history=history, ages=ages, actions=actions)
         seen = self._seen(draft, len(sealed.rows), len(recent))
+        if draft.changes.new is not None:
+            seen = self._seen_new(draft, seen, visit)
         return draft._replace(seen=seen, excluded=self._excluded(request, draft))
 
     def _sealed(self, user: int, now_us: int) -> _Sealed:
@@ -95,7 +99,9 @@ class Hydrate:
             return _NONE, _NONE, _NONE
         triples = zip(live.item_ids, live.times_us, live.kinds, strict=True)
         known = [
-            (row, time_us, self.action_row(kind)) for item, time_us, kind in triples if (row := self.items.row(item))
+            (row, time_us, self.known_actions.row(kind))
+            for item, time_us, kind in triples
+            if (row := self.items.row(item))
         ]
         rows, times_us, actions = np.array(known, dtype=np.int64).reshape(-1, 3).T
         return rows, np.maximum(int(now * _MICROSECONDS) - times_us, 0) // _MICROSECONDS, actions
@@ -108,16 +114,23 @@ class Hydrate:
         if policy is not None:
             # Live events follow the policy through the seen memory, which knows what they were.
             counts = np.zeros(len(rows), dtype=bool)
-            counts[:num_sealed] = set(policy.types) != {"impression"}
+            counts[:num_sealed] = self.known_actions.of_types(policy.types)[draft.actions[:num_sealed]]
             counts[len(rows) - num_recent :] = "click" in policy.types
             rows = rows[counts & (draft.ages <= (policy.days or np.inf) * _DAY_S)]
         if draft.profile.seen:
             memory = remembered(draft.profile, policy, draft.now)
-            rows = np.concatenate([rows, self.items.rows(memory)])
+            rows = np.concatenate([rows, rows_of(draft.changes.new, self.items, memory)])
         return distinct(rows)
+
+    def _seen_new(self, draft: Draft, seen: NDArray[np.int64], visit: Sequence[str]) -> NDArray[np.int64]:
+        """Return what was seen with the new items of the visit: they are no history, no model can read them there."""
+        request, new = draft.request, draft.changes.new
+        counts = request.exclude_seen and (request.seen is None or "click" in request.seen.types)
+        rows = [row for item in visit if (row := new.row(item))] if counts and new is not None else []
+        return distinct(np.concatenate([seen, np.array(rows, dtype=np.int64)])) if rows else seen
 
     def _excluded(self, request: RecommendRequest, draft: Draft) -> NDArray[np.int64]:
         """Return what the request excludes, what it starts from, and what this person dismissed."""
         excluded = [*request.exclude_items, *request.seed_items]
         excluded += [item for item, kinds in draft.profile.seen.items() if "dismiss" in kinds]
-        return distinct(self.items.rows(excluded)) if excluded else _NONE
+        return distinct(rows_of(draft.changes.new, self.items, excluded)) if excluded else _NONE

@@ -12,6 +12,7 @@ from retrank.policy.diversity import Caps, Mmr, Plain, Variety, scaled
 from retrank.policy.exploration import Choice, Epsilon, Greedy, Slate, Softmax, fill, plackett_luce
 from retrank.serving.draft import BITS, Draft
 from retrank.serving.item_columns import ItemColumns, numbered
+from retrank.serving.new_rows import vectors_of
 from retrank.serving.pipeline import Step
 
 _PLAIN = Diversity()
@@ -58,7 +59,8 @@ class Arrange:
     def _variety(self, draft: Draft, spread: Diversity) -> Variety:
         assert draft.scores is not None
         if spread.mode == "mmr":
-            return Mmr(draft.scores, self.item_vectors[draft.candidates.rows], spread.strength, draft.unmoved)
+            vectors = vectors_of(draft.changes.new, self.item_vectors, draft.candidates.rows)
+            return Mmr(draft.scores, vectors, spread.strength, draft.unmoved)
         if spread.mode == "cap":
             return Caps(draft.scores, {name: self._groups(draft, name) for name in spread.caps}, spread.caps)
         return Plain(draft.scores)
@@ -68,7 +70,7 @@ class Arrange:
         return numbered(draft.changes.values(self.columns.column(name), name, draft.candidates.rows))
 
     def _unknown(self, draft: Draft, name: str) -> bool:
-        return self.columns.column(name) is None and name not in draft.changes.attributes
+        return self.columns.column(name) is None and not draft.changes.knows(name)
 
 
 @dataclass(frozen=True)

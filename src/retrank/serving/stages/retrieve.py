@@ -14,6 +14,7 @@ from retrank.contract.proposals import Proposal, best_of
 from retrank.policy.covisit import Successors, followers
 from retrank.policy.explain import cosines
 from retrank.serving.draft import Draft
+from retrank.serving.new_rows import sealed_rows, vectors_of
 from retrank.serving.pipeline import Step
 from retrank.serving.runtime import ItemIndex, QueryEncoder
 
@@ -41,19 +42,22 @@ class SequenceSource(_FromHistory):
 
     encoder: QueryEncoder
     index: ItemIndex
+    item_vectors: NDArray[np.float32]
     num_candidates: int
     on_failure: DegradedReason = "sequence_failed"
 
     def run(self, draft: Draft) -> Draft:
         """Add the nearest items and keep the query for scoring."""
         query = self.encoder.encode(draft.history, draft.ages, draft.actions)
-        rows = self.index.search(query, self._wanted(draft))
+        rows = _searched(draft, self.index, query, self.item_vectors, self._wanted(draft))
         nothing = np.zeros(len(rows), dtype=np.float32)  # exact scores are made for all candidates later
         return draft._replace(query=query).propose("sequence", Proposal(rows, nothing))
 
     def nearest(self, draft: Draft, count: int) -> NDArray[np.int64]:
         """Return the rows nearest to the query; none while there is none."""
-        return np.empty(0, dtype=np.int64) if draft.query is None else self.index.search(draft.query, count)
+        if draft.query is None:
+            return np.empty(0, dtype=np.int64)
+        return _searched(draft, self.index, draft.query, self.item_vectors, count)
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,13 @@ class SimilarSource(_FromHistory):
         anchor = draft.history[-1:]
         if len(anchor) == 0:
             return anchor
+        new = draft.changes.new
+        vector = vectors_of(new, self.item_vectors, anchor)
         if len(self.item_vectors) - 1 > COMPARE_ALL_UP_TO:
-            return self.index.search(np.ascontiguousarray(self.item_vectors[anchor[0]]), count)
-        closeness = cosines(self.item_vectors[1:], self.item_vectors[anchor])[:, 0]
+            return _searched(draft, self.index, vector[0], self.item_vectors, count)
+        closeness = cosines(self.item_vectors[1:], vector)[:, 0]
+        if new is not None:
+            closeness = np.concatenate([closeness, cosines(new.vectors, vector)[:, 0]])  # their rows follow
         return np.asarray(np.argsort(-closeness, kind="stable")[:count] + 1)
 
 
@@ -96,8 +104,17 @@ class CovisitSource(_FromHistory):
 
     def run(self, draft: Draft) -> Draft:
         """Add the strongest followers; ties go to the smaller row."""
-        linked = followers(draft.history, self.successors, window=self.window)
+        history = sealed_rows(draft.changes.new, draft.history)
+        linked = followers(history, self.successors, window=self.window)
         return draft.propose("covisit", best_of(*linked, self._wanted(draft)))
+
+
+def _searched(
+    draft: Draft, index: ItemIndex, query: NDArray[np.float32], item_vectors: NDArray[np.float32], count: int
+) -> NDArray[np.int64]:
+    """Return up to `count` item rows with large inner products: of the index, and of new items if there are any."""
+    rows, new = index.search(query, count), draft.changes.new
+    return rows if new is None else new.joined(rows, query, item_vectors, count)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Follow the rules of operators: keep away, pin, boost and bury. Without a rule none of these stages applies.
 
-    KeepAway     before retrieval: blocks become exclusions and filters, pinned items enter the race
+    KeepAway     before retrieval: blocks become exclusions and tests, pinned items enter the race
     HoldPins     after the filter: pinned items that may be shown leave the race, with their places
     Weigh        after scoring: boosts and burials move scores; what is buried is arranged after all others
     PlacePins    after the slate is filled: pinned items take their places
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.api import Source
-from retrank.contract.filters import Filter
 from retrank.contract.proposals import contained
 from retrank.serving.draft import BITS, Candidates, Draft
 from retrank.serving.live_rules import LiveRule, Pins, RuleRows
@@ -37,23 +36,16 @@ class KeepAway:
         return bool(draft.rules)
 
     def run(self, draft: Draft) -> Draft:
-        """Exclude named items, filter by expressions, propose pins."""
+        """Exclude named items, bar those that expressions mean, propose pins."""
         blocks = [rule for rule in draft.rules if rule.said.action == "block"]
-        named = [self.rows.named(rule) for rule in blocks if rule.said.filter is None]
+        named = [self.rows.named(rule, draft.changes.new) for rule in blocks if rule.said.filter is None]
         if named:
             draft = draft._replace(excluded=np.unique(np.concatenate([draft.excluded, *named])))
-        unwanted = [rule.said.filter for rule in blocks if rule.said.filter is not None]
-        if unwanted:
-            draft = draft._replace(request=draft.request.model_copy(update={"filter": _without(draft, unwanted)}))
-        pins = [self.rows.named(rule) for rule in draft.rules if rule.said.action == "pin"]
+        barred = tuple(self.rows.test(rule, draft.changes) for rule in blocks if rule.said.filter is not None)
+        if barred:
+            draft = draft._replace(barred=barred)
+        pins = [self.rows.named(rule, draft.changes.new) for rule in draft.rules if rule.said.action == "pin"]
         return draft._replace(candidates=draft.candidates.add(np.concatenate(pins), _PINNED)) if pins else draft
-
-
-def _without(draft: Draft, unwanted: list[Filter]) -> Filter:
-    """Join what the request wants and rules do not; the bounds on what a caller may send are not for this."""
-    wanted = [] if draft.request.filter is None else [draft.request.filter]
-    parts = [*wanted, *(Filter.model_construct(not_=one) for one in unwanted)]
-    return Filter.model_construct(all=parts)
 
 
 @dataclass(frozen=True)
@@ -75,7 +67,7 @@ class HoldPins:
             if rule.said.place is None:
                 continue
             place = rule.said.place - 1
-            rows = self.rows.named(rule)
+            rows = self.rows.named(rule, draft.changes.new)
             for row in rows[contained(rows, draft.candidates.rows)].tolist():
                 while place in taken:
                     place += 1

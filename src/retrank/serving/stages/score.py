@@ -9,6 +9,7 @@ from retrank.contract.api import DegradedReason
 from retrank.policy.covisit import Successors, followers
 from retrank.policy.explain import cosines
 from retrank.serving.draft import Draft
+from retrank.serving.new_rows import sealed_rows, vectors_of
 from retrank.serving.pipeline import Step
 
 POPULARITY_TIE_BREAK = 1e-4
@@ -30,7 +31,7 @@ class QueryScore:
     def run(self, draft: Draft) -> Draft:
         """Score every candidate; einsum adds up each row alike, so a score does not depend on its neighbours."""
         assert draft.query is not None, "applies only with a query"
-        vectors = self.item_vectors[draft.candidates.rows]  # [C, D]
+        vectors = vectors_of(draft.changes.new, self.item_vectors, draft.candidates.rows)  # [C, D]
         scores: NDArray[np.float32] = np.einsum("cd,d->c", vectors, draft.query)
         return draft._replace(scores=scores)
 
@@ -49,8 +50,10 @@ class CosineScore:
 
     def run(self, draft: Draft) -> Draft:
         """Score every candidate."""
-        anchor = self.item_vectors[draft.history[-1:]]
-        return draft._replace(scores=cosines(self.item_vectors[draft.candidates.rows], anchor)[:, 0])
+        new = draft.changes.new
+        anchor = vectors_of(new, self.item_vectors, draft.history[-1:])
+        candidates = vectors_of(new, self.item_vectors, draft.candidates.rows)
+        return draft._replace(scores=cosines(candidates, anchor)[:, 0])
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class CovisitScore:
         if len(linked):
             position = np.minimum(np.searchsorted(linked, rows), len(linked) - 1)
             scores = np.where(linked[position] == rows, strength[position], scores)
-        return draft._replace(scores=scores + np.float32(POPULARITY_TIE_BREAK) * self.popularity[rows])
+        popularity = self.popularity[sealed_rows(draft.changes.new, rows)]
+        return draft._replace(scores=scores + np.float32(POPULARITY_TIE_BREAK) * popularity)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class PopularScore:
     def run(self, draft: Draft) -> Draft:
         """Score every candidate."""
         rows = draft.candidates.rows
-        popularity = self.popularity[rows]
+        popularity = self.popularity[sealed_rows(draft.changes.new, rows)]
         if draft.trend is None:
             return draft._replace(scores=popularity)
         return draft._replace(scores=draft.trend.of(rows) + np.float32(POPULARITY_TIE_BREAK) * popularity)

@@ -82,4 +82,5 @@ class RankScore:
         asker = Asker(draft.history, draft.ages, draft.actions, draft.query, draft.now)
         kept = contained(draft.candidates.rows, merged.rows)
         candidates: Candidates = draft.candidates.take(kept)
-        return draft._replace(candidates=candidates, scores=self.second.score(merged, asker, self.item_vectors))
+        scores = self.second.score(merged, asker, self.item_vectors, draft.changes.new)
+        return draft._replace(candidates=candidates, scores=scores)

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retrank.serving.stores.protocol import StoreUnavailable
-from retrank.serving.stores.sqlite_schema import APPLICATION_ID, NEW, OURS, SCHEMA_VERSION, create, stamp
+from retrank.serving.stores.sqlite_schema import APPLICATION_ID, NEW, OURS, PAGE_BYTES, SCHEMA_VERSION, create, stamp
 from retrank.serving.stores.sqlite_upkeep import Upkeep
 
 _LOG = logging.getLogger(__name__)
 _MAX_LOG_PAGES = 16_384
-"""Of 4 KiB; a longer log is begun anew, for which writers wait a moment."""
+"""Of 2 KiB; a longer log is begun anew, for which writers wait a moment."""
 _CACHE_KIB = 8_192
 """Pages that each connection may keep; they are read from the log again otherwise, which is slower than from a file."""
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
@@ -78,9 +78,11 @@ class Database:
         with self._alone(), self._connection() as connection:
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
+            before = connection.total_changes
             yield connection
             connection.execute("COMMIT")
-        self._upkeep.wrote()
+            rows = connection.total_changes - before
+        self._upkeep.wrote(rows)
 
     @contextmanager
     def understood(self) -> Iterator[None]:
@@ -195,6 +197,7 @@ class Database:
     def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
         """Switch a file to WAL for good; when others do the same in that moment, SQLite does not wait, so this does."""
         give_up_at = time.monotonic() + self._timeout_s
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
         while True:
             try:
                 connection.execute("PRAGMA journal_mode=WAL")

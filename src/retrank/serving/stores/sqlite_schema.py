@@ -4,6 +4,9 @@ import sqlite3
 
 APPLICATION_ID = 0x52_54_52_4B  # "RTRK"
 SCHEMA_VERSION = 2
+PAGE_BYTES = 2_048
+"""Of new files. What a transaction writes are whole pages, a few rows changed in each, twice: half the page is half of
+what the disk must take. Smaller ones cost more processor time, and long ids would not fit."""
 NEW, OURS = (0, 0), (APPLICATION_ID, SCHEMA_VERSION)
 EXPIRES, SESSIONS, IDS, EVENTS, SEEN = range(5)
 """Names of what a holder has, a person or a session, in the order they lie in the file. The first is a single row: when

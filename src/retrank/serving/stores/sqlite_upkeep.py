@@ -10,6 +10,8 @@ from collections.abc import Callable
 from retrank.serving.stores.protocol import StoreUnavailable
 
 EVERY_S = 0.25
+SOON_ROWS = 2_000
+"""So many changed rows, a megabyte or so of pages, are copied at once."""
 
 
 def _in_thread(act: Callable[[], None]) -> None:
@@ -23,6 +25,7 @@ class Upkeep:
         self,
         copy: Callable[[], None],
         every_s: float = EVERY_S,
+        soon_rows: int = SOON_ROWS,
         *,
         start: Callable[[Callable[[], None]], None] = _in_thread,
     ) -> None:
@@ -30,19 +33,24 @@ class Upkeep:
 
         Args:
             copy: what is called; it may raise `StoreUnavailable`.
-            every_s: seconds from a write to the call.
+            every_s: seconds from a write to the call, at most.
+            soon_rows: so many changed rows that wait are copied at once.
             start: runs something without waiting for it; raises RuntimeError when it cannot.
         """
-        self._copy, self._every_s, self._start = copy, every_s, start
-        self._ended = threading.Event()
+        self._copy, self._every_s, self._soon_rows, self._start = copy, every_s, soon_rows, start
+        self._due = threading.Event()
         self._lock = threading.Lock()
-        self._wrote = self._running = False
+        self._rows = 0
+        self._wrote = self._running = self._ended = False
 
-    def wrote(self) -> None:
-        """Say that something was committed."""
+    def wrote(self, rows: int = 1) -> None:
+        """Say that something was committed, and how many rows it changed."""
         with self._lock:
             self._wrote = True
-            if self._running or self._ended.is_set():
+            self._rows += rows
+            if self._rows >= self._soon_rows:
+                self._due.set()
+            if self._running or self._ended:
                 return
             try:
                 self._start(self._run)
@@ -54,15 +62,21 @@ class Upkeep:
 
     def close(self) -> None:
         """Copy no more; SQLite copies the rest when the last connection is closed."""
-        self._ended.set()
+        with self._lock:
+            self._ended = True
+            self._due.set()
 
     def _run(self) -> None:
-        while not self._ended.wait(self._every_s):
+        while True:
+            self._due.wait(self._every_s)
             with self._lock:
+                if self._ended:
+                    return
                 if not self._wrote:
                     self._running = False
                     return
-                self._wrote = False
+                self._wrote, self._rows = False, 0
+                self._due.clear()
             try:
                 self._copy()
             except StoreUnavailable:  # the log grows meanwhile; those who read and write say what is wrong

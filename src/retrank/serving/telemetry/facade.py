@@ -15,6 +15,8 @@ Answered = SlateResponse | RankResponse
 Quality = Literal[
     "score_psi", "unknown_id_ratio", "catalogue_coverage", "feature_age_seconds", "retrieval_recall_sampled"
 ]
+SwapResult = Literal["activated", "failed", "rolled_back"]
+"""How a change of bundle ended; `rolled_back` by the watch, an order to go back is one more activation."""
 CircuitState = Literal["closed", "half_open", "open"]
 _LABELS = "retrank.labels"
 _ANSWER = "retrank.answer"
@@ -81,10 +83,13 @@ class Telemetry:
     def recall_queries(self, count: int) -> None:
         """Count requests that exact search was done for."""
 
+    def new_items(self, counts: Mapping[str, int]) -> None:
+        """Note how many items the bundle that answers does not know, by what became of them; see `NewItemCounts`."""
+
     def bundle(self, bundle_id: str, created_at: datetime) -> None:
         """Note which bundle answers from now on."""
 
-    def swap(self, result: str, seconds: float) -> None:
+    def swap(self, result: SwapResult, seconds: float) -> None:
         """Count a change of bundle, by how it ended."""
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from retrank.serving.telemetry.capped import Capped
-from retrank.serving.telemetry.facade import NONE, Answered, CircuitState, Quality, Telemetry
+from retrank.serving.telemetry.facade import NONE, Answered, CircuitState, Quality, SwapResult, Telemetry
 from retrank.serving.telemetry.series import Series
 
 _CIRCUIT: Mapping[CircuitState, int] = {"closed": 0, "half_open": 1, "open": 2}
@@ -25,6 +25,8 @@ class PrometheusTelemetry(Telemetry):
         self._timings: dict[tuple[Histogram, str], Histogram] = {}  # asking a series for a label costs a microsecond
         self._counts: dict[tuple[Counter, tuple[str, ...]], Counter] = {}
         self._bundle: str | None = None
+        for result in get_args(SwapResult):  # an increase from nothing to one is none
+            self._series.swaps.labels(result=result)
 
     def observe_answer(
         self, scope: MutableMapping[str, Any], response: Answered, *, placement: str = NONE, variant: str = NONE
@@ -95,6 +97,11 @@ class PrometheusTelemetry(Telemetry):
         """Count requests that exact search was done for."""
         self._series.recall_queries.inc(count)
 
+    def new_items(self, counts: Mapping[str, int]) -> None:
+        """Note what became of items that the bundle does not know."""
+        for state, count in counts.items():
+            self._series.new_items.labels(state=self._reason(state)).set(count)
+
     def bundle(self, bundle_id: str, created_at: datetime) -> None:
         """Note which bundle answers; the one before answers no more."""
         if self._bundle is not None:
@@ -103,9 +110,9 @@ class PrometheusTelemetry(Telemetry):
         self._series.bundle.labels(id=bundle_id).set(1)
         self._series.created.set(created_at.timestamp())
 
-    def swap(self, result: str, seconds: float) -> None:
+    def swap(self, result: SwapResult, seconds: float) -> None:
         """Count a change of bundle, and note how long it took when it came to its end."""
-        self._series.swaps.labels(result=self._reason(result)).inc()
+        self._series.swaps.labels(result=result).inc()
         if result == "activated":
             self._series.swap_seconds.observe(seconds)
 

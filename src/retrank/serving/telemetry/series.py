@@ -78,6 +78,7 @@ class Series:
         self.in_flight = summed("inflight", "requests that are being answered")
         self.circuit = worst("circuit_state", "breaker of a dependency: 0 closed, 1 half-open, 2 open", "dep")
         self.log_lag = worst("event_log_lag_seconds", "age of the oldest event that is not applied yet")
+        self.new_items = worst("new_items", "items that the bundle does not know, by what became of them", "state")
         self.bundle = summed("bundle_info", "replicas that answer from a bundle", "id")
         self.created = Gauge(
             BUNDLE_CREATED,

@@ -22,6 +22,7 @@ from retrank.serving.web import problems
 from retrank.serving.web.admin_answers import explained, json_answer, tenant_of
 from retrank.serving.web.admin_shelf import add_shelf
 from retrank.serving.web.bodies import read_model
+from retrank.serving.web.head import Head
 from retrank.serving.web.messages import NOT_STORED
 from retrank.serving.web.problems import ProblemError
 from retrank.serving.web.request_id import RequestIds
@@ -48,6 +49,12 @@ class StageOrder(_Order):
 
 class ActivateOrder(_Order):
     """Let a bundle answer everything."""
+
+    id: _Id
+
+
+class UnstageOrder(_Order):
+    """Hold a bundle ready no longer."""
 
     id: _Id
 
@@ -103,6 +110,7 @@ def create_admin_app(
         protect: puts authentication in front; None lets in whoever reaches the port.
     """
     app = FastAPI(title="retrank admin", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.add_middleware(Head)
     problems.install(app)
     if protect is not None:
         protect(app)
@@ -140,6 +148,12 @@ def _add_orders(app: FastAPI, operator: Operator) -> None:
         """Fetch and check a bundle on every replica."""
         order = await read_model(request, StageOrder)
         return await _done(lambda: operator.stage(order.source, order.by, dry_run=order.dry_run))
+
+    @app.post("/admin/v1/bundles:unstage", response_model=Outcome)
+    async def unstage(request: Request) -> Response:
+        """Let replicas hold a bundle ready no longer."""
+        order = await read_model(request, UnstageOrder)
+        return await _done(lambda: operator.unstage(order.id, order.by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:activate", response_model=Outcome)
     async def activate(request: Request) -> Response:

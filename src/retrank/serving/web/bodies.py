@@ -22,9 +22,11 @@ async def read_model(request: Request, model: type[_Model]) -> _Model:
     """Read the body of a request as a model.
 
     Raises:
-        ProblemError: 415 not declared as JSON, 413 too large, 400 not JSON or too deep, 422 a field does not fit.
+        ProblemError: 415 not declared as JSON, or compressed, 413 too large, 400 not JSON or too deep, 422 a field
+            does not fit.
     """
     _check_media_type(request)
+    _check_coding(request)
     body = await _read_bounded(request)
     try:
         asked = model.model_validate_json(body)
@@ -56,6 +58,14 @@ def _check_media_type(request: Request) -> None:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"content-type is {declared[:100]!r}, expected {_MEDIA_TYPE!r}",
         )
+
+
+def _check_coding(request: Request) -> None:
+    """A compressed body would have to be bounded twice, so none is read (RFC 9110, section 15.5.16: the header)."""
+    coding = request.headers.get("content-encoding", "identity").strip()
+    if coding.lower() not in ("", "identity"):
+        detail = f"content-encoding is {coding[:40]!r}, expected none: send the body uncompressed"
+        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"})
 
 
 async def _read_bounded(request: Request) -> bytes:

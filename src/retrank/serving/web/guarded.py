@@ -2,14 +2,14 @@
 
 import json
 import logging
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import Problem
-from retrank.serving.guard.caller import Caller, set_caller
+from retrank.serving.guard.caller import Caller, set_caller, set_charge, set_waited
 from retrank.serving.guard.gate import Entry, Gate, Headers, Refusal
 from retrank.serving.web.problems import MEDIA_TYPE
 from retrank.serving.web.request_id import request_id_of
@@ -35,16 +35,18 @@ class Guarded:
             return
         try:
             entry = self._gate.check(scope["method"], scope["path"], dict(scope["headers"]))
-            waited = entry.lane is not None and await self._gate.wait(entry) > 0.0
+            waited_s = 0.0 if entry.lane is None else await self._gate.wait(entry)
         except Refusal as refusal:
             if scope["path"].startswith("/admin/"):
                 audit(scope, NOBODY, refusal.status)
             await _refuse(scope, send, refusal)
             return
         try:
-            if waited and _hung_up(receive):
+            if waited_s and _hung_up(receive):
                 return
+            set_waited(scope, waited_s)
             set_caller(scope, entry.caller)
+            set_charge(scope, partial(self._gate.charge, entry))
             await self._app(scope, receive, _watched(scope, send, entry))
         finally:
             if entry.lane is not None:
@@ -68,7 +70,8 @@ def _watched(scope: Scope, send: Send, entry: Entry) -> Send:
 
     async def watched(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), *entry.headers]
+            quota = {name for name, _ in entry.headers}  # a refusal further in has named it already
+            message["headers"] = [one for one in message.get("headers", []) if one[0] not in quota] + entry.headers
             if administers:
                 audit(scope, entry.caller, message["status"])
         await send(message)

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from retrank.contract.api import MAX_DEADLINE_MS, MAX_ID_LENGTH, FieldProblem
-from retrank.serving.guard.caller import caller_of
+from retrank.serving.guard.caller import caller_of, waited_s_of
 from retrank.serving.web.problems import ProblemError
 from retrank.serving.web.request_id import request_id_of, set_request_id
 
@@ -63,6 +63,16 @@ def deadline_ms_of(request: Request) -> int | None:
             HTTPStatus.UNPROCESSABLE_ENTITY, detail, [FieldProblem(pointer="/deadline_ms", detail=detail)]
         )
     return int(text)
+
+
+def left_ms_of(request: Request) -> int | None:
+    """Return what is left of the deadline of the header after waiting for its turn, >= 0; None without one.
+
+    Raises:
+        ProblemError: 422 the header is not a number of milliseconds.
+    """
+    deadline_ms = deadline_ms_of(request)
+    return None if deadline_ms is None else max(deadline_ms - round(waited_s_of(request.scope) * 1e3), 0)
 
 
 def checked_id(raw_id: str) -> str:

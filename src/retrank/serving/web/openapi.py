@@ -42,6 +42,7 @@ _ANSWERED: tuple[type[BaseModel], ...] = (
     api.Health,
     api.Version,
     api.Problem,
+    events.EventsRefused,
 )
 _MEANINGS = {
     400: "the body is not JSON, or a header makes no sense",
@@ -85,10 +86,23 @@ def body_of(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def answers(model: type[BaseModel], *problems: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    """Describe the answers of a route: a model, or one of some problems (for `responses`)."""
+def answers(
+    model: type[BaseModel], *problems: int, status: int = 200, refused: type[api.Problem] = api.Problem
+) -> dict[int | str, dict[str, Any]]:
+    """Describe the answers of a route: a model, or one of some problems (for `responses`).
+
+    Args:
+        model: the body of the answer.
+        problems: statuses of the problems.
+        status: of the answer.
+        refused: what a 422 may hold besides a plain problem document.
+    """
     content = {"application/json": {"schema": _reference(model)}}
-    return {status: {"description": "the answer", "content": content}, **_problems(*problems)}
+    found = {status: {"description": "the answer", "content": content}, **_problems(*problems)}
+    if refused is not api.Problem:
+        either = {"anyOf": [_reference(api.Problem), _reference(refused)]}
+        found[422] = {**found[422], "content": {MEDIA_TYPE: {"schema": either}}}
+    return found
 
 
 def lines(*problems: int) -> dict[int | str, dict[str, Any]]:

@@ -17,8 +17,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import FieldProblem, Problem
+from retrank.contract.events import EventsRefused
 from retrank.serving.events.protocol import LogUnavailable
-from retrank.serving.faults import MAX_FIELDS, NotOffered, fields_of, outside, pointer, summary
+from retrank.serving.faults import MAX_FIELDS, AllRejected, NotOffered, fields_of, outside, pointer, summary
+from retrank.serving.guard.gate import Refusal
 from retrank.serving.stores.protocol import StoreFull, StoreUnavailable
 from retrank.serving.web.request_id import request_id_of
 
@@ -44,11 +46,18 @@ _log = logging.getLogger(__name__)
 class ProblemError(Exception):
     """Ends a request with a problem document."""
 
-    def __init__(self, status: HTTPStatus, detail: str, errors: Sequence[FieldProblem] = ()) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        errors: Sequence[FieldProblem] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.errors = list(errors)
+        self.headers = headers
 
 
 def install(app: FastAPI) -> None:
@@ -59,6 +68,8 @@ def install(app: FastAPI) -> None:
     for state in (StoreUnavailable, LogUnavailable, NotOffered):
         app.add_exception_handler(state, _on_unavailable)
     app.add_exception_handler(StoreFull, _on_full)
+    app.add_exception_handler(Refusal, _on_refusal)
+    app.add_exception_handler(AllRejected, _on_all_rejected)
     app.add_middleware(LastResort)
 
 
@@ -122,7 +133,7 @@ def _response(
 
 def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
-    return _response(request, error.status, error.detail, error.errors)
+    return _response(request, error.status, error.detail, error.errors, error.headers)
 
 
 def _on_unavailable(request: Request, error: Exception) -> Response:
@@ -132,8 +143,31 @@ def _on_unavailable(request: Request, error: Exception) -> Response:
     return _response(request, HTTPStatus.SERVICE_UNAVAILABLE, outside(error), headers=headers, code=code)
 
 
+def _on_refusal(request: Request, error: Exception) -> Response:
+    """What the gate refuses once it is known how much is asked for."""
+    assert isinstance(error, Refusal)
+    headers = {name.decode(): value.decode() for name, value in error.headers}
+    return _response(request, error.status, error.detail, headers=headers, code=error.code)
+
+
 def _on_full(request: Request, error: Exception) -> Response:
     return _response(request, HTTPStatus.INSUFFICIENT_STORAGE, str(error), code="store_full")
+
+
+def _on_all_rejected(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AllRejected)
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    refused = EventsRefused(
+        type="/problems/all_rejected",
+        title=status.phrase,
+        status=status,
+        detail=str(error),
+        instance=request_id_of(request.scope),
+        code="all_rejected",
+        errors=error.fields,
+        receipt=error.receipt,
+    )
+    return Response(refused.model_dump_json(), status, media_type=MEDIA_TYPE)
 
 
 def _on_http(request: Request, error: Exception) -> Response:

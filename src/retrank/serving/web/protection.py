@@ -1,6 +1,6 @@
 """What stands around the routes: counting, then who may come in. One object, so that `create_app` takes one argument.
 
-Metered ▸ Traced ▸ RequestIds ▸ Guarded ▸ LastResort ▸ Direct ▸ routes
+Metered ▸ Traced ▸ RequestIds ▸ Guarded ▸ LastResort ▸ Head ▸ Direct ▸ routes
 """
 
 import random

@@ -3,20 +3,22 @@
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from retrank import __version__
-from retrank.contract.api import MAX_ID_LENGTH, CatalogueItems, Health, KnownUsers, UserHistory, Version
+from retrank.contract.api import MAX_ID_LENGTH, CatalogueItems, Health, KnownUsers, RankerInfo, UserHistory, Version
+from retrank.contract.manifest import RankerFacts
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Service
 from retrank.serving.web import openapi, problems
 from retrank.serving.web.catalogue import MAX_LISTED, MAX_QUERY_LENGTH, Catalogue
 from retrank.serving.web.direct import Direct
-from retrank.serving.web.messages import answer
+from retrank.serving.web.head import Head
+from retrank.serving.web.messages import answer, tenant_of
 from retrank.serving.web.protection import OPEN, Protection, guard, meter
 from retrank.serving.web.request_id import RequestIds
 from retrank.serving.web.slates import add_slates
@@ -84,6 +86,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are bounded, and hold nobody's ids
     )
     app.add_middleware(Direct)
+    app.add_middleware(Head)
     problems.install(app)
     guard(app, protection)
     app.add_middleware(RequestIds, echo=echo_request_id)
@@ -102,9 +105,10 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
     """Searching may take longer than a slate, so these run in the thread pool."""
 
     @app.get("/v1/catalogue/items", responses=openapi.answers(CatalogueItems, 422))
-    def items(asked: Annotated[SearchParameters, Query()]) -> Response:
-        """Find items whose id or title contains a text, most popular first."""
-        return answer(Catalogue(service.recommender.runtime).search(asked.query, asked.limit))
+    def items(request: Request, asked: Annotated[SearchParameters, Query()]) -> Response:
+        """Find items whose id or title contains a text, most popular first; new items stand last."""
+        new = service.new_items(tenant_of(request.scope))
+        return answer(Catalogue(service.recommender.runtime).search(asked.query, asked.limit, new))
 
     @app.get("/v1/catalogue/users", responses=openapi.answers(KnownUsers, 422))
     def users(asked: Annotated[UsersParameters, Query()]) -> Response:
@@ -112,9 +116,10 @@ def _add_catalogue(app: FastAPI, service: Service) -> None:
         return answer(Catalogue(service.recommender.runtime).example_users(asked.limit))
 
     @app.get("/v1/catalogue/history", responses=openapi.answers(UserHistory, 422))
-    def history(asked: Annotated[HistoryParameters, Query()]) -> Response:
-        """Show the newest events of a user in the bundle; none for an unknown user."""
-        return answer(Catalogue(service.recommender.runtime).history(asked.user_id, asked.limit))
+    def history(request: Request, asked: Annotated[HistoryParameters, Query()]) -> Response:
+        """Show the newest events of a user, live ones first; none for an unknown user."""
+        profile = service.profile(asked.user_id, tenant_of(request.scope))
+        return answer(Catalogue(service.recommender.runtime).history(asked.user_id, asked.limit, profile))
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:
@@ -133,6 +138,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         """Tell what is running."""
         recommender = service.recommender
         manifest = recommender.runtime.manifest
+        second = manifest.ranker
         version = Version(
             package=__version__,
             bundle=recommender.bundle,
@@ -141,8 +147,13 @@ def _add_probes(app: FastAPI, service: Service) -> None:
             num_users=manifest.data.num_users,
             index=manifest.index.factory,
             metrics=manifest.metrics.values,
+            ranker=None if second is None else _ranker(second),
         )
         return answer(version)
+
+
+def _ranker(second: RankerFacts) -> RankerInfo:
+    return RankerInfo(run=second.run_id, heads=second.heads, metrics=second.values)
 
 
 def _add_page(app: FastAPI) -> None:

@@ -11,11 +11,12 @@ from starlette.concurrency import run_in_threadpool
 from retrank.contract.api import MAX_K, PopularRequest, RecommendRequest, SimilarRequest, SlateResponse, Window
 from retrank.contract.ranking import BatchRequest, BatchResponse, RankRequest, RankResponse
 from retrank.contract.slate_options import Placement
+from retrank.serving.guard.caller import charge
 from retrank.serving.service import Service
 from retrank.serving.telemetry.facade import NONE, Telemetry
 from retrank.serving.web import openapi
 from retrank.serving.web.bodies import read_model
-from retrank.serving.web.messages import answer, deadline_ms_of, named, tenant_of, timed
+from retrank.serving.web.messages import answer, left_ms_of, named, tenant_of, timed
 from retrank.serving.web.request_id import request_id_of
 
 
@@ -60,9 +61,10 @@ def _add_recommend(app: FastAPI, service: Service, telemetry: Telemetry) -> None
         openapi_extra=openapi.body_of(BatchRequest, {"requests": [{"user_id": "17850"}, {"k": 5}]}),
     )
     async def batch(request: Request) -> Response:
-        """Answer up to 256 recommend requests; each has a status of its own."""
+        """Answer up to 256 recommend requests; each has a status of its own, and counts against the quota."""
         asked = await read_model(request, BatchRequest)
-        scope, deadline_ms = request.scope, deadline_ms_of(request)
+        charge(request.scope, len(asked.requests))
+        scope, deadline_ms = request.scope, left_ms_of(request)
         answers = await run_in_threadpool(service.batch, asked, tenant_of(scope), request_id_of(scope), deadline_ms)
         telemetry.observe_batch(answers)
         return answer(answers)

@@ -19,7 +19,8 @@ from retrank.contract.catalogue_changes import (
     ItemPatch,
     ItemUpsert,
 )
-from retrank.contract.events import EventBatch, EventReceipt
+from retrank.contract.events import EventBatch, EventReceipt, EventsRefused
+from retrank.serving.faults import some_taken
 from retrank.serving.service import Service
 from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.web import openapi
@@ -45,11 +46,16 @@ def add_events(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
     @app.post(
         "/v1/events",
         status_code=HTTPStatus.ACCEPTED,
-        responses=openapi.answers(EventReceipt, 400, 413, 415, 422, 503, status=HTTPStatus.ACCEPTED),
+        responses=openapi.answers(
+            EventReceipt, 400, 413, 415, 422, 503, status=HTTPStatus.ACCEPTED, refused=EventsRefused
+        ),
         openapi_extra=openapi.body_of(EventBatch, {"events": [_EVENT]}),
     )
     async def events(request: Request) -> Response:
-        """Take up to 1,000 events; those that are accepted are on disk, and part of the person's next answer."""
+        """Take up to 1,000 events; those that are accepted are on disk, and part of the person's next answer.
+
+        A bad event does not stop the others; when all are bad, the answer is 422, with the receipt.
+        """
         batch = await read_model(request, EventBatch)
         started = time.perf_counter()
         receipt = await service.events(batch, tenant_of(request.scope))
@@ -57,7 +63,7 @@ def add_events(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
         for result, count in (("accepted", receipt.accepted), ("duplicate", receipt.duplicates)):
             telemetry.events("any", result, count)
         telemetry.events("any", "rejected", len(receipt.rejected))
-        return answer(receipt, HTTPStatus.ACCEPTED)
+        return answer(some_taken(receipt), HTTPStatus.ACCEPTED)
 
 
 def add_items(app: FastAPI, service: Service) -> None:

@@ -59,7 +59,8 @@ class RankerReport:
         gains: blends of the sources, on test.
         heads: by name of the binary head.
         context: NDCG@10 on test: "real", and with the moments of requests "shuffled" among them.
-        against_retriever: NDCG@10 of the ranker minus that of its retriever, paired by user.
+        against_retriever, against_blend: NDCG@10 of the ranker minus that of its retriever, and of the blend of the
+            sources, paired by user: what it is worth at all, and what it is worth beyond adding scores up.
     """
 
     metrics: dict[str, Any]
@@ -67,6 +68,7 @@ class RankerReport:
     heads: dict[str, HeadQuality]
     context: dict[str, float]
     against_retriever: PairedDifference
+    against_blend: PairedDifference
 
 
 def assess(
@@ -121,13 +123,15 @@ def assess(
     )
     metrics = write_report(run_dir, facts, ranked, everyone)
     print(as_text({RANKER: ranked.metrics} | {row.name: row.metrics for row in rows}, store, split, fit_on="train"))
-    own, other = (found.ranks.per_case((10,))[METRIC] for found in (ranked, first))
+    if metrics["verdict"]:
+        print("", metrics["verdict"]["text"], *metrics["verdict"]["reasons"], sep="\n")
     return RankerReport(
         metrics=metrics,
         gains=source_gains(prepared.fit, prepared.test, prepared.test_cases, names, store.num_items),
         heads=head_quality(outputs_of(model, prepared.visits), prepared.visits, spec),
         context=context_worth(model, prepared, spec, store.num_items),
-        against_retriever=paired_bootstrap(other, own, ranked.ranks.users),
+        against_retriever=_lead(ranked, first),
+        against_blend=_lead(ranked, blended),
     )
 
 
@@ -167,6 +171,11 @@ def context_worth(model: Ranker, prepared: Prepared, spec: RankerSpec, num_items
         ranks = candidate_ranks(table, prepared.test_cases, scores, num_items, shown=shown)
         found[name] = ranks.mean((10,))[METRIC]
     return found
+
+
+def _lead(own: Evaluation, other: Evaluation) -> PairedDifference:
+    before, after = (found.ranks.per_case((10,))[METRIC] for found in (other, own))
+    return paired_bootstrap(before, after, own.ranks.users)
 
 
 def _metrics(prepared: Prepared, scores: NDArray[np.float64], num_items: int) -> dict[str, float]:

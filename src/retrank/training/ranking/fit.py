@@ -28,6 +28,7 @@ from retrank.training.ema import Ema
 from retrank.training.identity import Identity
 from retrank.training.loggers import Loggers
 from retrank.training.ranking import page
+from retrank.training.ranking.check import check_settings
 from retrank.training.ranking.evaluate import assess
 from retrank.training.ranking.heads import HeadSettings, marks_of
 from retrank.training.ranking.load import ROTATION, SPEC, build, spec_of
@@ -39,7 +40,7 @@ from retrank.training.ranking.reranker import outputs_of
 from retrank.training.ranking.rotation import rotation_between
 from retrank.training.ranking.sources import Sources, SourceSettings, item_numbers
 from retrank.training.ranking.table import RankingTable, ranking_table
-from retrank.training.ranking.windows import FOREVER, Retriever, check_order, open_retriever, train_past
+from retrank.training.ranking.windows import FOREVER, Retriever, check_order, open_retriever, past_recipe, train_past
 from retrank.training.selection import MONITORED, Selection
 from retrank.training.trainer import TrainerSettings
 
@@ -66,10 +67,12 @@ def run(cfg: Mapping[str, Any]) -> Path:
     of_ranker = config["ranker"]["model"]
     of_ranker["num_actions"] = num_actions_of(store, of_ranker["num_actions"], "ranker.model.num_actions")
     present = open_retriever(Path(config["run"]), store)
+    check_settings(config, store, present, heads, settings)
+    past_dir = Path(config["past"] or run_dir / PAST)
+    recipe = None if config["past"] else past_recipe(present, config["past_share"], past_dir, config["trainer"])
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / checkpoint.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    past_dir = Path(config["past"]) if config["past"] else train_past(present, config["past_share"], run_dir / PAST)
-    past = open_retriever(past_dir, store)
+    past = open_retriever(past_dir if recipe is None else train_past(recipe), store)
     check_order(past, present)
     card = run_card.build(config, store, present.split.protocol, created_at=datetime.now(UTC))
     prepared = prepare(config, store, past, present, heads=heads, settings=settings)

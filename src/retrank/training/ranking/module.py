@@ -54,6 +54,16 @@ class RankingModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def check_batches(batch_size: int, max_candidates: int) -> None:
+    """Refuse sizes that hold no request, or nothing to tell apart.
+
+    Raises:
+        ConfigError: a size is out of range.
+    """
+    if batch_size < 1 or max_candidates < 2:
+        raise ConfigError(f"batches: batch_size {batch_size} must be >= 1 and max_candidates {max_candidates} >= 2")
+
+
 class RankingBatches:
     """The batches of one epoch, in an order fixed by seed and epoch.
 
@@ -66,8 +76,7 @@ class RankingBatches:
     """
 
     def __init__(self, table: RankingTable, *, batch_size: int, max_candidates: int, seed: int, epoch: int = 0) -> None:
-        if batch_size < 1 or max_candidates < 2:
-            raise ConfigError(f"batches: batch_size {batch_size} must be >= 1 and max_candidates {max_candidates} >= 2")
+        check_batches(batch_size, max_candidates)
         self.table, self.batch_size, self.max_candidates = table, batch_size, max_candidates
         self.seed, self.epoch = seed, epoch
 

@@ -58,6 +58,7 @@ def as_record(report: RankerReport) -> dict[str, Any]:
         "heads": {name: asdict(quality) for name, quality in report.heads.items()},
         "context": report.context,
         "against_retriever": asdict(report.against_retriever),
+        "against_blend": asdict(report.against_blend),
     }
 
 
@@ -74,8 +75,9 @@ def as_text(report: RankerReport) -> str:
             f"normalised entropy {head.normalised_entropy:.3f}, AUC {head.auc:.4f}, in a request {head.grouped_auc:.4f}"
         )
     lines.append(f"NDCG@10 {report.context['real']:.4f}, with moments shuffled {report.context['shuffled']:.4f}")
-    gap = report.against_retriever
-    lines.append(f"ranker - retriever, NDCG@10: {gap.difference:+.4f} ({gap.low:+.4f} .. {gap.high:+.4f})")
+    for name, gap in (("retriever", report.against_retriever), ("blend", report.against_blend)):
+        clear = "" if gap.low > 0 or gap.high < 0 else ", which includes zero"
+        lines.append(f"ranker - {name}, NDCG@10: {gap.difference:+.4f} ({gap.low:+.4f} .. {gap.high:+.4f}{clear})")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ validation, on which the ranker is selected and calibrated, and for test.
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from retrank.contract.errors import ConfigError
 from retrank.data.splits import GlobalTemporal, Split, split_store
 from retrank.data.store import EventStore
 from retrank.training import fit
-from retrank.training.checkpoint import load_model
+from retrank.training.checkpoint import CHECKPOINTS, LAST, load_model
 from retrank.training.scorer import ModelScorer
 
 FOREVER = 2**62
@@ -61,13 +62,15 @@ def open_retriever(run_dir: Path, store: EventStore) -> Retriever:
     return Retriever(ModelScorer(model), config, split_store(config["split"], store), ends_at, test_at)  # type: ignore[arg-type]  # any module that was trained
 
 
-def train_past(retriever: Retriever, share: float, run_dir: Path) -> Path:
-    """Train the recipe of a run again on the time before the window the ranker learns from.
+def past_recipe(retriever: Retriever, share: float, run_dir: Path, trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe of a run, for the time before the window the ranker learns from.
 
     Args:
         retriever: the run.
         share: share of all events in that window, 0..1 exclusive.
-        run_dir: folder of the new run; one that holds a finished run is used as it is.
+        run_dir: folder of the new run; one that was interrupted there is continued.
+        trainer: settings of the ranker's training, whose `progress` and, in one process, `threads` hold here too. What
+            is learned follows the run.
 
     Raises:
         ConfigError: the window leaves nothing to train on.
@@ -80,16 +83,24 @@ def train_past(retriever: Retriever, share: float, run_dir: Path) -> Path:
         raise ConfigError(
             f"past_share is {share}; expected above 0 and below {1 - later:.2f}, where the run's train ends"
         )
-    config |= {
+    here = ("progress", "threads") if config["trainer"].get("processes", 1) == 1 else ("progress",)
+    begun = (run_dir / CHECKPOINTS / LAST).is_file()
+    return config | {
+        "trainer": config["trainer"] | {name: trainer[name] for name in here},
         "split": split | {"validation_share": share, "test_share": later},
         "name": f"{config['name']}_past",
         "run_dir": str(run_dir),
-        "ckpt": None,
+        "ckpt": str(run_dir) if begun else None,
         "baselines": False,
         "item_content": config.get("item_content"),  # a setting that older runs did not have
     }
+
+
+def train_past(recipe: Mapping[str, Any]) -> Path:
+    """Train what `past_recipe` says, unless that was finished before, and return the run folder."""
+    run_dir = Path(recipe["run_dir"])
     if not (run_dir / fit.FINISHED).is_file():
-        fit.run(config)
+        fit.run(recipe)
     return run_dir
 
 

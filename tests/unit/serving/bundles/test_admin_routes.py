@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
+from living_service import eventually
 from pydantic import SecretStr
 from swap_world import names_of
 
@@ -106,6 +107,29 @@ def test_a_bundle_is_staged_activated_and_rolled_back_from_the_command_line(
     status = _ctl(url, "status")
     assert "converged" in status
     assert "a hunch" in status
+
+
+def test_a_bundle_that_is_held_is_not_fetched_again_and_staging_it_ends(
+    url: str, replica: Replica, names: list[str], three_bundles: Path
+) -> None:
+    b, folder = names[1], three_bundles / names[1]
+    assert f"note: bundle {b} lies in the library already; nothing is fetched from {folder}" in _ctl(
+        url, "stage", str(folder), "--wait", "20"
+    )
+    again = _ctl(url, "stage", f"file:{folder}", "--wait", "20")
+    assert f"note: it was staged from {folder}; who lacks it fetches it from" in again
+    assert "active would be" in _ctl(url, "unstage", b, "--dry-run")
+    assert "active is" in _ctl(url, "unstage", b)
+    eventually(lambda: b not in replica.status().verified)
+    with pytest.raises(CtlError, match="is not staged"):
+        _ctl(url, "unstage", b)
+    with pytest.raises(CtlError, match="answers; activate another one"):
+        _ctl(url, "unstage", names[0])
+
+
+def test_a_rule_that_reaches_nobody_says_so_at_the_command_line(url: str) -> None:
+    said = _ctl(url, "rules", "put", "x", "block", "--items", "i1", "--tenant", "shpo", "--dry-run")
+    assert "note: no API key is of tenant 'shpo'" in said
 
 
 def test_a_canary_grows_and_ends(url: str, replica: Replica, names: list[str]) -> None:

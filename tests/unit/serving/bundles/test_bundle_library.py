@@ -112,13 +112,38 @@ def test_a_file_longer_than_sealed_is_cut_off_at_the_first_byte_too_many(origin:
     assert _left(library) == []
 
 
+def _spoil(path: Path) -> None:
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+
+
 def test_a_bundle_that_was_spoiled_here_is_not_ready(origin: Path, library: Library) -> None:
     library.fetch(origin.name, parse_source(str(origin)))
-    path = library.path(origin.name) / INDEX
-    path.write_bytes(b"x" + path.read_bytes()[1:])
-    for ask in (library.check, lambda name: library.fetch(name, parse_source(str(origin)))):
-        with pytest.raises(ChecksumError, match=INDEX):
-            ask(origin.name)
+    _spoil(library.path(origin.name) / INDEX)
+    with pytest.raises(ChecksumError, match=INDEX):
+        library.check(origin.name)
+
+
+def test_a_bundle_that_was_spoiled_here_is_fetched_again_and_who_has_it_open_keeps_its_files(
+    origin: Path, library: Library
+) -> None:
+    library.fetch(origin.name, parse_source(str(origin)))
+    with (library.path(origin.name) / INDEX).open("r+b") as still_open:
+        still_open.write(b"x")
+        still_open.flush()
+        library.fetch(origin.name, parse_source(str(origin)))
+        assert still_open.seek(0) == 0
+        assert still_open.read(1) == b"x"
+    library.check(origin.name)
+    assert _left(library) == [origin.name]
+
+
+def test_a_spoiled_bundle_stays_where_it_is_when_its_source_is_no_better(origin: Path, library: Library) -> None:
+    library.fetch(origin.name, parse_source(str(origin)))
+    for one in (origin, library.path(origin.name)):
+        _spoil(one / INDEX)
+    with pytest.raises(ChecksumError, match=INDEX):
+        library.fetch(origin.name, parse_source(str(origin)))
+    assert _left(library) == [origin.name]
 
 
 def test_another_format_is_refused_before_any_other_file_is_read(origin: Path, library: Library) -> None:

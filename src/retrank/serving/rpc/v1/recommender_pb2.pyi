@@ -384,11 +384,13 @@ class ChangeRequest(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[ItemChange, _Mapping]]] = ...) -> None: ...
 
 class CatalogueReceipt(_message.Message):
-    __slots__ = ("version", "changed", "unknown")
+    __slots__ = ("version", "changed", "unknown", "offered")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CHANGED_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    OFFERED_FIELD_NUMBER: _ClassVar[int]
     version: int
     changed: int
     unknown: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[int] = ..., changed: _Optional[int] = ..., unknown: _Optional[_Iterable[str]] = ...) -> None: ...
+    offered: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[int] = ..., changed: _Optional[int] = ..., unknown: _Optional[_Iterable[str]] = ..., offered: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -1,0 +1,41 @@
+"""What is to be served against what counting alone achieves, on the same test cases."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from retrank.contract.errors import ConfigError
+from retrank.data.splits import split_store
+from retrank.data.store import EventStore
+from retrank.metrics.bootstrap import PairedDifference, paired_bootstrap
+from retrank.metrics.case_ranks import SavedRanks
+from retrank.training.evaluate import baselines_of, recipes_named
+from retrank.training.report import METRIC, RANKS
+
+
+def leads_over(
+    names: Sequence[str], run_dir: Path, config: Mapping[str, Any], store: EventStore
+) -> dict[str, PairedDifference]:
+    """Return NDCG@10 of a run minus that of each named baseline, paired by user.
+
+    Args:
+        names: baselines, chosen and evaluated as `retrank train` does; its tables are used where they are kept.
+        run_dir: of the model that will order the slate: the ranker's where there is one.
+        config: of the retriever, whose split it is.
+        store: that the run was trained on.
+
+    Raises:
+        ConfigError: a baseline of that name does not exist.
+    """
+    if not names:
+        return {}
+    try:
+        recipes = recipes_named(names)
+    except ConfigError as error:
+        raise ConfigError(f"sealing.gates.not_worse_than: {error}") from error
+    own = SavedRanks.load(run_dir / RANKS).ranks
+    table = baselines_of(store, split_store(config["split"], store), recipes=recipes)
+    return {
+        row.name: paired_bootstrap(row.ranks.per_case((10,))[METRIC], own.per_case((10,))[METRIC], own.users)
+        for row in table.rows
+    }
