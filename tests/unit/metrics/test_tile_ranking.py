@@ -14,7 +14,7 @@ from retrank.contract.errors import DataError
 from retrank.metrics.block_ranking import Pairs
 from retrank.metrics.ranking import ranks_of, remove_seen, sort_keys, top_items
 from retrank.metrics.tile_ranking import rank_tiles
-from retrank.training.item_tiles import ItemTiles, can_pack, has_onednn
+from retrank.training.item_tiles import ItemTiles, can_pack
 
 WIDTH = 4
 
