@@ -132,11 +132,13 @@ def _rank_part(batch: _Batch, tiles: Tiles, top_ks: tuple[int, ...], part: tuple
     cases = batch.between(*part)
     if not tiles.finite(cases.queries):
         return _from_rows(cases, tiles, top_ks, np.arange(len(cases.queries)), part[0])
-    above = _Above(cases, tiles.pair_scores(cases.queries, cases.targets))
+    whole = tiles.scores(cases.queries, 0) if tiles.size <= tiles.width else None
+    own = tiles.pair_scores(cases.queries, cases.targets) if whole is None else whole[cases.targets]
+    above = _Above(cases, own)
     best = _Best(len(cases.users), top_ks)
     seen, targets = (_by_tile(pairs[1], tiles) for pairs in (cases.seen, cases.targets))
     for tile, (hidden, here) in enumerate(zip(seen, targets, strict=True)):
-        scores, first = tiles.scores(cases.queries, tile), tile * tiles.width
+        scores, first = tiles.scores(cases.queries, tile) if whole is None else whole, tile * tiles.width
         flat, at_target = scores.reshape(-1), _places(cases.targets, here, scores, first)
         kept = flat[at_target]
         flat[_places(cases.seen, hidden, scores, first)] = -np.inf
@@ -228,7 +230,7 @@ class _Above:
             self._flush()
 
     def _flush(self) -> None:
-        self._above += self._counts.sum(axis=1, dtype=np.int64)
+        self._above += self._counts.sum(axis=1, dtype=np.uint32)  # twice as fast as in 64 bits
         self._counts[:] = 0
         self._added = 0
 

@@ -30,6 +30,7 @@ from retrank.training.item_tiles import Tiled
 
 CATALOGUE_KS = (10, 100)
 _FIRST_BLOCK, _LARGEST_BLOCK = 32, 1024
+_TILED_BLOCK = 4096  # a case then takes a query and a list, and the threads seldom wait for one another
 _VALUES_PER_BLOCK = 6 << 20  # 25 MB; what is larger, the C library returns and fetches anew, page by page, each time
 _VALUES_IN_PLACE = 24 << 20  # where a scorer keeps its memory: more cases share one pass over the item vectors
 
@@ -76,7 +77,7 @@ def evaluate(
         cases: C cases; each input is what the scorer may read.
         train: U training histories; they define item popularity for slices, novelty and popularity lift.
         batch_size: cases scored at a time, >= 1; working memory is about 4 bytes x batch_size x N, less of a `Tiled`
-            scorer. By default 1,024 of such a one; of others a few first, which tell N, then as many as fill 25 MB,
+            scorer. By default 4,096 of such a one; of others a few first, which tell N, then as many as fill 25 MB,
             or 100 MB of a `Preparable`, between 32 and 1,024. It changes no result.
         ks: list lengths for HR, Recall, NDCG and MRR.
         progress: show a progress bar.
@@ -155,7 +156,7 @@ class _Ranking:
     def block_size(self, scorer: Scorer) -> int:
         """Return how many cases to rank next."""
         if isinstance(scorer, Tiled) and scorer.tiles:
-            return _LARGEST_BLOCK
+            return _TILED_BLOCK
         if not self.shown:
             return _FIRST_BLOCK
         return max(_FIRST_BLOCK, min(self.fill // len(self.shown[0]), _LARGEST_BLOCK))

@@ -180,7 +180,7 @@ def test_the_fast_way_is_there_wherever_torch_has_onednn() -> None:
 def test_a_tie_is_seen_beside_a_target_whose_score_comes_out_otherwise() -> None:
     """In sum they look as if nothing had happened: one score equal to a target's is missing, one is too many."""
     items = np.array([[0], [1], [2], [2], [3]], dtype=np.float32)
-    tiles = Careless(ItemTiles(torch.from_numpy(items)), 1)
+    tiles = Careless(ItemTiles(torch.from_numpy(items), width=4), 1)
     nothing, queries = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)), np.ones((2, 1), dtype=np.float32)
     targets = np.arange(2), np.array([1, 2])
     found = [
