@@ -96,6 +96,7 @@ class Newcomers:
         self._encoder, self._items, self._limit = encoder, items, limit
         self._kept: WeakKeyDictionary[Changes, _Kept] = WeakKeyDictionary()
         self._lock = threading.Lock()
+        self._counting = threading.Lock()
 
     def of(self, changes: Changes) -> NewRows | None:
         """Return the new items of a state as far as they are prepared; None when there are none."""
@@ -107,13 +108,17 @@ class Newcomers:
         with self._lock:
             kept = self._kept.get(changes)
             if kept is None or kept.counts.waiting:
-                self._kept[changes] = kept = self._next(kept, changes)
+                kept = self._next(kept, changes)
+                with self._counting:
+                    self._kept[changes] = kept
             return kept.counts.waiting > 0
 
     def counts(self) -> NewItemCounts:
         """Count the new items of every state that somebody still keeps: one for each tenant asked about lately."""
         total = NewItemCounts()
-        for kept in list(self._kept.values()):
+        with self._counting:  # a state that is added meanwhile would end the loop with an error
+            found = list(self._kept.values())
+        for kept in found:
             total = total.plus(kept.counts)
         return total
 

@@ -128,10 +128,11 @@ class Replica:
         if result == "failed":
             for name in self.reconciler.errors:
                 self.stager.doubt(name)
-        if self.holder.serving is not before or self.reconciler.resident != held:
+        swapped = self.holder.serving is not before
+        if swapped:
+            self.tell(self._telemetry)  # first: a heartbeat may fail
+        if swapped or self.reconciler.resident != held:
             self.beat()
-        if self.holder.serving is not before:
-            self.tell(self._telemetry)
 
     def beat(self) -> None:
         """Say what this replica runs."""
