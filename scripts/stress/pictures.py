@@ -86,33 +86,6 @@ def _tail(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     return -np.log10(1 - shares)
 
 
-def bars(values: Mapping[str, tuple[float, Sequence[float]]], unit: str, ours: str) -> str:
-    """Horizontal bars: the median of each contestant, and its rounds as dots.
-
-    Args:
-        values: median and rounds, by contestant.
-        unit: what is counted.
-        ours: how the names of our own contestants begin.
-    """
-    names = list(values)[::-1]
-    with mpl.rc_context(STYLE):
-        figure, axes = canvas(height=0.9 + 0.5 * len(names), width=9.0)
-        axes.barh(
-            names,
-            [values[name][0] for name in names],
-            color=[ACCENT if name.startswith(ours) else MUTED for name in names],
-            height=0.6,
-        )
-        for row, name in enumerate(names):
-            median, rounds = values[name]
-            axes.plot(rounds, [row] * len(rounds), "o", color=INK, ms=4)
-            axes.text(max(median, *rounds), row, f"  {median:,.0f}", va="center")
-        axes.grid(visible=False, axis="y")
-        axes.margins(x=0.12)
-        axes.set_xlabel(unit)
-        return _file(as_svg(figure))
-
-
 def growth(requests: Sequence[int], held: Mapping[str, Sequence[float]], warm_at: int, unit: str) -> str:
     """What a service holds over the requests it answered, as a share of what it held after the warm-up.
 

@@ -22,10 +22,6 @@ DRAWN = {
         lambda: pictures.quantiles({"one replica": TOOK_MS, "two": TOOK_MS[:50]}, {"goal of p99": (0.99, 15.0)}),
         ("one replica", "two", "goal of p99", "p99.9"),
     ),
-    "bars": (
-        lambda: pictures.bars({"retrank": (20.0, [19.0, 20.0, 22.0]), "peer": (7.0, [7.0])}, "slates/s", "retrank"),
-        ("retrank", "peer", "slates/s", "20"),
-    ),
     "growth": (
         lambda: pictures.growth([10, 20, 40, 80], {"memory": [90, 100, 100, 101]}, 20, "of the warm state"),
         ("memory", "warm-up", "+1 %", "100.0%"),
