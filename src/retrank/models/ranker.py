@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from retrank.contract.errors import ConfigError, DataError
 from retrank.contract.heads import Head, check_heads
 from retrank.models.blocks import Dropout
+from retrank.models.cosine_attention import CosineAttention
 from retrank.models.experts import Experts
 from retrank.models.feature_cross import FeatureCross
 from retrank.models.numeric_encoding import NumericEncoding
@@ -67,6 +68,7 @@ class Ranker(nn.Module):
         num_bins: bins per feature.
         read_vectors: read the retriever's vectors; without them features alone speak, their cosines with the history
             among them. Thousands of requests are too few to learn directions; then validation is better without.
+        cosine_attention: let candidates read the history through cosines, ages and kinds, see `CosineAttention`.
         num_positions: places of a slate whose bias is told apart; later ones count as the last.
 
     Raises:
@@ -91,6 +93,7 @@ class Ranker(nn.Module):
         dropout: float = 0.1,
         num_bins: int = 8,
         read_vectors: bool = True,
+        cosine_attention: bool = False,
         num_positions: int = 100,
     ) -> None:
         super().__init__()
@@ -101,6 +104,7 @@ class Ranker(nn.Module):
         self.numerics = NumericEncoding(num_features, width, num_bins=num_bins)
         self.read_vectors, self.vector_width = read_vectors, vector_width
         self.attention = TargetAttention(vector_width, width, num_actions=num_actions)
+        self.near = CosineAttention(width, num_actions=num_actions) if cosine_attention else None
         self.candidate = nn.Linear(vector_width, width, bias=False)
         self.product = nn.Linear(vector_width, width, bias=False)
         self.query = nn.Linear(vector_width, width, bias=False)
@@ -185,14 +189,19 @@ class Ranker(nn.Module):
 
     def _states(self, inputs: RankerInputs) -> torch.Tensor:
         """Return `[B, C, H, W]`: what the experts tell each head."""
+        state = self.numerics(inputs.features)
+        if self.near is not None:
+            state = state + self.near(
+                inputs.candidate_vectors, inputs.history_vectors, inputs.history_ages, inputs.history_actions
+            )
         if not self.read_vectors:
-            return cast(torch.Tensor, self.dropout(self.experts(self.cross(self.norm(self.numerics(inputs.features))))))
+            return cast(torch.Tensor, self.dropout(self.experts(self.cross(self.norm(state)))))
         candidates, query, events = (
             _direction(part) for part in (inputs.candidate_vectors, inputs.query, inputs.history_vectors)
         )
         query = query[:, None]  # [B, 1, D]
         attended = self.attention(candidates, events, inputs.history_ages, inputs.history_actions)
-        state = self.numerics(inputs.features) + self.candidate(candidates) + self.product(candidates * query)
+        state = state + self.candidate(candidates) + self.product(candidates * query)
         state = self.norm(state + self.query(query) + attended)  # [B, C, W]
         return cast(torch.Tensor, self.dropout(self.experts(self.cross(state))))
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from retrank.contract.errors import ConfigError
 from retrank.models.action_types import forget_some
 
-_NUM_EDGES = 31
+NUM_EDGES = 31
 """Ages are told apart by powers of two: under 1 s, under 2 s, ... under 34 years, older."""
 
 
@@ -46,10 +46,10 @@ class TargetAttention(nn.Module):
         self.value = nn.Linear(vector_width, width)
         self.output = nn.Linear(width, width, bias=False)
         self.key.weight.data.copy_(self.ask.weight.data)  # before training, related means near in the retriever's space
-        self.register_buffer("edges", 2 ** torch.arange(_NUM_EDGES), persistent=False)
-        self.age_bias = nn.Parameter(torch.zeros(_NUM_EDGES + 1, num_heads))
+        self.register_buffer("edges", age_edges(), persistent=False)
+        self.age_bias = nn.Parameter(torch.zeros(NUM_EDGES + 1, num_heads))
         self.action_bias = nn.Parameter(torch.zeros(num_actions + 1, num_heads))
-        self.age_value = nn.Parameter(0.1 * torch.randn(_NUM_EDGES + 1, width))
+        self.age_value = nn.Parameter(0.1 * torch.randn(NUM_EDGES + 1, width))
         self.action_value = nn.Parameter(0.1 * torch.randn(num_actions + 1, width))
 
     def forward(
@@ -70,7 +70,7 @@ class TargetAttention(nn.Module):
             actions = torch.zeros_like(ages)
         elif self.training:
             actions = forget_some(actions)
-        buckets = self.age_buckets(ages)
+        buckets = age_buckets(ages, self.edges)
         value = self.value(events) + F.embedding(buckets, self.age_value) + F.embedding(actions, self.action_value)
         bias = F.embedding(buckets, self.age_bias) + F.embedding(actions, self.action_bias)  # [B, L, H]
         bias = bias.masked_fill((ages < 0)[..., None], -torch.inf).transpose(1, 2)[:, :, None]  # [B, H, 1, L]
@@ -81,13 +81,20 @@ class TargetAttention(nn.Module):
         output: torch.Tensor = self.output(mixed.transpose(1, 2).flatten(2))
         return output
 
-    def age_buckets(self, ages: torch.Tensor) -> torch.Tensor:
-        """Return how many of 1, 2, 4, ... 2^30 seconds an age has reached: `[...]` int64, 0..31.
-
-        Counting compares integers, which torch and ONNX Runtime do alike; a rounded logarithm they do not.
-        """
-        return (ages[..., None] >= self.edges).sum(-1)
-
     def _heads(self, values: torch.Tensor) -> torch.Tensor:
         """Split `[B, L, W]` into `[B, H, L, W / H]`."""
         return torch.unflatten(values, -1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def age_edges() -> torch.Tensor:
+    """Return `[31]` int64 seconds 1, 2, 4, ... 2^30."""
+    edges: torch.Tensor = 2 ** torch.arange(NUM_EDGES)
+    return edges
+
+
+def age_buckets(ages: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+    """Return how many of the edges an age has reached: `[...]` int64, 0..31.
+
+    Counting compares integers, which torch and ONNX Runtime do alike; a rounded logarithm they do not.
+    """
+    return (ages[..., None] >= edges).sum(-1)

@@ -117,21 +117,35 @@ def popularity_shares(shown: Mapping[str, NDArray[np.int64]], train_counts: NDAr
         return as_svg(figure)
 
 
-def reliability(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> str:
-    """What was said against what happened, on logarithmic axes; (probabilities, rates) by name, along the diagonal."""
+Curves = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""What was said and what happened, both lowest first, by name."""
+
+
+def reliability(curves: Curves) -> str:
+    """Probabilities against rates, on logarithmic axes, along the diagonal."""
+    values = np.concatenate([side for curve in curves.values() for side in curve] or [np.array([1e-3])])
+    low = max(float(values[values > 0].min(initial=1.0)) / 2, 1e-5)
+    return _agreement(curves, (low, 1.0), ("predicted probability", "observed rate"))
+
+
+def amounts(curves: Curves) -> str:
+    """Expected amounts against what was paid, on logarithmic axes, along the diagonal; at least one amount."""
+    values = np.concatenate([side for curve in curves.values() for side in curve])
+    return _agreement(curves, (float(values.min()) / 1.5, float(values.max()) * 1.5), ("expected amount", "mean paid"))
+
+
+def _agreement(curves: Curves, limits: tuple[float, float], labels: tuple[str, str]) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = canvas(height=4.2)
-        values = np.concatenate([side for curve in curves.values() for side in curve] or [np.array([1e-3])])
-        low = max(float(values[values > 0].min(initial=1.0)) / 2, 1e-5)
-        axes.plot([low, 1], [low, 1], color=MUTED, lw=1, ls="--")
+        axes.plot(limits, limits, color=MUTED, lw=1, ls="--")
         for colour, (name, (said, happened)) in zip((ACCENT, *PALETTE * len(curves)), curves.items(), strict=False):
             axes.plot(said, happened, marker="o", ms=4, lw=1.4, color=colour, label=name)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlim(low, 1)
-        axes.set_ylim(low, 1)
-        axes.set_xlabel("predicted probability")
-        axes.set_ylabel("observed rate")
+        axes.set_xlim(*limits)
+        axes.set_ylim(*limits)
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
         axes.legend(fontsize=9)
         return as_svg(figure)
 

@@ -35,7 +35,9 @@ from retrank.training.launch.local import Signalled, launch
 from retrank.training.launch.on_ray import launch_on_ray
 from retrank.training.launch.place import ALONE, OwnRandomness, Place
 from retrank.training.loggers import Loggers
-from retrank.training.memory import bound_kernels, told_by_settings
+from retrank.training.loop import run_loop
+from retrank.training.memory import bound_kernels
+from retrank.training.random_stream import RandomStream
 from retrank.training.scorer import ModelScorer
 from retrank.training.selection import Selection
 from retrank.training.settle import settle
@@ -111,7 +113,8 @@ def _train_somewhere(
             return launch_on_ray(work, settings.processes, run_dir, gpus=settings.on_gpus)
         return launch(work, settings.processes)
     except Signalled as error:
-        raise _interrupted(signal.Signals(error.number), "", run_dir) from error
+        ended_by = signal.Signals(error.number)
+        raise InterruptedRun(f"interrupted by {ended_by.name}; {_onward(run_dir)}", ended_by) from error
 
 
 def _work(config: dict[str, Any], run_dir: Path, resume: Path | None, place: Place) -> dict[str, Any]:
@@ -155,25 +158,24 @@ def train(
     folder = run_dir / checkpoint.CHECKPOINTS
     selection = Selection(rank, ema, folder, every=settings.validate_every, patience=settings.patience)
     interrupts = Interrupts()
-    callbacks = [ema, throughput, selection, Identity(identity), OwnRandomness(seed, place), interrupts]
+    streams = [RandomStream(), OwnRandomness(seed, place)]
+    callbacks = [ema, throughput, selection, Identity(identity), *streams, interrupts]
     trainer = settings.build(run_dir, callbacks, loggers.build(run_dir), place)
-    try:
-        with told_by_settings(config):
-            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    except SystemExit as error:  # how Lightning ends after a signal, for SIGTERM even with status 0
-        ended_by = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
-        raise _interrupted(ended_by, f" in epoch {trainer.current_epoch}", run_dir) from error
-    finally:
-        interrupts.close()
+    run_loop(
+        trainer,
+        module,
+        data,
+        resume=resume,
+        interrupts=interrupts,
+        config=config,
+        onward=partial(_onward, run_dir),
+    )
     return Trained(selection, throughput)
 
 
-def _interrupted(ended_by: signal.Signals, when: str, run_dir: Path) -> InterruptedRun:
+def _onward(run_dir: Path) -> str:
     kept = (run_dir / checkpoint.CHECKPOINTS / checkpoint.LAST).is_file()
-    onward = (
-        f"continue with the same settings and ckpt={run_dir}" if kept else "it has no checkpoint yet, start it again"
-    )
-    return InterruptedRun(f"interrupted by {ended_by.name}{when}; {onward}", ended_by)
+    return f"continue with the same settings and ckpt={run_dir}" if kept else "it has no checkpoint yet, start it again"
 
 
 def _folder(config: dict[str, Any], identity: dict[str, Any]) -> tuple[Path | None, Path]:

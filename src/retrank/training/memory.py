@@ -10,12 +10,17 @@ import torch
 from retrank.contract.errors import TrainingError
 
 _KNOBS = {
-    ("batches", "batch_size"): "a step grows with it",
-    ("model", "max_length"): "attention grows with its square",
-    ("loss", "chunk"): "scores held at a time",
-    ("loss", "num_negatives"): "items scored per step",
-    ("loss", "max_queries"): "positions scored twice",
-    ("model", "width"): "tables and states grow with it",
+    "batches.batch_size": "a step grows with it",
+    "batches.max_candidates": "candidates of a request in a step",
+    "model.max_length": "attention grows with its square",
+    "loss.chunk": "scores held at a time",
+    "loss.num_negatives": "items scored per step",
+    "loss.max_queries": "positions scored twice",
+    "model.width": "tables and states grow with it",
+    "ranker.model.width": "states grow with it",
+    "history_length": "events read per request",
+    "past_share": "requests that are held to learn from",
+    "sources.limits": "candidates that are held per request",
 }
 _KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 _KEPT_KERNELS = 64
@@ -50,13 +55,19 @@ def told_by_settings(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _error(config: Mapping[str, Any], error: Exception) -> TrainingError:
-    known = [
-        f"{group}.{name} (now {config[group][name]}; {why})"
-        for (group, name), why in _KNOBS.items()
-        if config.get(group, {}).get(name) is not None
-    ]
-    scores = "" if "chunk" in config.get("loss", {}) else ", or take a sampled loss such as loss=sampled_softmax"
+    found = {name: _at(config, name) for name in _KNOBS}
+    known = [f"{name} (now {value}; {_KNOBS[name]})" for name, value in found.items() if value is not None]
+    dense = "loss" in config and found["loss.chunk"] is None
+    scores = ", or take a sampled loss such as loss=sampled_softmax" if dense else ""
     return TrainingError(
         f"out of memory ({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}); "
         f"lower one of {'; '.join(known)}{scores}. Checkpoints written so far are whole"
     )
+
+
+def _at(config: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a dotted setting; None where there is none."""
+    value: Any = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

@@ -15,8 +15,6 @@ from retrank.models.protocols import QueryEncoder
 from retrank.training.launch.sharding import idle_loss, share_of_step
 from retrank.training.touched_rows import clip_gradients, coalesce_gradients, mark_tables
 
-RANDOM_STATE_KEY = "random_state"
-
 
 class OptimizerRecipe(Protocol):
     """Makes an optimizer and a schedule over steps."""
@@ -48,7 +46,6 @@ class RetrievalModule(pl.LightningModule):
         super().__init__()
         self.model, self.loss, self.recipe = model, loss, recipe
         mark_tables(self, recipe.touched_rows_from)
-        self._random_state: torch.Tensor | None = None
 
     @property
     def inputs(self) -> tuple[InputName, ...]:
@@ -113,20 +110,3 @@ class RetrievalModule(pl.LightningModule):
         optimizer = self.recipe.optimizer(self.parameters())
         schedule = self.recipe.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    @override
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the state of the random generator, which dropout reads."""
-        checkpoint[RANDOM_STATE_KEY] = torch.get_rng_state()
-
-    @override
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the generator's state until training starts; Lightning itself may draw numbers before that."""
-        self._random_state = checkpoint[RANDOM_STATE_KEY].cpu()
-
-    @override
-    def on_train_start(self) -> None:
-        """Continue the random stream where the checkpoint left it."""
-        if self._random_state is not None:
-            torch.set_rng_state(self._random_state)
-            self._random_state = None

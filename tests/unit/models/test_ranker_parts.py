@@ -14,7 +14,7 @@ from retrank.models.action_types import forget_some
 from retrank.models.experts import Experts
 from retrank.models.feature_cross import CrossNetwork
 from retrank.models.numeric_encoding import NumericEncoding, bin_edges
-from retrank.models.target_attention import TargetAttention
+from retrank.models.target_attention import TargetAttention, age_buckets, age_edges
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_without_events_the_history_says_nothing() -> None:
 
 def test_ages_fall_into_powers_of_two() -> None:
     ages = torch.tensor([-1, 0, 1, 2, 3, 4, 2**30 - 1, 2**30, 2**62])
-    assert TargetAttention(4, 4).age_buckets(ages).tolist() == [0, 0, 1, 2, 2, 3, 30, 31, 31]
+    assert age_buckets(ages, age_edges()).tolist() == [0, 0, 1, 2, 2, 3, 30, 31, 31]
 
 
 def test_a_task_sees_shared_experts_and_its_own() -> None:

@@ -8,66 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from chain_world import rank, train
 
 from retrank.cli import main
 from retrank.contract.errors import ConfigError, TrainingError
-from retrank.data.ingest import ingest
-from retrank.data.readers.columns import Columns
-from retrank.data.readers.delimited import Delimited
 from retrank.training.ranking.load import load_ranker
-
-SMALL = (
-    "trainer.progress=false", "trainer.threads=1", "trainer.accelerator=cpu", "baselines=false",
-)  # fmt: skip
-
-
-def _events(path: Path) -> None:
-    """Eighty people buy along a chain of items, one visit every few days, for two months."""
-    random = np.random.default_rng(0)
-    lines = ["user,item,time,price,action"]
-    for user in range(80):
-        item, day = int(random.integers(40)), float(random.uniform(0, 10))
-        while day < 60:
-            lines.append(f"u{user},i{item},{int(day * 86_400)},{1 + item % 7},{'buy' if item % 3 else 'view'}")
-            item = (item + int(random.choice([1, 1, 1, 5]))) % 40
-            day += float(random.choice([0.01, 4.0]))
-    path.write_text("\n".join(lines) + "\n")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store and a run trained on it."""
-    root = tmp_path_factory.mktemp("rank")
-    _events(root / "events.csv")
-    source = Delimited(
-        path=str(root / "events.csv"),
-        name="chain",
-        columns=Columns(user="user", item="item", time="time", time_unit="seconds", value="price", action="action"),
-    )
-    ingest(source, root / "store")
-    fixed = (f"store={root / 'store'}", f"run_dir={root / 'run'}", f"paths.root={root}", "model.max_length=16")
-    small = ("experiment=smoke", "trainer.max_epochs=3", "batches.batch_size=16", "optim.warmup_steps=2")
-    assert main(["train", *small, *fixed, *SMALL]) == 0
-    return root
-
-
-def _rank(root: Path, name: str, *overrides: str) -> int:
-    fixed = (f"run={root / 'run'}", f"run_dir={root / name}", f"paths.root={root}", "trainer.max_epochs=2")
-    return main(["rank", *fixed, *SMALL, *overrides])
-
-
-HEADS = (
-    "heads=[{name: any, kind: binary, given: null, actions: null, weight: 0.0},"
-    "{name: bought, kind: binary, given: any, actions: [buy], weight: 1.0},"
-    "{name: spent, kind: value, given: bought, actions: [buy], weight: 0.0}]"
-)
-
-
-@pytest.fixture(scope="module")
-def ranked(folder: Path) -> Path:
-    """A finished run of `retrank rank` with three heads."""
-    assert _rank(folder, "ranked", HEADS) == 0
-    return folder / "ranked"
 
 
 def test_a_run_leaves_everything_that_later_commands_need(ranked: Path) -> None:
@@ -85,8 +30,14 @@ def test_retriever_blend_and_ranker_stand_in_one_report(ranked: Path) -> None:
     record = json.loads((ranked / "ranking.json").read_text())
     assert set(record["heads"]) == {"any", "bought"}
     assert 0 <= record["heads"]["bought"]["ece"] < 0.2
+    assert set(record["values"]) == {"spent"}
+    assert 1 < record["values"]["spent"]["mean"] < 7
+    assert 0 <= record["values"]["spent"]["calibration_error"] <= record["values"]["spent"]["error"]
+    assert "expected amount" in (ranked / "ranking.html").read_text()
     assert record["gains"][0]["sources"] == ["sequence", "covisit", "neighbours", "popular", "fresh"]
-    assert set(record["context"]) == {"real", "shuffled"}
+    context = record["context"]
+    assert context["lift"]["difference"] == pytest.approx(context["real"] - context["shuffled"])
+    assert context["real"] == pytest.approx(metrics["test"]["ndcg@10"])
 
 
 @pytest.mark.parametrize("rival", ["retriever", "blend"])
@@ -108,7 +59,7 @@ def test_an_interrupted_past_run_is_continued_and_the_verdicts_are_printed(
 ) -> None:
     shutil.copytree(ranked / "past", folder / "continued" / "past")
     (folder / "continued" / "past" / "report.html").unlink()
-    assert _rank(folder, "continued", "trainer.threads=2") == 0
+    assert rank(folder, "continued", "trainer.threads=2") == 0
     said = capsys.readouterr().out
     assert re.search(r"ranker - retriever, NDCG@10: [+-]0\.\d{4}", said)
     assert re.search(r"ranker - blend, NDCG@10: [+-]0\.\d{4}", said)
@@ -155,10 +106,30 @@ def test_a_ranker_is_exported_with_its_retriever_and_answers(
 
 
 def test_a_past_run_is_used_again_and_counts_can_be_renewed(folder: Path, ranked: Path) -> None:
-    assert _rank(folder, "again", f"past={ranked / 'past'}", "sources.refresh_hours=24") == 0
+    assert rank(folder, "again", f"past={ranked / 'past'}", "sources.refresh_hours=24") == 0
     assert not (folder / "again" / "past").exists()
     model, _, _, config = load_ranker(folder / "again")
     assert (model.attention.num_actions, config["ranker"]["model"]["num_actions"]) == (2, 2)
+
+
+def test_two_towers_that_read_what_items_are_get_a_ranker_and_answer_with_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = "+item_content._target_=retrank.data.item_content.ItemContent"
+    towers = ("model=two_tower", "~model.num_blocks", content, "+item_content.texts=[title]")
+    assert train(folder, "towers", *towers, "+item_content.numbers=[list_price]") == 0
+    assert rank(folder, "on_towers", f"run={folder / 'towers'}", "sources.numbers=[list_price]") == 0
+    past = yaml.safe_load((folder / "on_towers" / "past" / "config.yaml").read_text())
+    assert past["item_content"]["texts"] == ["title"]
+    assert (folder / "on_towers" / "past" / "item_encoding.json").is_file()
+    out = folder / "towers_bundles"
+    quick = ("sealing.gates.parity_rows=20", "sealing.gates.not_worse_than=[]", f"out={out}", f"paths.root={folder}")
+    assert main(["export", f"run={folder / 'towers'}", f"ranker={folder / 'on_towers'}", *quick]) == 0
+    capsys.readouterr()
+    assert main(["recommend", f"bundle={out}", "user_id=u3", "k=4", f"paths.root={folder}"]) == 0
+    said = capsys.readouterr().out
+    assert ", 4 items in" in said
+    assert "failed" not in said
 
 
 @pytest.mark.parametrize(
@@ -182,7 +153,7 @@ def test_a_past_run_is_used_again_and_counts_can_be_renewed(folder: Path, ranked
 def test_bad_settings_are_named_before_anything_is_trained(
     folder: Path, overrides: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _rank(folder, "refused", *overrides) != 0
+    assert rank(folder, "refused", *overrides) != 0
     assert not (folder / "refused").exists()
     error = capsys.readouterr().err
     assert error.count("\n") <= 2
@@ -190,7 +161,7 @@ def test_bad_settings_are_named_before_anything_is_trained(
 
 
 def test_a_run_that_ends_as_late_is_no_past(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _rank(folder, "refused", f"past={folder / 'run'}") == ConfigError.exit_code
+    assert rank(folder, "refused", f"past={folder / 'run'}") == ConfigError.exit_code
     assert "trained at least as far as the run itself" in capsys.readouterr().err
 
 

@@ -11,11 +11,14 @@ from ranked_world import ACTIONS_KNOWN, SETTINGS, ranked_world
 
 from retrank.contract.api import RecommendRequest, Session, SlateResponse
 from retrank.contract.candidate_features import Asker
+from retrank.contract.cases import Cases
 from retrank.contract.errors import BundleError
 from retrank.contract.proposals import Merged
+from retrank.contract.ranker_inputs import RankerArrays
 from retrank.contract.ranker_spec import RankerSpec
 from retrank.contract.sequences import Sequences
 from retrank.contract.slate_options import SeenPolicy
+from retrank.data.visits import Visits
 from retrank.serving.draft import Draft
 from retrank.serving.ranker import SecondStage
 from retrank.serving.recommender import Recommender
@@ -24,6 +27,7 @@ from retrank.serving.stages.hydrate import Hydrate
 from retrank.serving.stores.protocol import LiveEvent, Profile
 from retrank.training.ranking.reranker import Reranker, outputs_of
 from retrank.training.ranking.sources import Sources, item_numbers
+from retrank.training.ranking.table import ranking_table
 from retrank.training.scorer import ModelScorer
 
 NOW = 4_000_000.0
@@ -65,6 +69,57 @@ def test_the_service_ranks_as_training_does(recommender: Recommender, user: int)
     assert slate.degraded.reasons == []
     assert _ids(slate) == expected_ids[:8]
     np.testing.assert_allclose([item.score for item in slate.items], expected_scores[:8], rtol=1e-3, atol=2e-6)
+
+
+class _Recorded:
+    """A session that keeps what it was asked."""
+
+    def __init__(self, session: Any) -> None:
+        self.session, self.read = session, dict[str, NDArray[Any]]()
+
+    def run(self, outputs: list[str], read: dict[str, NDArray[Any]]) -> Any:
+        self.read = dict(read)
+        return self.session.run(outputs, read)
+
+
+@pytest.mark.parametrize("user", [0, 3, 11, 19])
+def test_the_service_reads_what_the_training_table_holds_for_the_same_request(
+    recommender: Recommender, user: int
+) -> None:
+    second = recommender.runtime.second
+    assert second is not None
+    recorded = _Recorded(second.session)
+    runtime = replace(recommender.runtime, second=replace(second, session=recorded))
+    slate = Recommender(runtime, PipelineSettings(), now=lambda: NOW).recommend(
+        RecommendRequest(user_id=f"u{user + 1}", k=8)
+    )
+    assert slate.degraded.reasons == []
+    world = ranked_world()
+    histories = world.catalogue.histories
+    numbers = item_numbers(world.catalogue.items, SETTINGS.numbers)
+    sources = Sources(ModelScorer(world.model.encoder), histories, 50, SETTINGS, numbers)
+    asked = replace(histories.take(np.array([user])), asked_at=np.array([int(NOW * 1e6)]))
+    nothing = Sequences.from_lists([[]])
+    visits = Visits(Cases(np.array([user]), asked, nothing), np.zeros((0, 2), np.float32))
+    length = second.spec.history_length
+    table = ranking_table(sources, visits, history_length=length, progress=False)
+    batch = table.batch(np.array([0]), max_candidates=0, random=None)
+    expected = {name: part.numpy() for name, part in batch._asdict().items() if name in RankerArrays._fields}
+    assert expected.keys() == recorded.read.keys() == set(RankerArrays._fields)
+    known = min(length, int(histories.lengths[user]))
+    assert (expected["history_ages"][:, : length - known] == -1).all()  # padding, which the service does not send
+    for name in ("history_vectors", "history_ages", "history_actions"):
+        expected[name] = expected[name][:, length - known :]
+    for name in ("history_ages", "history_actions", "history_vectors", "candidate_vectors"):
+        np.testing.assert_array_equal(recorded.read[name], expected[name], err_msg=name)
+    features = dict(zip(second.spec.features, np.moveaxis(expected["features"][0], 1, 0), strict=True))
+    for at, (feature, values) in enumerate(features.items()):
+        found = recorded.read["features"][0, :, at]
+        if feature == "sequence_score":  # a product with the query, which ONNX Runtime and torch round differently
+            np.testing.assert_allclose(found, values, rtol=1e-5, atol=1e-6, err_msg=feature)
+        else:
+            np.testing.assert_array_equal(found, values, err_msg=feature)
+    np.testing.assert_allclose(recorded.read["query"], expected["query"], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("part", ["encoder", "ranker"])

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from retrank.contract.candidate_features import CONTEXT
 from retrank.contract.ranker_spec import RankerSpec
 from retrank.data.store import EventStore
-from retrank.metrics import calibration
 from retrank.metrics.bootstrap import PairedDifference, paired_bootstrap
 from retrank.models.protocols import Scorer
 from retrank.models.ranker import Ranker
@@ -19,6 +18,7 @@ from retrank.training.baseline_table import BaselineRow, BaselineTable
 from retrank.training.evaluate import as_text, baselines_of
 from retrank.training.evaluator import Evaluation, evaluate
 from retrank.training.ranking.blend import SourceGain, fit_blend, source_gains
+from retrank.training.ranking.head_quality import HeadQuality, ValueQuality, head_quality, value_quality
 from retrank.training.ranking.prepared import Prepared
 from retrank.training.ranking.ranks import candidate_ranks
 from retrank.training.ranking.reranker import Reranker, outputs_of
@@ -30,24 +30,17 @@ RETRIEVER, BLEND, RANKER = "retriever", "blend", "Ranker"
 
 
 @dataclass(frozen=True)
-class HeadQuality:
-    """How far one binary head can be trusted, on visits of the test window.
+class ContextWorth:
+    """NDCG@10 with the moment of each request, and with those of other requests instead.
 
     Attributes:
-        rate: share of candidates acted upon, 0..1.
-        ece, raw_ece: expected calibration error with and without the fitted curve, 0..1.
-        log_loss: nats.
-        normalised_entropy: log-loss against always saying the rate; below 1 is better.
-        auc, grouped_auc: over all candidates; inside each request.
+        real, shuffled: means over the cases.
+        lift: real minus shuffled, paired by user.
     """
 
-    rate: float
-    ece: float
-    raw_ece: float
-    log_loss: float
-    normalised_entropy: float
-    auc: float
-    grouped_auc: float
+    real: float
+    shuffled: float
+    lift: PairedDifference
 
 
 @dataclass(frozen=True)
@@ -57,8 +50,8 @@ class RankerReport:
     Attributes:
         metrics: as `write_report` returns them.
         gains: blends of the sources, on test.
-        heads: by name of the binary head.
-        context: NDCG@10 on test: "real", and with the moments of requests "shuffled" among them.
+        heads, values: by name of the binary head, and of the value head, on visits of the test window.
+        context: what the moments of requests are worth, on test.
         against_retriever, against_blend: NDCG@10 of the ranker minus that of its retriever, and of the blend of the
             sources, paired by user: what it is worth at all, and what it is worth beyond adding scores up.
     """
@@ -66,7 +59,8 @@ class RankerReport:
     metrics: dict[str, Any]
     gains: list[SourceGain]
     heads: dict[str, HeadQuality]
-    context: dict[str, float]
+    values: dict[str, ValueQuality]
+    context: ContextWorth
     against_retriever: PairedDifference
     against_blend: PairedDifference
 
@@ -125,52 +119,37 @@ def assess(
     print(as_text({RANKER: ranked.metrics} | {row.name: row.metrics for row in rows}, store, split, fit_on="train"))
     if metrics["verdict"]:
         print("", metrics["verdict"]["text"], *metrics["verdict"]["reasons"], sep="\n")
+    outputs = outputs_of(model, prepared.visits)
     return RankerReport(
         metrics=metrics,
         gains=source_gains(prepared.fit, prepared.test, prepared.test_cases, names, store.num_items),
-        heads=head_quality(outputs_of(model, prepared.visits), prepared.visits, spec),
+        heads=head_quality(outputs, prepared.visits, spec),
+        values=value_quality(outputs, prepared.visits, spec, prepared.fit),
         context=context_worth(model, prepared, spec, store.num_items),
         against_retriever=_lead(ranked, first),
         against_blend=_lead(ranked, blended),
     )
 
 
-def head_quality(outputs: NDArray[np.float32], table: RankingTable, spec: RankerSpec) -> dict[str, HeadQuality]:
-    """Measure every binary head on labelled candidates; heads without both labels are left out."""
-    answers, found = spec.answers(outputs), {}
-    owners = np.repeat(np.arange(len(table)), np.diff(table.offsets))
-    for at, head in enumerate(spec.heads):
-        happened = (table.labels[:, at] > 0).astype(np.float64)
-        if head.kind != "binary" or happened.min() == happened.max():
-            continue
-        said, raw = answers[:, at], 1 / (1 + np.exp(-outputs[:, at].astype(np.float64)))
-        found[head.name] = HeadQuality(
-            rate=float(happened.mean()),
-            ece=calibration.expected_calibration_error(said, happened),
-            raw_ece=calibration.expected_calibration_error(raw, happened),
-            log_loss=calibration.log_loss(said, happened),
-            normalised_entropy=calibration.normalised_entropy(said, happened),
-            auc=calibration.auc(said, happened),
-            grouped_auc=calibration.grouped_auc(said, happened, owners),
-        )
-    return found
+def context_worth(model: Ranker, prepared: Prepared, spec: RankerSpec, num_items: int) -> ContextWorth:
+    """Return what the moments of requests are worth on test."""
+    found = []
+    for table in (prepared.test, shuffled_moments(prepared.test, spec, np.random.default_rng(0))):
+        scores, everything = spec.score(outputs_of(model, table)), np.ones(len(table.rows), dtype=bool)
+        found.append(candidate_ranks(table, prepared.test_cases, scores, num_items, shown=everything))
+    real, shuffled = (ranks.per_case((10,))[METRIC] for ranks in found)
+    lift = paired_bootstrap(shuffled, real, found[0].users)
+    return ContextWorth(float(real.mean()), float(shuffled.mean()), lift)
 
 
-def context_worth(model: Ranker, prepared: Prepared, spec: RankerSpec, num_items: int) -> dict[str, float]:
-    """NDCG@10 on test with the moment of each request, and with the moments of other requests instead."""
+def shuffled_moments(table: RankingTable, spec: RankerSpec, rng: np.random.Generator) -> RankingTable:
+    """Return the table with the moments of requests dealt out among them anew."""
     columns = [spec.features.index(name) for name in CONTEXT]
-    table = prepared.test
-    order = np.random.default_rng(0).permutation(len(table))
+    order = rng.permutation(len(table))
     owners = np.repeat(np.arange(len(table)), np.diff(table.offsets))
     features = table.features.copy()
     features[:, columns] = table.features[table.offsets[order[owners]]][:, columns]
-    found = {}
-    for name, candidates in (("real", table), ("shuffled", table.with_features(features))):
-        scores = spec.score(outputs_of(model, candidates))
-        shown = np.ones(len(table.rows), dtype=bool)
-        ranks = candidate_ranks(table, prepared.test_cases, scores, num_items, shown=shown)
-        found[name] = ranks.mean((10,))[METRIC]
-    return found
+    return table.with_features(features)
 
 
 def _lead(own: Evaluation, other: Evaluation) -> PairedDifference:

@@ -35,7 +35,7 @@ class RankingModule(pl.LightningModule):
         Raises:
             TrainingError: the loss is not finite.
         """
-        raw = self.model.raw(RankerInputs(*batch[:6]))
+        raw = self.model.raw(RankerInputs(*batch[:6]), batch.positions)
         loss: torch.Tensor = self.loss(raw, batch.labels, batch.real, batch.weights)
         if not torch.isfinite(loss):
             raise TrainingError(

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.ranker_spec import RankerSpec
+from retrank.metrics.bootstrap import PairedDifference
 from retrank.training import figures
 from retrank.training.ranking.evaluate import RankerReport
+from retrank.training.ranking.head_quality import amount_curves, probability_curves
 from retrank.training.ranking.table import RankingTable
 from retrank.training.report import render
 
 RANKING, PAGE = "ranking.json", "ranking.html"
-_BINS = 15
 
 
 def write_page(
@@ -38,13 +39,14 @@ def write_page(
     """
     record = as_record(report)
     (run_dir / RANKING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    answers = spec.answers(outputs)
-    curves = {
-        head.name: reliability(answers[:, at], visits.labels[:, at] > 0)
-        for at, head in enumerate(spec.heads)
-        if head.name in report.heads
-    }
-    page = render("ranking.html", title=title, figure=figures.reliability(curves), **record)
+    amounts = amount_curves(outputs, visits, spec)
+    page = render(
+        "ranking.html",
+        title=title,
+        figure=figures.reliability(probability_curves(outputs, visits, spec)),
+        amounts=figures.amounts(amounts) if amounts else None,
+        **record,
+    )
     (run_dir / PAGE).write_text(page, encoding="utf-8")
 
 
@@ -56,7 +58,8 @@ def as_record(report: RankerReport) -> dict[str, Any]:
             for gain in report.gains
         ],
         "heads": {name: asdict(quality) for name, quality in report.heads.items()},
-        "context": report.context,
+        "values": {name: asdict(quality) for name, quality in report.values.items()},
+        "context": asdict(report.context),
         "against_retriever": asdict(report.against_retriever),
         "against_blend": asdict(report.against_blend),
     }
@@ -74,16 +77,19 @@ def as_text(report: RankerReport) -> str:
             f"head {name}: rate {head.rate:.4f}, calibration error {head.ece:.4f} (uncalibrated {head.raw_ece:.4f}), "
             f"normalised entropy {head.normalised_entropy:.3f}, AUC {head.auc:.4f}, in a request {head.grouped_auc:.4f}"
         )
-    lines.append(f"NDCG@10 {report.context['real']:.4f}, with moments shuffled {report.context['shuffled']:.4f}")
+    for name, value in report.values.items():
+        lines.append(
+            f"head {name}: {value.count:,} amounts, mean {value.mean:.2f}, expected {value.expected:.2f}; error "
+            f"{value.error:.1%} of the mean (always the usual amount {value.usual_error:.1%}), calibration error "
+            f"{value.calibration_error:.1%}, rank correlation {value.correlation:.3f}"
+        )
+    context = report.context
+    lines.append(f"NDCG@10 {context.real:.4f}, with moments shuffled {context.shuffled:.4f}: {_interval(context.lift)}")
     for name, gap in (("retriever", report.against_retriever), ("blend", report.against_blend)):
-        clear = "" if gap.low > 0 or gap.high < 0 else ", which includes zero"
-        lines.append(f"ranker - {name}, NDCG@10: {gap.difference:+.4f} ({gap.low:+.4f} .. {gap.high:+.4f}{clear})")
+        lines.append(f"ranker - {name}, NDCG@10: {_interval(gap)}")
     return "\n".join(lines)
 
 
-def reliability(
-    said: NDArray[np.float64], happened: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean probability and observed rate of bins of equal size, lowest first."""
-    parts = np.array_split(np.argsort(said, kind="stable"), min(_BINS, len(said)))
-    return np.array([said[part].mean() for part in parts]), np.array([happened[part].mean() for part in parts])
+def _interval(gap: PairedDifference) -> str:
+    clear = "" if gap.low > 0 or gap.high < 0 else ", which includes zero"
+    return f"{gap.difference:+.4f} ({gap.low:+.4f} .. {gap.high:+.4f}{clear})"

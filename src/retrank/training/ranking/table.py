@@ -1,5 +1,6 @@
 """Candidates of many requests as flat arrays, and the padded batches a ranker learns from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from tqdm import tqdm
 from retrank.contract.candidate_features import candidate_features
 from retrank.contract.sequences import Sequences
 from retrank.data.visits import Visits
+from retrank.training.ranking.shown import NOT_SHOWN
 from retrank.training.ranking.sources import Sources
 
 
@@ -27,6 +29,7 @@ class RankingBatch(NamedTuple):
         labels: `[B, C, H]` float32.
         real: `[B, C]` bool; False = padding.
         weights: `[B, C]` float32, how many candidates each stands for; 0 = padding.
+        positions: `[B, C]` int64, the place 1.. where a candidate was shown; 0 = unknown.
     """
 
     features: torch.Tensor
@@ -38,6 +41,7 @@ class RankingBatch(NamedTuple):
     labels: torch.Tensor
     real: torch.Tensor
     weights: torch.Tensor
+    positions: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class RankingTable:
         history_actions: `[V, L]` int64 action rows; 0 = padding or unknown.
         item_vectors: `[N + 1, D]` float32.
         recall: share of all targets that are among the candidates, 0..1.
+        places: `[M]` int64 where a candidate was shown, see `Shown`; None = not known of any.
     """
 
     offsets: NDArray[np.int64]
@@ -69,6 +74,7 @@ class RankingTable:
     history_actions: NDArray[np.int64]
     item_vectors: NDArray[np.float32]
     recall: float
+    places: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Return the number of requests V."""
@@ -85,13 +91,13 @@ class RankingTable:
     def batch(
         self, requests: NDArray[np.integer], *, max_candidates: int, random: np.random.Generator | None
     ) -> RankingBatch:
-        """Gather requests; longer lists keep every candidate with a label and a random part of the others.
+        """Gather requests; longer lists keep what was acted upon or shown, and a random part of the others.
 
         A kept other then weighs as many candidates as it stands for, so that probabilities stay what they are.
 
         Args:
             requests: `[B]` request positions.
-            max_candidates: longest list when `random` is given, >= 1; lists with more labelled candidates keep those.
+            max_candidates: longest list when `random` is given, >= 1; lists with more that must be kept are longer.
             random: chooses among the others; None keeps all.
         """
         chosen = [self._choose(int(request), max_candidates, random) for request in requests]
@@ -102,6 +108,7 @@ class RankingTable:
             place[row, : len(candidates)], weights[row, : len(candidates)] = candidates, weight
         real = weights > 0
         histories = self.history_rows[requests]
+        places = np.zeros_like(place) if self.places is None else self.places[place]
         arrays = (
             np.where(real[..., None], self.features[place], np.float32(0)),
             self.item_vectors[np.where(real, self.rows[place], 0)],
@@ -112,6 +119,7 @@ class RankingTable:
             np.where(real[..., None], self.labels[place], np.float32(0)),
             real,
             weights,
+            np.where(real, places, 0),
         )
         return RankingBatch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
 
@@ -122,15 +130,24 @@ class RankingTable:
         weights = np.ones(len(candidates), dtype=np.float32)
         if random is None or len(candidates) <= max_candidates:
             return candidates, weights
-        labelled = self.labels[candidates].any(axis=1)
-        others = candidates[~labelled]
-        kept = random.choice(others, max(1, max_candidates - int(labelled.sum())), replace=False)
-        weights = np.full(len(kept), len(others) / len(kept), dtype=np.float32)
-        known = candidates[labelled]
+        telling = self.labels[candidates].any(axis=1)
+        if self.places is not None:
+            telling |= self.places[candidates] < NOT_SHOWN
+        others = candidates[~telling]
+        kept = random.choice(others, min(len(others), max(1, max_candidates - int(telling.sum()))), replace=False)
+        weights = np.full(len(kept), len(others) / max(len(kept), 1), dtype=np.float32)
+        known = candidates[telling]
         return np.concatenate([known, kept]), np.concatenate([np.ones(len(known), dtype=np.float32), weights])
 
 
-def ranking_table(sources: Sources, visits: Visits, *, history_length: int, progress: bool) -> RankingTable:
+def ranking_table(
+    sources: Sources,
+    visits: Visits,
+    *,
+    history_length: int,
+    progress: bool,
+    place_of: Callable[[int, NDArray[np.int64]], NDArray[np.int64]] | None = None,
+) -> RankingTable:
     """Let the sources propose for every visit, and label what they proposed.
 
     Args:
@@ -138,9 +155,10 @@ def ranking_table(sources: Sources, visits: Visits, *, history_length: int, prog
         visits: V visits and what happened in them.
         history_length: L, newest events the ranker reads, >= 1.
         progress: show a progress bar.
+        place_of: where the candidates `[C]` of a visit were shown, see `Shown`; None = not known.
     """
     cases, names = visits.cases, tuple(sources.settings.limits)
-    rows, proposed, features, labels, found = [], [], [], [], 0
+    rows, proposed, features, labels, places, found = [], [], [], [], [], 0
     limits = np.array([sources.settings.limits[name] for name in names])
     asked = tqdm(
         sources.requests(cases.inputs), "candidates", len(cases), unit="request", leave=False, disable=not progress
@@ -156,6 +174,8 @@ def ranking_table(sources: Sources, visits: Visits, *, history_length: int, prog
         proposed.append(merged.ranks <= limits)
         features.append(candidate_features(merged, names, asker, facts, sources.item_vectors))
         labels.append(label)
+        if place_of is not None:
+            places.append(place_of(position, merged.rows))
         queries.append(asker.query)
     history_rows, history_ages, history_actions = newest_events(cases.inputs, history_length)
     return RankingTable(
@@ -170,6 +190,7 @@ def ranking_table(sources: Sources, visits: Visits, *, history_length: int, prog
         history_actions=history_actions,
         item_vectors=sources.item_vectors,
         recall=found / max(len(cases.targets.item_rows), 1),
+        places=None if place_of is None else np.concatenate(places),
     )
 
 

@@ -1,0 +1,121 @@
+"""Planted laws, through the tables and the loop of `retrank rank`: what the hour decides, and what a place does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+from visit_worlds import DAY, HEADS, HOUR, NUM_ITEMS, SPEC, all_without, prepared, trained, world
+
+from retrank.contract.candidate_features import CONTEXT
+from retrank.training.ranking.evaluate import context_worth, shuffled_moments
+from retrank.training.ranking.prepared import Prepared
+from retrank.training.ranking.reranker import outputs_of
+from retrank.training.ranking.shown import NOT_SHOWN, Shown
+
+DAYS = (3, 9, 12)
+PRICES = np.concatenate([[np.nan], np.repeat([1.0, 9.0], NUM_ITEMS // 2)]).astype(np.float32)
+NOTHING = np.full(NUM_ITEMS + 1, np.nan, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def hours() -> Prepared:
+    """In the morning something cheap is bought, in the evening something dear; who comes when is chance."""
+    random = np.random.default_rng(0)
+    evening = random.integers(0, 2, (60, DAYS[2]))
+    cheap, dear = np.flatnonzero(PRICES == 1), np.flatnonzero(PRICES == 9)
+
+    def clicks(user: int, day: int) -> list[int]:
+        return [int(row) for row in random.choice(dear if evening[user, day] else cheap, 2, replace=False)]
+
+    events = world(60, DAYS, clicks, lambda user, day: (19 if evening[user, day] else 8) * HOUR)
+    return prepared(events, DAYS, {"price": PRICES, "margin": NOTHING})
+
+
+def test_what_the_hour_decides_is_a_lift_clear_of_zero_that_vanishes_with_the_moments_shuffled(
+    hours: Prepared, tmp_path: Path
+) -> None:
+    ranker = trained(hours, tmp_path / "with", "trainer.max_epochs=4")
+    worth = context_worth(ranker, hours, SPEC, NUM_ITEMS)
+    assert worth.lift.low > 0.05
+    assert worth.lift.difference == pytest.approx(worth.real - worth.shuffled)
+    blind = all_without(hours, [*CONTEXT])
+    ignorant = trained(blind, tmp_path / "without", "trainer.max_epochs=4")
+    base = context_worth(ignorant, blind, SPEC, NUM_ITEMS)
+    assert worth.real > base.real + 0.05
+    assert worth.shuffled < base.real + 0.01
+    assert (base.lift.low, base.lift.high) == (0, 0)  # what does not read the moment has nothing to lose
+
+
+def test_shuffled_moments_are_those_of_other_requests_and_nothing_else_changes(hours: Prepared) -> None:
+    table, columns = hours.test, [SPEC.features.index(name) for name in CONTEXT]
+    shuffled = shuffled_moments(table, SPEC, np.random.default_rng(1))
+    others = [at for at in range(len(SPEC.features)) if at not in columns]
+    np.testing.assert_array_equal(shuffled.features[:, others], table.features[:, others])
+    starts = table.offsets[:-1]
+    before, after = table.features[starts][:, columns], shuffled.features[starts][:, columns]
+    np.testing.assert_array_equal(np.sort(before, axis=0), np.sort(after, axis=0))
+    assert (before != after).any()
+
+
+WORTH = np.linspace(-2, 2, NUM_ITEMS)
+
+
+@pytest.fixture(scope="module")
+def slates() -> tuple[Prepared, Prepared]:
+    """Ten items are shown by their margin; a click wants worth and an early place. With and without the places."""
+    random = np.random.default_rng(3)
+    worth, margin = (np.concatenate([[np.nan], random.permutation(WORTH)]).astype(np.float32) for _ in range(2))
+    rows, times, places, offsets, clicked = [], [], [], [0], {}
+    for user in range(200):
+        for day in range(DAYS[0], DAYS[2]):
+            drawn = random.choice(np.arange(1, NUM_ITEMS + 1), 10, replace=False)
+            slate = drawn[np.argsort(-margin[drawn] + random.normal(0, 1, 10))]
+            chance = 1 / (1 + np.exp(-(1.5 * worth[slate] - 0.6 * np.arange(10))))
+            clicked[user, day] = [int(row) for row in slate[random.random(10) < chance]]
+            rows += slate.tolist()
+            times += [day * DAY + 9 * HOUR] * 10
+            places += range(1, 11)
+        offsets.append(len(rows))
+    shown = Shown(np.array(offsets), np.array(rows, np.int32), np.array(times), np.array(places))
+    events = world(200, DAYS, lambda user, day: clicked[user, day], lambda _, __: 9 * HOUR + HOUR // 60)
+    numbers = {"price": worth, "margin": margin}
+    return prepared(events, DAYS, numbers, shown), prepared(events, DAYS, numbers)
+
+
+def _credit(found: Prepared, run_dir: Path) -> tuple[float, float]:
+    """Return the credit to an item's margin per credit to its worth, and how well items are ordered by worth."""
+    ranker = trained(found, run_dir, "trainer.max_epochs=6", "ranker.loss.listwise=0")
+    outputs = outputs_of(ranker, found.test)[:, 0]
+    mean = np.bincount(found.test.rows, outputs, NUM_ITEMS + 1)[1:] / np.bincount(found.test.rows)[1:]
+    known = np.column_stack([found.later.facts.table[1:, 4:6], np.ones(NUM_ITEMS)])
+    of_worth, of_margin, _ = np.linalg.lstsq(known, mean, rcond=None)[0]
+    order = np.corrcoef(rankdata(mean), rankdata(known[:, 0]))[0, 1]
+    return float(of_margin / of_worth), float(order)
+
+
+def test_with_places_the_order_is_that_of_worth_and_without_them_the_shelf_is_credited_as_well(
+    slates: tuple[Prepared, Prepared], tmp_path: Path
+) -> None:
+    placed, plain = slates
+    (shelf, order), (plain_shelf, plain_order) = (
+        _credit(found, tmp_path / name) for name, found in (("placed", placed), ("plain", plain))
+    )
+    assert (shelf < 0.3, order > 0.95) == (True, True), (shelf, order)
+    assert (plain_shelf > 0.55, plain_order < 0.9) == (True, True), (plain_shelf, plain_order)
+
+
+def test_places_are_known_of_what_is_learned_from_and_nowhere_else(slates: tuple[Prepared, Prepared]) -> None:
+    placed, _ = slates
+    assert placed.fit.places is not None
+    shown = placed.fit.places < NOT_SHOWN
+    assert 0.1 < shown.mean() < 0.21  # ten of fifty, less what was met before
+    assert placed.fit.labels[~shown].sum() == 0
+    assert all(table.places is None for table in (placed.validation, placed.visits, placed.test))
+    batch = placed.fit.batch(np.arange(3), max_candidates=12, random=np.random.default_rng(0))
+    kept = (batch.positions > 0) & (batch.positions < NOT_SHOWN)
+    assert kept.sum() == shown[: placed.fit.offsets[3]].sum()  # what was shown is never left out by chance
+
+
+def test_heads_of_the_worlds_are_those_of_the_spec() -> None:
+    assert [head.name for head in SPEC.heads] == [head.name for head in HEADS]

@@ -1,0 +1,107 @@
+"""Impressions of a store of their own, and the place at which each candidate of a visit was first shown."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chain_world import rank
+
+from retrank.contract.cases import Cases
+from retrank.contract.errors import ConfigError, DataError
+from retrank.contract.sequences import Sequences
+from retrank.data.ingest import ingest
+from retrank.data.readers.columns import Columns
+from retrank.data.readers.delimited import Delimited
+from retrank.data.store import EventStore
+from retrank.data.visits import Visits
+from retrank.training.ranking.load import load_ranker
+from retrank.training.ranking.shown import NOT_SHOWN, Shown, check_shown, read_shown
+
+HOUR = 3_600_000_000
+PLACED = Columns(user="user", item="item", time="time", context={"position": "place"}, numbers=["position"])
+
+
+def _ingest(folder: Path, name: str, lines: list[str], columns: Columns) -> Path:
+    (folder / f"{name}.csv").write_text("\n".join(["user,item,time,place", *lines]) + "\n")
+    ingest(Delimited(path=str(folder / f"{name}.csv"), name=name, columns=columns), folder / name)
+    return folder / name
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EventStore:
+    """Three people and four items, b before a."""
+    lines = ["b,p,1,", "a,q,2,", "a,r,3,", "c,s,4,"]
+    return EventStore.open(_ingest(tmp_path, "events", lines, Columns(user="user", item="item", time="time")))
+
+
+def test_impressions_are_read_in_the_rows_of_the_other_store(store: EventStore, tmp_path: Path) -> None:
+    lines = ["a,r,70,2", "stranger,p,71,1", "a,elsewhere,72,1", "b,q,80,3", "a,p,60,1", "b,p,81,"]
+    shown = read_shown(_ingest(tmp_path, "slates", lines, PLACED), store)
+    assert store.users.ids == ["b", "a", "c"]
+    assert shown.offsets.tolist() == [0, 1, 3, 3]
+    assert [store.items.id(int(row)) for row in shown.item_rows] == ["q", "p", "r"]
+    assert (shown.times // 1_000_000).tolist() == [80, 60, 70]
+    assert shown.places.tolist() == [3, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("lines", "columns", "error", "message"),
+    [
+        (["a,p,1,0"], PLACED, DataError, "1 places such as 0; expected whole numbers, 1 = first"),
+        (["a,p,1,1.5"], PLACED, DataError, "places such as 1.5"),
+        (["x,p,1,1"], PLACED, DataError, "no impression of a user and an item"),
+        (["a,p,1,"], PLACED, DataError, "no impression of a user and an item"),
+        (["a,p,1,1"], Columns(user="user", item="item", time="time"), ConfigError, "a number 'position'"),
+        (
+            ["a,p,1,1"],
+            Columns(user="user", item="item", context={"position": "place"}, numbers=["position"]),
+            ConfigError,
+            "expected a store with times",
+        ),
+    ],
+)
+def test_impressions_that_cannot_be_used_are_refused_in_words(
+    store: EventStore, tmp_path: Path, lines: list[str], columns: Columns, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        read_shown(_ingest(tmp_path, "slates", lines, columns), store)
+
+
+def test_the_first_place_in_a_visit_or_the_hour_before_it_counts() -> None:
+    moments = [8.9, 9.1, 9.5, 11, 21.9, 22.1]
+    rows = [1, 2, 2, 3, 4, 5]
+    shown = Shown(
+        offsets=np.array([0, 0, 6]),
+        item_rows=np.array(rows, np.int32),
+        times=np.array([int(hour * HOUR) for hour in moments]),
+        places=np.array([1, 2, 7, 3, 4, 5]),
+    )
+    asked = Sequences(np.array([1], np.int32), np.array([0, 1]), np.array([0]), np.array([10 * HOUR]))
+    cases = Cases(np.array([1]), asked, Sequences.from_lists([[3]]))
+    found = shown.of_candidates(Visits(cases, np.ones((1, 1), np.float32)), 0, np.array([5, 4, 3, 2, 1, 9]), 12)
+    assert found.tolist() == [NOT_SHOWN, 4, 3, 2, NOT_SHOWN, NOT_SHOWN]
+
+
+def test_impressions_that_teach_nothing_are_refused() -> None:
+    labels = np.array([[1.0], [0.0], [1.0]], np.float32)
+    check_shown(np.array([1, 2, NOT_SHOWN]), labels)
+    with pytest.raises(DataError, match="nothing of it is among the candidates"):
+        check_shown(np.full(3, NOT_SHOWN), labels)
+    with pytest.raises(DataError, match="something happened to each of 2 candidates that were shown"):
+        check_shown(np.array([1, NOT_SHOWN, 4]), labels)
+
+
+def test_a_ranker_learns_places_where_it_is_given_them_and_serves_without(folder: Path, ranked: Path) -> None:
+    past = f"past={ranked / 'past'}"
+    assert rank(folder, "placed", past, f"shown={folder / 'shown'}") == 0
+    placed, _, _, config = load_ranker(folder / "placed")
+    plain, *_ = load_ranker(ranked)
+    assert config["shown"] == str(folder / "shown")
+    assert placed.position_bias.steps.abs().max() > 0
+    assert plain.position_bias.steps.abs().max() == 0
+
+
+def test_impressions_are_looked_at_before_anything_is_trained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rank(folder, "unplaced", f"shown={folder / 'store'}") == ConfigError.exit_code
+    assert "a number 'position'" in capsys.readouterr().err
+    assert not (folder / "unplaced").exists()
