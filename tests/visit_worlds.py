@@ -32,7 +32,7 @@ HEADS = [HeadSettings("click")]
 def world(
     num_users: int, days: tuple[int, int, int], clicks: Callable[[int, int], list[int]], at: Callable[[int, int], int]
 ) -> Sequences:
-    """Return histories: everybody meets every item... once at the start, then clicks once a day.
+    """Return histories: two items on the first day, then a visit a day.
 
     Args:
         num_users: U.
@@ -112,8 +112,10 @@ def without(table: RankingTable, columns: list[str]) -> RankingTable:
 
 def all_without(found: Prepared, columns: list[str]) -> Prepared:
     """Return every window with some features unknown."""
-    names = ("fit", "calibration", "visits", "validation", "test")
-    return replace(found, **{name: without(getattr(found, name), columns) for name in names})
+    later = without(found.test, columns)
+    return replace(
+        found, fit=without(found.fit, columns), calibration=later, visits=later, validation=later, test=later
+    )
 
 
 def _parts(events: Sequences) -> list[tuple[int, int]]:

@@ -26,9 +26,9 @@ def attention(num_actions: int = 2) -> CosineAttention:
     return made
 
 
-def blind(inputs: RankerInputs, **changes: object) -> Ranker:
+def blind(inputs: RankerInputs) -> Ranker:
     """Return a ranker that reads features and cosines, and no vector."""
-    return make_ranker(inputs, read_vectors=False, cosine_attention=True, **changes)
+    return make_ranker(inputs, read_vectors=False, cosine_attention=True)
 
 
 def test_it_is_that_of_a_loop_over_candidates_and_events() -> None:
@@ -38,7 +38,7 @@ def test_it_is_that_of_a_loop_over_candidates_and_events() -> None:
     expected = torch.zeros(3, 8)
     for c in range(3):
         for number, head in enumerate((slice(0, 4), slice(4, 8))):
-            total, mixed = 1.0, torch.zeros(4)  # 1: the null event
+            total, mixed = torch.ones(()), torch.zeros(4)  # 1: the null event
             for event in range(1, 4):
                 age, action = int(buckets[0, event]), int(actions[0, event])
                 near = F.cosine_similarity(candidates[0, c], events[0, event], dim=0)
@@ -97,8 +97,8 @@ def test_nearness_to_a_recent_event_is_learned_from_few_requests_without_reading
 
     (inputs, labels), (fresh, wanted) = few(600, 0), few(400, 1)
     found = {
-        "cosines": train(blind(inputs), inputs, labels),
-        "features": train(make_ranker(inputs, read_vectors=False), inputs, labels),
+        "cosines": train(blind(inputs), inputs, labels, num_steps=100),
+        "features": train(make_ranker(inputs, read_vectors=False), inputs, labels, num_steps=100),
     }
     quality = {name: auc(flat(scores(ranker, fresh)), flat(wanted)) for name, ranker in found.items()}
     assert quality["cosines"] > 0.9

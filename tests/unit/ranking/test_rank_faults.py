@@ -48,7 +48,8 @@ def _faulty(folder: Path, past: Path, name: str, *overrides: str) -> int:
 
 def _weights(run_dir: Path, name: str) -> dict[str, torch.Tensor]:
     saved = torch.load(run_dir / "checkpoints" / name, weights_only=True)
-    return {f"raw {key}": value for key, value in saved["state_dict"].items()} | saved["ema"]
+    averaged: dict[str, torch.Tensor] = saved["ema"]
+    return averaged | {f"raw {key}": value for key, value in saved["state_dict"].items()}
 
 
 def test_an_interrupted_ranker_goes_on_with_the_same_command_as_if_nothing_had_happened(

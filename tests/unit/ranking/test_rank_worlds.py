@@ -66,7 +66,8 @@ def slates() -> tuple[Prepared, Prepared]:
     """Ten items are shown by their margin; a click wants worth and an early place. With and without the places."""
     random = np.random.default_rng(3)
     worth, margin = (np.concatenate([[np.nan], random.permutation(WORTH)]).astype(np.float32) for _ in range(2))
-    rows, times, places, offsets, clicked = [], [], [], [0], {}
+    rows, times, places, offsets = list[int](), list[int](), list[int](), [0]
+    clicked = dict[tuple[int, int], list[int]]()
     for user in range(200):
         for day in range(DAYS[0], DAYS[2]):
             drawn = random.choice(np.arange(1, NUM_ITEMS + 1), 10, replace=False)
