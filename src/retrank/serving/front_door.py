@@ -37,7 +37,9 @@ class _Said(NamedTuple):
     soon: bool = False
 
 
-_BROKEN = "the replica that had the request ended, or broke off, before it had answered; it may have done what was asked"
+_BROKEN = (
+    "the replica that had the request ended, or broke off, before it had answered; it may have done what was asked"
+)
 _LATE = "no replica answered in the time that this front waits; the request may still be done"
 _SLOW = _Said(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", f"the body did not come within {_REQUEST_S} s")
 _FAILURES = (  # for which Ray writes a file of its own

@@ -97,7 +97,7 @@ _RAY = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # Ray gives its workers a niceness of 15, right for batch jobs: a replica then starves beside anything busy.
     "RAY_worker_niceness": "0",
-    # In replicas slates and events go round Ray's own handling of requests; Ray's proxy says 503 while the service starts.
+    # In replicas slates and events go round Ray's own handling of requests; Ray's proxy says 503 while they start.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "retrank.serving.deployments.express:middlewares",
 }
 

@@ -177,5 +177,7 @@ def test_where_too_few_threads_can_be_started_it_says_so_and_does_not_hang() -> 
     judging.join(30.0)
     assert not judging.is_alive()
     (error,) = raised
-    assert str(error).startswith("1 of the 3 threads that evaluate could be started (can't start new thread); use fewer")
+    assert str(error).startswith(
+        "1 of the 3 threads that evaluate could be started (can't start new thread); use fewer"
+    )
     assert torch.get_num_threads() == 3

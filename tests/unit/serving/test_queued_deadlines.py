@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +129,9 @@ class Context:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
+def gate(tmp_path: Path) -> Gate:
     narrow = GuardSettings(answers=LaneSettings(concurrency=1, max_queued=4, max_age_s=30.0))
-    yield Gate(
+    return Gate(
         narrow,
         keyring=None,
         drain=Drain(tmp_path),

@@ -1,8 +1,8 @@
 """A request takes its place when all of it is here, so that a body which comes slowly keeps nobody else from one.
 
 HAProxy waits for what fits its buffer (16 KiB with the head); of a longer body it passes on the beginning. The rest is
-waited for here, before the lane, for some seconds and within a bound of memory. Ray's own proxy waits for nothing: short
-bodies that come slowly through it are given up in the same time by `bodies`, in the lane.
+waited for here, before the lane, for some seconds and within a bound of memory. Ray's own proxy waits for nothing:
+short bodies that come slowly through it are given up in the same time by `bodies`, in the lane.
 """
 
 import asyncio
