@@ -1,10 +1,11 @@
 """A shorter way into a replica: past what Ray Serve does with every request, for requests that need nothing of it.
 
 HAProxy hands a replica small requests whole. Ray makes two tasks, a queue and two contexts for each, watches the
-connection, counts against a timeout, and gives the event loop five turns before the application sees it. That costs more processor
-time than refusing the request, and one in overload is refused after several slates instead of one. A slate or an
-acknowledgement of events is over in milliseconds or has a deadline of its own, so those requests go straight to the
-application. Everything else, and whatever is too large for HAProxy to have read in whole, takes Ray's way.
+connection, counts against a timeout, and gives the event loop five turns before the application sees it. That costs
+more processor time than refusing the request, and one in overload is refused after several slates instead of one. A
+slate or an acknowledgement of events is over in milliseconds or has a deadline of its own, so those requests go
+straight to the application. Everything else, and whatever is too large for HAProxy to have read in whole, takes Ray's
+way.
 
 Ray offers the door: a callback that adds middleware in front of its servers. What it scales and drains by is the number
 of requests under way, which `Express` keeps for it; that counter is no public interface, so without it there is no
