@@ -14,6 +14,7 @@ from retrank.contract.rest import Rest
 from retrank.contract.vocab import Vocab
 from retrank.serving.bundles import desired as state
 from retrank.serving.bundles.desired import Change
+from retrank.serving.bundles.pace import Pace
 from retrank.serving.bundles.replica import Clocks, Replica, open_replica
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import PipelineSettings
@@ -66,8 +67,8 @@ class World:
     def names(self) -> list[str]:
         return names_of(self.root)
 
-    def replica(self, name: str = "one", configured: int | None = 0) -> Replica:
-        """Open one; without a bundle it is given the root."""
+    def replica(self, name: str = "one", configured: int | None = 0, lock: Path | None = None) -> Replica:
+        """Open one; without a bundle it is given the root, and without a lock it waits for no turn."""
         clock = lambda: self.time  # noqa: E731
         return open_replica(
             name,
@@ -76,7 +77,8 @@ class World:
             opened=self._open,
             rehearsal=lambda ready: Recommender(ready.runtime, PipelineSettings()),
             settings=QUICK,
-            clocks=Clocks(clock, clock, self.slept.append),
+            clocks=Clocks(clock, clock, Pace(self.slept.append)),
+            lock=lock,
         )
 
     def _open(self, bundle: VerifiedBundle, rest: Rest) -> Recommender:
