@@ -262,8 +262,9 @@ def report(found: Findings, names: list[str], asked: argparse.Namespace) -> str:
                 f"{np.median(found.rollback_s or [float('nan')]):.2f} s. p50 was "
                 f"{found.before.quantile_ms(0.5):.1f} ms before and {found.during.quantile_ms(0.5):.1f} ms during.",
                 "",
-                f"Failed before any swap: {len(found.before.failed)} of {found.before.asked:,}. While bundles were swapped "
-                f"they fell upon {orders_with_failures(found)} of {len(found.swapped_at) + len(found.rolled_back_at)} orders.",
+                f"Failed before any swap: {len(found.before.failed)} of {found.before.asked:,}. While bundles were "
+                f"swapped they fell upon {orders_with_failures(found)} of "
+                f"{len(found.swapped_at) + len(found.rolled_back_at)} orders.",
                 "",
                 *(f"- failed: {count} x {said}" for said, count in during.reasons()[:10]),
             ]

@@ -1,7 +1,7 @@
 """A library of tiny bundles with disjoint catalogues, and replicas over it."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +62,8 @@ class World:
     time: float = 1_000.0
     opened: list[str] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
+    meanwhile: Callable[[], None] = lambda: None
+    """What happens while a load rests."""
 
     @property
     def names(self) -> list[str]:
@@ -77,9 +79,13 @@ class World:
             opened=self._open,
             rehearsal=lambda ready: Recommender(ready.runtime, PipelineSettings()),
             settings=QUICK,
-            clocks=Clocks(clock, clock, Pace(self.slept.append)),
+            clocks=Clocks(clock, clock, Pace(self._sleep)),
             lock=lock,
         )
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.meanwhile()
 
     def _open(self, bundle: VerifiedBundle, rest: Rest) -> Recommender:
         self.opened.append(bundle.bundle_id)

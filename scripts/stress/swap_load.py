@@ -38,7 +38,7 @@ class Tally:
     Attributes:
         latencies_s, due_s: of every request that was answered: from the moment it was due; when that was.
         failed, failed_due_s: every request that was not answered the first time, and when it was due.
-        waited, failed_again: of these, those that waited as told by `Retry-After` and asked once more, and failed again.
+        waited, failed_again: of these, those that waited as told by `Retry-After`, and that failed once more then.
         mixed: answers with an item of another bundle than they name.
         started, seconds: of the phase.
     """

@@ -159,7 +159,9 @@ def test_a_replica_that_starts_again_offers_every_new_item_before_it_says_ready(
     monkeypatch.setattr(newcomers, "AT_ONCE", 2)
     seldom = ServiceSettings(deadline_ms=60_000, catalogue_refresh_s=60.0)  # nothing is left to later looks
     with living_service(recommender, tmp_path, settings=seldom) as writer:
-        writer.change_items([BulkItem(item_id=f"n{row}", action="upsert", attributes=described(row)) for row in range(7)])
+        writer.change_items(
+            [BulkItem(item_id=f"n{row}", action="upsert", attributes=described(row)) for row in range(7)]
+        )
         restarted = Recommender(recommender.quiet().runtime, PipelineSettings(max_new_items=6))
         service = Service(lambda _: Picked(restarted), writer.backing, seldom)
         service.warm_up()

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from retrank.contract.api import RecommendRequest
 from retrank.contract.manifest import Manifest
+from retrank.contract.rest import Rest, no_rest
 from retrank.serving.bundles.library import Library
 from retrank.serving.bundles.load import Open, Rehearse, load
 from retrank.serving.bundles.pace import Pace
@@ -17,7 +18,7 @@ _QUICK_S = 0.0005
 
 
 class Loading:
-    """Loads bundles; see `reconcile.Loader`."""
+    """Gets bundles ready to answer."""
 
     def __init__(
         self,
@@ -42,11 +43,22 @@ class Loading:
         self._opened, self._rehearsal = opened, rehearsal
 
     def turn(self, since: float) -> AbstractContextManager[bool]:
-        """Say whether this replica may load now, and keep the others of this host from it meanwhile."""
+        """Say whether this replica may load now, and keep the others of this host from it meanwhile.
+
+        `since` is when it wanted to first, in monotonic seconds.
+        """
         return nullcontext(enter_result=True) if self._turn is None else self._turn.taken(since)
 
-    def load(self, name: str, beside: Manifest | None, requests: Sequence[RecommendRequest]) -> Recommender:
-        """Return a proven recommender; `beside` is what answers meanwhile, None when nobody has to be spared.
+    def load(
+        self, name: str, beside: Manifest | None, requests: Sequence[RecommendRequest], look: Rest = no_rest
+    ) -> Recommender:
+        """Return a proven recommender.
+
+        Args:
+            name: of the bundle.
+            beside: what answers meanwhile; None when nobody has to be spared.
+            requests: served lately.
+            look: called between pieces of work; what it raises ends the load.
 
         Raises:
             BundleError: the bundle is refused.
@@ -59,8 +71,16 @@ class Loading:
                 requests=requests[-self._settings.max_rehearsal :],
                 opened=self._opened,
                 rehearsal=self._rehearsal,
-                pace=self._pace,
+                rest=look if beside is None else _both(self._pace.begin(), look),
             )
+
+
+def _both(rest: Rest, look: Rest) -> Rest:
+    def act() -> None:
+        rest()
+        look()
+
+    return act
 
 
 @contextmanager

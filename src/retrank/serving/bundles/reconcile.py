@@ -4,7 +4,7 @@ A step is one look at the document. The old bundle answers until the new one is 
 swaps them, when the other replicas are ready too. What cannot be loaded is reported and taken out of the document: one
 replica's finding is everyone's. Only a replica that came up beside a fleet that serves the bundle keeps its trouble to
 itself, and goes on trying. A document that the store lost is written again. No step waits for other replicas: what they
-hold up is tried again with the next one, and what answers meanwhile is watched as ever.
+hold up is tried again with the next one, and what answers meanwhile is watched as ever. A newer order ends a load.
 
 At most two bundles are in memory: the one that answers, and its predecessor or the one coming. Room is made before
 loading, never after.
@@ -12,20 +12,21 @@ loading, never after.
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from contextlib import suppress
+from typing import NamedTuple
 
-from retrank.contract.api import RecommendRequest
-from retrank.contract.manifest import Manifest
+from retrank.contract.errors import FormatError
+from retrank.contract.rest import Rest
 from retrank.serving.bundles.desired import Change, Desired, edit, read, refuse, restore
 from retrank.serving.bundles.front import Front
 from retrank.serving.bundles.holder import Holder, Serving
+from retrank.serving.bundles.loading import Loading
 from retrank.serving.bundles.status import MAX_ERROR
 from retrank.serving.bundles.together import not_ready
 from retrank.serving.bundles.watch import Summary, breach
 from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
-from retrank.serving.stores.protocol import Control
+from retrank.serving.stores.protocol import Control, StoreUnavailable
 from retrank.serving.swap_settings import BundlesSettings
 from retrank.serving.telemetry.facade import SwapResult
 
@@ -33,16 +34,8 @@ RETRY_S = 10.0
 _log = logging.getLogger(__name__)
 
 
-class Loader(Protocol):
-    """Gets a bundle ready to answer."""
-
-    def turn(self, since: float) -> AbstractContextManager[bool]:
-        """Say whether this replica may load now; `since` is when it wanted to first."""
-        ...
-
-    def load(self, name: str, beside: Manifest | None, requests: Sequence[RecommendRequest]) -> Recommender:
-        """Return a proven recommender; raises when the bundle is refused."""
-        ...
+class _MovedOn(Exception):  # noqa: N818  (no mistake: what is being loaded is not wanted any more)
+    """The document is another one since the load began."""
 
 
 class _Watch(NamedTuple):
@@ -82,7 +75,7 @@ class Reconciler:
         front: Front,
         holder: Holder,
         *,
-        loader: Loader,
+        loader: Loading,
         settings: BundlesSettings,
         clock: Clock,
         now: Clock,
@@ -104,7 +97,7 @@ class Reconciler:
         self._front = front
         self._holder = holder
         self._loader = loader
-        self._limits, self._patience_s = settings.watch, settings.patience_s
+        self._limits, self._patience_s, self._poll_s = settings.watch, settings.patience_s, settings.poll_s
         self._clock = clock
         self._now = now
         active = holder.serving.active
@@ -162,6 +155,9 @@ class Reconciler:
             try:
                 if name not in self._resident and not self._load(name, keep=desired.answers()):
                     return None
+            except _MovedOn:
+                _log.info("bundle %s is not wanted any more; its load is given up", name)
+                return None
             except Exception as error:  # noqa: BLE001  (whatever it is, the old bundle goes on)
                 _log.exception("bundle %s was refused", name)
                 self._failed = _Failed(desired.generation, self._clock() + RETRY_S)
@@ -212,11 +208,28 @@ class Reconciler:
             self.loading = name
             try:
                 beside = serving.active.runtime.manifest
-                self._resident[name] = self._loader.load(name, beside, self._front.recent_requests())
+                recent, look = self._front.recent_requests(), self._end_when_moved_on(self._approached.generation)
+                self._resident[name] = self._loader.load(name, beside, recent, look)
             finally:
                 self.loading = None
         self._approached = self._approached._replace(until=self._clock() + self._patience_s)
         return True
+
+    def _end_when_moved_on(self, generation: int) -> Rest:
+        """Return what looks at the document as often as steps do: a rollback does not wait for the end of a load."""
+        looked_at = self._clock()
+
+        def look() -> None:
+            nonlocal looked_at
+            if self._clock() < looked_at + self._poll_s:
+                return
+            looked_at = self._clock()
+            with suppress(StoreUnavailable, FormatError):  # the next step says so
+                desired = read(self._control)
+                if desired is not None and desired.generation > generation:
+                    raise _MovedOn
+
+        return look
 
     def _serve(self, desired: Desired) -> None:
         before, canary = self._holder.serving, desired.canary

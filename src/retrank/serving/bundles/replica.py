@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 
@@ -24,7 +24,7 @@ from retrank.serving.bundles.library import Library
 from retrank.serving.bundles.load import Open, Rehearse
 from retrank.serving.bundles.loading import Loading
 from retrank.serving.bundles.pace import Pace
-from retrank.serving.bundles.reconcile import Loader, Reconciler
+from retrank.serving.bundles.reconcile import Reconciler
 from retrank.serving.bundles.sources import parse_source
 from retrank.serving.bundles.stager import Stager
 from retrank.serving.bundles.status import BundleFigures, ReplicaStatus, memory_now
@@ -45,7 +45,7 @@ class Clocks:
 
     monotonic: Clock = time.monotonic
     now: Clock = time.time
-    pace: Pace = Pace()
+    pace: Pace = field(default_factory=Pace)
 
 
 class Replica:
@@ -57,7 +57,7 @@ class Replica:
         control: Control,
         library: Library,
         serving: Serving,
-        loader: Loader,
+        loader: Loading,
         *,
         settings: BundlesSettings,
         clocks: Clocks,
@@ -115,7 +115,7 @@ class Replica:
         telemetry.bundle(active.id, active.created_at)
 
     def follow(self) -> None:
-        """Take one step towards the desired state; say at once when something else answers, could, or no longer fails."""
+        """Take one step towards the desired state, and say at once when others may wait for what changed."""
         before, said = self.holder.serving, self._changing()
         if self._to_start is not None:
             start(self._control, self._to_start, self._clocks.now())
@@ -220,7 +220,7 @@ def open_replica(
     return Replica(name, control, library, serving, loader, settings=settings, clocks=clocks, to_start=to_start)
 
 
-def _first(desired: Desired, library: Library, loader: Loader) -> tuple[Recommender, int]:
+def _first(desired: Desired, library: Library, loader: Loading) -> tuple[Recommender, int]:
     """Open the active bundle, fetched from where it was staged if need be; generation 0 says: not there yet."""
     try:
         _bring(desired, desired.active, library)

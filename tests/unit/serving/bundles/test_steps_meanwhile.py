@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from reference_store import ReferenceStore
 from swap_world import QUICK, World
 
 from retrank.contract.api import Degraded
@@ -15,6 +16,8 @@ from retrank.serving.bundles.desired import Canary
 from retrank.serving.bundles.replica import Replica
 from retrank.serving.bundles.status import ReplicaStatus
 from retrank.serving.bundles.turn import Turn
+from retrank.serving.stores.protocol import Document, StoreUnavailable
+from retrank.serving.stores.settings import StateSettings
 
 
 @pytest.fixture
@@ -141,6 +144,49 @@ def test_a_rollback_is_carried_out_meanwhile_and_finds_its_bundle_in_memory(worl
     assert _serves(replica) == world.names[0]
     assert replica.status().generation == world.desired().generation
     assert world.opened == loaded
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_newer_order_ends_a_load_and_a_store_that_is_away_does_not(world: World, away: bool) -> None:
+    world.control = store = Away.like(world.control)
+    replica = world.replica()
+    unwanted = world.activate(1)
+
+    def roll_back() -> None:
+        world.meanwhile = lambda: None
+        world.time += QUICK.poll_s
+        world.activate(0)
+        store.is_away = away
+
+    world.meanwhile = roll_back
+    if away:
+        with pytest.raises(StoreUnavailable):  # after the load
+            replica.follow()
+        store.is_away = False
+    else:
+        replica.follow()
+    assert (unwanted in world.opened) is away
+    replica.follow()
+    assert (_serves(replica), replica.status().generation) == (world.names[0], world.desired().generation)
+    assert replica.status().errors == {}
+    assert [change.action for change in world.desired().audit].count("refuse") == 0
+
+
+class Away(ReferenceStore):
+    """A control store that may not answer."""
+
+    is_away = False
+
+    @classmethod
+    def like(cls, store: ReferenceStore) -> "Away":
+        away = cls(StateSettings())
+        away.__dict__.update(store.__dict__)
+        return away
+
+    def document(self, name: str) -> Document:
+        if self.is_away:
+            raise StoreUnavailable("nobody there")
+        return super().document(name)
 
 
 def test_others_wait_for_a_replica_that_failed_once_and_waits_for_its_turn_to_try_again(
