@@ -15,8 +15,8 @@ from retrank.serving.pipeline import Clock
 
 REST = 7.0
 """Seconds of rest per second of work: a load takes an eighth of one core."""
-MOST_REST = 31.0
-"""The same where somebody always waits for an answer: a load takes a thirty-second of one core."""
+MOST_REST = 23.0
+"""The same where somebody always waits for an answer: a load takes a twenty-fourth of one core."""
 LOOK_S = 0.004
 """How long to wait before looking again whether somebody does."""
 
