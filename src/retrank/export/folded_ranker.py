@@ -5,8 +5,8 @@ and of passes over all candidates is the cost. Three things are done otherwise h
 
 - *Products with constants that follow one another are one.* The rotation of the retriever's vectors, the scale of
   directions and the scale of attention are parts of the weights.
-- *What depends on the request alone meets the candidates last.* Candidate and its product with the query are both linear
-  in the candidate, so per request one `[D, W]` matrix is made for both.
+- *What depends on the request alone meets the candidates last.* A candidate and its product with the query are
+  both linear in the candidate, so per request one `[D, W]` matrix is made for both.
 - *Bins of numbers lie side by side.* A feature is repeated along the last axis, and "unknown" is one bin more, so that
   subtracting, scaling and clipping run through whole rows.
 

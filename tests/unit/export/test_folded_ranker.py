@@ -30,7 +30,7 @@ def spread(ranker: Ranker) -> Ranker:
 
 
 def awkward(batch: int = 3, candidates: int = 7, length: int = 9) -> RankerInputs:
-    """Unknown and infinite features, padding, an empty history, vectors of any length and of none, two kinds of acts."""
+    """Unknown and infinite features, padding, an empty history, vectors of any length and of none, unknown acts."""
     inputs = make_inputs(batch, candidates, length=length, seed=2)
     inputs.features[0, 0] = torch.nan
     inputs.features[-1, -1, 1], inputs.features[-1, 0, 1] = torch.inf, -torch.inf
