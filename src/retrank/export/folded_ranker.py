@@ -189,7 +189,8 @@ class _Vectors(nn.Module):
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
     """Scale vectors to length 1; zero stays zero."""
-    return vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=_SHORTEST)
+    lengths: torch.Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / lengths.clamp(min=_SHORTEST)
 
 
 def _checked(rotation: NDArray[np.float32] | None, width: int) -> torch.Tensor:
