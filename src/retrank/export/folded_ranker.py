@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from retrank.contract.errors import BundleError
 from retrank.models.numeric_encoding import NumericEncoding
 from retrank.models.ranker import Ranker
+from retrank.models.target_attention import age_buckets
 
 _SHORTEST = 1e-12
 """A shorter vector has no direction, as in `torch.nn.functional.normalize`."""
@@ -63,6 +64,8 @@ class FoldedRanker(nn.Module):
     ) -> torch.Tensor:
         """Answer `[B, C, H]` float32 for every candidate and head."""
         state = self.numerics(features)
+        if self.ranker.near is not None:  # cosines are the same before and after a rotation
+            state = state + self.ranker.near(candidate_vectors, history_vectors, history_ages, history_actions)
         if self.vectors is None:
             state = state + self.bias
         else:
@@ -167,7 +170,7 @@ class _Vectors(nn.Module):
     ) -> torch.Tensor:
         """Do as `TargetAttention`; the bias is the same for all candidates, and stays `[B, H, 1, L + 1]`."""
         attention = self.attention
-        buckets = attention.age_buckets(ages)
+        buckets = age_buckets(ages, attention.edges)
         bias = F.embedding(buckets, self.age_bias)  # [B, L, H]
         value = events @ self.value + F.embedding(buckets, self.age_value)  # [B, L, W]
         if attention.num_actions:

@@ -16,6 +16,8 @@ KINDS: dict[str, dict[str, object]] = {
     "experts of their own": {"sharing": "ple"},
     "what was done is not read": {"num_actions": 0},
     "vectors are not read": {"read_vectors": False},
+    "cosines beside vectors": {"cosine_attention": True},
+    "cosines alone": {"cosine_attention": True, "read_vectors": False},
     "one bin": {"num_bins": 1},
     "no crosses": {"num_cross": 0},
 }
