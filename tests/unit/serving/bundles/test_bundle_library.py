@@ -155,6 +155,17 @@ def test_another_format_is_refused_before_any_other_file_is_read(origin: Path, l
         identify(parse_source(str(origin)))
 
 
+def test_a_manifest_with_a_changed_byte_is_no_other_bundle_where_the_folder_bears_the_name(origin: Path) -> None:
+    manifest = (origin / MANIFEST).read_text()
+    (origin / MANIFEST).write_text(manifest.replace("tiny/", "tinx/", 1))
+    with pytest.raises(ChecksumError, match=f"the folder is called {origin.name}"):
+        identify(parse_source(str(origin)))
+    with _web(origin.parent) as url, pytest.raises(ChecksumError, match=f"the folder is called {origin.name}"):
+        identify(parse_source(f"{url}/{origin.name}"))
+    elsewhere = origin.rename(origin.with_name("copied-by-hand"))
+    assert identify(parse_source(str(elsewhere)))[0] != origin.name
+
+
 def test_a_source_that_changed_since_it_was_staged_is_refused(
     three_bundles: Path, origin: Path, library: Library
 ) -> None:
