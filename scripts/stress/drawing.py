@@ -58,7 +58,7 @@ def legend_above(axes: Axes, columns: int = 5) -> None:
     axes.legend(fontsize=9, ncols=columns, loc="lower right", bbox_to_anchor=(1.0, 1.0))
 
 
-def thousands(value: float, _position: int | None = None) -> str:
+def thousands(value: float, _position: float) -> str:
     """Return a number as an axis writes it."""
     return f"{value:,.0f}" if value >= 1 or value == 0 else f"{value:g}"
 

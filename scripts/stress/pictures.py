@@ -147,8 +147,9 @@ def waits(rows: Mapping[str, Mapping[str, Waits]], quantiles_said: str) -> str:
                 if kind not in row:
                     continue
                 reach(axes, number + shift, row[kind].quantiles_ms, colour=colour)
-                if row[kind].goal_ms is not None:
-                    axes.plot([row[kind].goal_ms] * 2, [number - 0.4, number + 0.4], color=INK, lw=1.6)
+                goal_ms = row[kind].goal_ms
+                if goal_ms is not None:
+                    axes.plot([goal_ms, goal_ms], [number - 0.4, number + 0.4], color=INK, lw=1.6)
             axes.plot([], [], "o-", color=colour, label=kind)
         if any(wait.goal_ms is not None for row in rows.values() for wait in row.values()):
             axes.plot([], [], "|", color=INK, ms=12, mew=1.6, label="at most")

@@ -4,6 +4,7 @@ import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from living_service import living_service
@@ -14,7 +15,7 @@ from retrank.serving.recommender import Recommender
 from retrank.serving.web.problems import ProblemError
 from retrank.serving.web.routes import create_app
 
-REFUSED = {
+REFUSED: dict[str, tuple[str, dict[str, Any], int]] = {
     "a validator of ours says no": ("/v1/recommend", {"filter": {}}, 422),
     "pydantic says no": ("/v1/recommend", {"k": "many"}, 422),
     "both do": ("/v1/similar", {"filter": {"all": [{}]}, "k": 0}, 422),
