@@ -173,10 +173,11 @@ def kills(moments: Mapping[str, int], events: Mapping[str, int]) -> str:
 
     def paint(axes: Axes) -> None:
         colours = [MUTED] * len(moments) + [ACCENT] * len(events)
-        axes.barh(range(len(rows)), [max(count, 0.7) for count in rows.values()], height=0.62, color=colours, left=0.7)
+        axes.barh(range(len(rows)), list(rows.values()), height=0.62, color=colours, left=0.7)
         for number, count in enumerate(rows.values()):
-            said = f"{count:,}" if count else "none"
-            axes.text(0.7 + max(count, 0.7), number, f"  {said}", va="center", color=INK if count else GOOD)
+            said, colour = (f"{count:,}", INK) if count else ("none", GOOD)
+            end = (0.7 + count, number)
+            axes.annotate(said, end, (5, 0), textcoords="offset points", va="center", color=colour)
         axes.set_xscale("log")
         axes.set_xlim(0.7, max(rows.values()) * 6)
         axes.xaxis.set_major_formatter(thousands)
