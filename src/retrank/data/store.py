@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from retrank.contract.context import ContextSpec
 from retrank.contract.errors import SourceError
 from retrank.contract.files import current
 from retrank.contract.sequences import Sequences
@@ -77,11 +78,15 @@ class StoreFacts(BaseModel):
 
 @dataclass(frozen=True)
 class EventStore:
-    """An opened store; columns are memory-mapped, so opening is quick and processes share pages."""
+    """An opened store; columns are memory-mapped, so opening is quick and processes share pages.
+
+    `context_spec` says what the rows of `sequences.contexts` mean; None where nothing reads them.
+    """
 
     directory: Path
     facts: StoreFacts
     sequences: Sequences
+    context_spec: ContextSpec | None = None
 
     @classmethod
     def open(cls, path: Path | str) -> "EventStore":

@@ -139,6 +139,7 @@ def assemble(
         similarity=model.similarity,
         inputs=model.encoder.inputs,
         actions=tuple(catalogue.actions),
+        context=catalogue.context,
     )
     with staging(root) as staged:
         encoder = _export(model, catalogue, gates, circumstances, staged=staged, rng=rng)
@@ -212,7 +213,11 @@ def _export(
 ) -> _Encoder:
     """Write the ONNX file and hold it against torch."""
     circumstances.say(f"export: {model.name} to ONNX")
-    export_encoder(model.encoder, staged / bundle.QUERY_ENCODER)
+    if catalogue.context is not None:
+        told = ", ".join(f"{name} ({size:,} values)" for name, size in catalogue.context.sizes.items())
+        circumstances.say(f"export: of the moment of a request it reads {told}")
+    num_fields = 0 if catalogue.context is None else len(catalogue.context.fields)
+    export_encoder(model.encoder, staged / bundle.QUERY_ENCODER, num_fields=num_fields)
     session = open_encoder(staged / bundle.QUERY_ENCODER)
     vectors = _item_vectors(model)
     sample = sample_histories(catalogue.histories, gates.parity_rows, model.encoder.max_length, rng)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from retrank.contract.actions import Actions
 from retrank.contract.api import RecommendRequest
+from retrank.contract.context import ContextRows, ContextSpec
 from retrank.contract.proposals import distinct
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
@@ -20,6 +21,7 @@ from retrank.serving.pipeline import Clock, Step
 _MICROSECONDS = 1_000_000
 _DAY_S = 86_400
 _NONE = np.empty(0, dtype=np.int64)
+_NO_FIELDS = ContextRows(ContextSpec())
 
 
 class _Sealed(NamedTuple):
@@ -41,6 +43,7 @@ class Hydrate:
         sealed_us: moment the bundle was made, in microseconds; events of the bundle are no newer.
         now: seconds since the Unix epoch.
         known_actions: what the models learned of, and what that is live.
+        fields: what the sequence model reads of the moment of a request.
     """
 
     users: Vocab
@@ -49,6 +52,7 @@ class Hydrate:
     sealed_us: int
     now: Clock
     known_actions: Actions
+    fields: ContextRows = _NO_FIELDS
     step: Step = "hydrate"
     on_failure: None = None
 
@@ -58,7 +62,7 @@ class Hydrate:
         return True
 
     def run(self, draft: Draft) -> Draft:
-        """Fill in `now`, `history` with `ages` and `actions`, `seen` and `excluded`."""
+        """Fill in `now`, `context`, `history` with `ages` and `actions`, `seen` and `excluded`."""
         request, now = draft.request, self.now()
         user = 0 if request.user_id is None else self.users.row(request.user_id)
         sealed = self._sealed(user, int(now * _MICROSECONDS))
@@ -74,7 +78,8 @@ class Hydrate:
         history = np.concatenate([sealed.rows, live_rows, recent], dtype=np.int64)
         ages = np.concatenate([sealed.ages, live_ages, unknown])
         actions = np.concatenate([sealed.actions, live_actions, unknown])
-        draft = draft._replace(now=now, history=history, ages=ages, actions=actions)
+        context = self.fields.of_request(request.context, int(now * _MICROSECONDS))
+        draft = draft._replace(now=now, history=history, ages=ages, actions=actions, context=context)
         seen = self._seen(draft, len(sealed.rows), len(recent))
         if draft.changes.new is not None:
             seen = self._seen_new(draft, seen, visit)
