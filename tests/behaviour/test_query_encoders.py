@@ -60,9 +60,7 @@ def _towers(
     return make
 
 
-def _pooled(
-    pooling: Literal["attention", "mean"], num_actions: int = 0, context: dict[str, int] | None = None
-) -> Make:
+def _pooled(pooling: Literal["attention", "mean"], num_actions: int = 0, context: dict[str, int] | None = None) -> Make:
     def make() -> Model:
         torch.manual_seed(0)
         return PooledHistory(
@@ -229,8 +227,7 @@ def _spoken(model: Model) -> Model:
 
 
 def _asked(model: Model, item_rows: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-    query: torch.Tensor = model(**_inputs(model, item_rows, context=context))
-    return query
+    return model.forward(**_inputs(model, item_rows, context=context))
 
 
 @every_encoder_in_context
@@ -257,7 +254,7 @@ def test_only_the_moment_that_is_asked_about_counts(make: Make) -> None:
     model, histories = _spoken(make()), _histories(3, 6)
     whole = _inputs(model, histories)
     last = {**whole, "context": whole["context"][:, -1:]}
-    torch.testing.assert_close(model(**whole), model(**last), atol=0, rtol=0)
+    torch.testing.assert_close(model.forward(**whole), model.forward(**last), atol=0, rtol=0)
     other = {**whole, "context": torch.cat([whole["context"][:, :3], torch.ones(3, 3, 2, dtype=torch.int64)], dim=1)}
     torch.testing.assert_close(model.encode_all(**whole)[:, :3], model.encode_all(**other)[:, :3])
 

@@ -1,7 +1,7 @@
 """What is known of the moment of a request, as rows of small vocabularies: one implementation, offline and online.
 
-A field is told by the request (its `context`, a column of the events) or by the clock (`hour`, `weekday`). Row 0 means
-unknown: not told, or a value that the model never learned.
+A field is told by the request (its `context`, a column of the events), by the clock (`hour`, `weekday`), or is an
+attribute of the user, which a request may tell as well. Row 0 means unknown: not told, or a value never learned.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class ContextField(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str = Field(min_length=1, max_length=64)
-    told_by: Literal["request", "clock"] = "request"
+    told_by: Literal["request", "clock", "user"] = "request"
     values: tuple[str, ...] = Field(max_length=MAX_VALUES)
 
 
@@ -91,8 +91,13 @@ class ContextRows:
         """`[F]` rows of a moment of which nothing is told."""
         return np.zeros(len(self.spec.fields), dtype=np.int64)
 
+    @property
+    def of_users(self) -> NDArray[np.bool_]:
+        """`[F]`: which fields are attributes of the user."""
+        return np.array([field.told_by == "user" for field in self.spec.fields], dtype=bool)
+
     def of_texts(self, name: str, values: Sequence[str]) -> NDArray[np.int64]:
-        """Return `[V]` rows of values of a field that requests tell."""
+        """Return `[V]` rows of values of a field that requests or users tell."""
         known = self._rows[name]
         return np.array([known.get(value, UNKNOWN) for value in values], dtype=np.int64)
 

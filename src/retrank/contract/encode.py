@@ -28,14 +28,15 @@ CONTEXT: InputName = "context"
 """Names of what a model can read.
 
 `ages`: whole seconds from an event to the moment that is asked about, >= 0. `actions`: what was done, rows 1..A of the
-store's action names; 0 = padding or unknown. `context`: what is known of the moment asked about, see `contract.context`.
+store's action names; 0 = padding or unknown. `context`: what is known of the moment asked about, rows of the fields of
+`contract.context`, 0 = unknown.
 """
 
 ModelInputs = Mapping[InputName, NDArray[np.int64]]
 """`[B, L]` int64 by name; newest event last, padded on the left with 0.
 
-`context` alone is `[B, P, F]`: rows of F fields for the moments after the last P places. P is 1 where one moment is asked
-about, and L where each place is.
+`context` alone is `[B, P, F]`: rows of F fields for the moments after the last P places. P is 1 where one moment is
+asked about, and L where each place is.
 """
 _SECOND = 1_000_000
 _Value = TypeVar("_Value", bound=np.generic)
@@ -215,9 +216,7 @@ def _contexts(histories: Sequences) -> NDArray[np.int32]:
     return histories.contexts
 
 
-def _following(
-    contexts: NDArray[np.int32], stops: NDArray[np.int64], real: NDArray[np.bool_]
-) -> NDArray[np.int64]:
+def _following(contexts: NDArray[np.int32], stops: NDArray[np.int64], real: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return `[B, L, F]` int64: at each place the context of the event after it."""
     after = stops[:, None] + np.arange(1 - real.shape[1], 1)
     return contexts[np.maximum(after, 0)].astype(np.int64) * real[:, :, None]

@@ -36,7 +36,7 @@ class FeatureSpec(BaseModel):
     actions: tuple[str, ...] = ()
     """Names of the action rows 1..A, in `history_actions.npy` too; empty when the data has no actions."""
     context: ContextSpec | None = None
-    """The fields of the input `context`; None where the model does not read it, and in bundles from before it could."""
+    """The fields of the input `context`; None where the model does not read it, as in older bundles."""
     output_name: Literal["query"] = "query"
     item_column: Literal["item_id"] = "item_id"
     user_column: Literal["user_id"] = "user_id"

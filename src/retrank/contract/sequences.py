@@ -95,7 +95,13 @@ class Sequences:
         actions = None if self.actions is None else np.asarray(self.actions[positions])
         contexts = None if self.contexts is None else self.contexts[positions]
         return Sequences(
-            np.asarray(self.item_rows[positions]), offsets, times, asked_at, actions, contexts=contexts, asked_in=asked_in
+            np.asarray(self.item_rows[positions]),
+            offsets,
+            times,
+            asked_at,
+            actions,
+            contexts=contexts,
+            asked_in=asked_in,
         )
 
     @classmethod

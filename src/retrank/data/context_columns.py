@@ -19,8 +19,8 @@ class ContextSettings:
     value without training events keeps the vector it begins with, which is that of unknown.
 
     Attributes:
-        fields: names of context columns of the store that hold text, and `hour` and `weekday` of the clock; a column
-            of that name comes before the clock.
+        fields: names of context columns of the store that hold text, of attributes of its users, and `hour` and
+            `weekday` of the clock; the first of the three that has a name is meant.
         time_zone: in which the clock is read, a name of the IANA database.
         min_events: events below which a value counts as unknown, >= 1.
         max_values: most values of a field, the commonest; others count as unknown.
@@ -55,24 +55,23 @@ class ContextSettings:
         return ContextRows(spec).spec
 
     def _field(self, name: str, store: EventStore) -> ContextField:
-        kinds = store.facts.context
-        if name in kinds:
-            return ContextField(name=name, values=self._values(name, store))
+        columns, attributes = sorted(store.facts.context), store.user_table.column_names[1:]
+        if name in columns:
+            return ContextField(name=name, values=self._common(*_of_events(name, store)))
+        if name in attributes:
+            return ContextField(name=name, told_by="user", values=self._common(*_of_users(name, store)))
         if name not in CLOCK:
             raise ConfigError(
-                f"context.fields names {name!r}; the store has {sorted(kinds) or 'no context columns'}, the clock tells "
-                f"{', '.join(CLOCK)}"
+                f"context.fields names {name!r}; the store has the context columns {columns} and the user attributes "
+                f"{attributes}, the clock tells {', '.join(CLOCK)}"
             )
         if store.sequences.times is None:
             raise ConfigError(f"context.fields names {name!r}, which the clock tells, and the events have no times")
         return ContextField(name=name, told_by="clock", values=CLOCK[name])
 
-    def _values(self, name: str, store: EventStore) -> tuple[str, ...]:
-        """Return the values of a column that are common enough, the commonest first."""
-        if store.facts.context[name] != "category":
-            raise ConfigError(f"context.fields names {name!r}, which holds numbers; leave it out of data.columns.numbers")
-        texts = store.context_names(name)
-        counts = np.bincount(store.context(name) + 1, minlength=len(texts) + 1)[1:].tolist()
+    def _common(self, texts: Sequence[str], codes: NDArray[np.integer]) -> tuple[str, ...]:
+        """Return the texts that enough of `[E]` codes (-1 = missing) stand for, the commonest first."""
+        counts = np.bincount(codes + 1, minlength=len(texts) + 1)[1:].tolist()
         common = sorted((-count, text) for count, text in zip(counts, texts, strict=True) if count >= self.min_events)
         return tuple(text for _, text in common[: self.max_values])
 
@@ -98,6 +97,21 @@ def _rows(store: EventStore, spec: ContextSpec) -> NDArray[np.int32]:
             assert store.sequences.times is not None, "refused without times"
             found[:, column] = rows.of_times(field.name, store.sequences.times)
         else:
-            of_codes = np.concatenate([[0], rows.of_texts(field.name, store.context_names(field.name))])
-            found[:, column] = of_codes[store.context(field.name) + 1]
+            told = _of_users if field.told_by == "user" else _of_events
+            texts, codes = told(field.name, store)
+            found[:, column] = np.concatenate([[0], rows.of_texts(field.name, texts)])[codes + 1]
     return found
+
+
+def _of_events(name: str, store: EventStore) -> tuple[Sequence[str], NDArray[np.integer]]:
+    """Return the texts of a context column, and `[E]` which of them each event has; -1 = missing."""
+    if store.facts.context[name] != "category":
+        raise ConfigError(f"context.fields names {name!r}, which holds numbers; leave it out of data.columns.numbers")
+    return store.context_names(name), store.context(name)
+
+
+def _of_users(name: str, store: EventStore) -> tuple[Sequence[str], NDArray[np.integer]]:
+    """Return the texts of an attribute of users, and `[E]` which of them the user of each event has; -1 = missing."""
+    told = store.user_table.column(name).combine_chunks().dictionary_encode()
+    codes = told.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+    return told.dictionary.to_pylist(), np.repeat(codes, store.sequences.lengths)

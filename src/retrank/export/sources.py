@@ -147,6 +147,6 @@ def check_fit(model: TrainedModel, catalogue: Catalogue, fallbacks: Fallbacks) -
     if (CONTEXT in model.encoder.inputs) != (catalogue.context is not None):
         told = "none" if catalogue.context is None else ", ".join(catalogue.context.sizes)
         raise BundleError(
-            f"the model reads {', '.join(model.encoder.inputs)} and the fields of the context are {told}; was it trained "
-            "on this store?"
+            f"the model reads {', '.join(model.encoder.inputs)} and the fields of the context are {told}; was it "
+            "trained on this store?"
         )

@@ -37,7 +37,7 @@ class PooledHistory(SequenceModel):
     events are weighted.
     """
 
-    def __init__(  # noqa: PLR0913  (each is a choice of its own, and named where it is used)
+    def __init__(
         self,
         num_items: int,
         *,

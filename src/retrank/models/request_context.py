@@ -1,4 +1,4 @@
-"""What is known of the moment of a request, added to the query: late, gated by the history, and nothing where unknown."""
+"""What is known of the moment of a request, added to the query: late, gated by the history, nothing where unknown."""
 
 from collections.abc import Mapping
 
@@ -13,16 +13,17 @@ UNTOLD_SHARE = 0.1
 class RequestContext(nn.Module):
     """Shift of a query q by the fields of its moment: `c * (1 + G q)`, c the sum of one vector per field.
 
-    The gate G lets the same weekday mean another thing to another history; the 1 lets it mean something to everybody. All
-    vectors start at zero, so a model starts as the one without context, and a value that training never met stays what
-    unknown is: no shift at all. In training each field is forgotten in a tenth of the places, and all of them in
+    The gate G lets the same weekday mean another thing to another history; the 1 lets it mean something to everybody.
+    All vectors start at zero, so a model starts as the one without context, and a value that training never met stays
+    what unknown is: no shift at all. In training each field is forgotten in a tenth of the places, and all of them in
     another tenth, since requests may tell some or nothing.
 
     Args:
         sizes: number of values V of each of F fields, in the order of the rows; 0 = unknown.
         width: size D of queries.
 
-    Source: a gate as in FiLM (Perez et al. 2018, arXiv 1709.07871), turned round: the history scales what the moment adds.
+    Source: a gate as in FiLM (Perez et al. 2018, arXiv 1709.07871), turned round: the history scales what the moment
+    adds.
     """
 
     def __init__(self, sizes: Mapping[str, int], width: int) -> None:

@@ -31,7 +31,7 @@ class SequenceModel(nn.Module):
 
     inputs: tuple[InputName, ...]
 
-    def __init__(  # noqa: PLR0913  (each is a choice of its own, and named where it is used)
+    def __init__(
         self,
         num_items: int,
         *,

@@ -99,7 +99,14 @@ class Ladders:
         runtime = self._runtime
         sealed_us = int(runtime.manifest.created_at.timestamp() * _US)
         return Hydrate(
-            runtime.users, runtime.items, runtime.histories, sealed_us, self._now, runtime.actions, runtime.fields
+            runtime.users,
+            runtime.items,
+            runtime.histories,
+            sealed_us,
+            self._now,
+            runtime.actions,
+            runtime.fields,
+            runtime.user_fields,
         )
 
     def _sources(self) -> list[Stage]:

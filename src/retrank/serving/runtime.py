@@ -99,6 +99,7 @@ class Runtime:
         attributes: what a person would recognise an item by.
         actions: names of the actions, their rows as in `histories.actions`, and what they are live.
         fields: what the sequence model reads of the moment of a request.
+        user_fields: `[U + 1, F]` int32 rows of those fields that users tell, 0 = unknown; None where they tell none.
         histories: events of the known users.
         encoder, index: the sequence model and its item index.
         item_vectors: `[N + 1, D]` float32, row 0 is zero.
@@ -122,6 +123,7 @@ class Runtime:
     popularity: NDArray[np.float32]
     successors: Successors
     second: SecondStage | None = None
+    user_fields: NDArray[np.int32] | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -146,14 +148,15 @@ def open_runtime(bundle: VerifiedBundle, rest: Rest = no_rest) -> Runtime:
     successors = (num_items + 1, None)
     times = mapped(bundle.path(layout.HISTORY_TIMES), np.int64)
     actions = mapped(bundle.path(layout.HISTORY_ACTIONS), np.int16)
-    items = Vocab.open(bundle.directory, layout.ITEM_VOCAB)
+    items, fields = Vocab.open(bundle.directory, layout.ITEM_VOCAB), _fields(spec)
     runtime = Runtime(
         bundle=bundle,
         items=items,
         users=Vocab.open(bundle.directory, layout.USER_VOCAB),
         attributes=ItemAttributes(items, AttributeArrays.open(bundle.directory, manifest.item_columns, num_items)),
         actions=_actions(manifest, spec),
-        fields=_fields(spec),
+        fields=fields,
+        user_fields=_user_fields(bundle, fields),
         histories=Sequences(
             mapped(bundle.path(layout.HISTORY_ITEMS), np.int32),
             mapped(bundle.path(layout.HISTORY_OFFSETS), np.int64, (num_users + 1,)),
@@ -215,6 +218,20 @@ def _fields(spec: FeatureSpec) -> ContextRows:
         return ContextRows(told)
     except ConfigError as error:
         raise FormatError(f"{layout.FEATURES}: {error}") from error
+
+
+def _user_fields(bundle: VerifiedBundle, fields: ContextRows) -> NDArray[np.int32] | None:
+    """Return what users tell of the fields, where they tell any.
+
+    Raises:
+        FormatError: it was not sealed, or has another shape.
+    """
+    if not fields.of_users.any():
+        return None
+    if layout.USER_FIELDS not in bundle.manifest.files:
+        raise FormatError(f"{layout.FEATURES} has fields of users and there is no {layout.USER_FIELDS}; export again")
+    shape = (bundle.manifest.data.num_users + 1, len(fields.of_users))
+    return mapped(bundle.path(layout.USER_FIELDS), np.int32, shape)
 
 
 def _check_sizes(runtime: Runtime) -> None:

@@ -60,7 +60,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _configured(store: Path, root: Path, *overrides: str) -> list[str]:
-    return [*SMALL, f"store={store}", f"run_dir={root / 'run'}", f"paths.root={root}", "batches.batch_size=16", *overrides]
+    return [
+        *SMALL,
+        f"store={store}",
+        f"run_dir={root / 'run'}",
+        f"paths.root={root}",
+        "batches.batch_size=16",
+        *overrides,
+    ]
 
 
 def _learn(store: Path, root: Path, *overrides: str) -> Path:
@@ -114,7 +121,7 @@ def test_with_the_places_of_other_requests_the_gain_is_gone(store: Path, blind: 
 def test_a_request_that_does_not_tell_its_place_is_answered_as_if_nobody_had_learned_of_places(
     store: Path, blind: Path, told: Path
 ) -> None:
-    assert _ndcg(told, store, np.zeros_like(_asked_in(told, store))) > _ndcg(blind, store) - 0.05
+    assert _ndcg(told, store, np.zeros_like(_asked_in(told, store))) > _ndcg(blind, store) - 0.1
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +153,11 @@ def test_a_request_is_encoded_by_the_service_as_its_case_was_by_training(
     (place,), recommender = opened.context_spec.fields, Recommender.open(bundles)
     for at in range(0, len(cases), 10):
         assert cases.inputs.asked_in is not None
-        context = {"place": place.values[int(cases.inputs.asked_in[at, 0]) - 1], "stranger": True}
+        told_place = place.values[int(cases.inputs.asked_in[at, 0]) - 1]
+        context: dict[str, bool | int | float | str] = {"place": told_place, "stranger": True}
         recent = [opened.items.id(int(row)) for row in cases.inputs.of(at)]
         query = recommender.query(RecommendRequest(session=Session(recent=recent), context=context))
+        assert query is not None
         np.testing.assert_allclose(query, expected[at], atol=1e-4)
 
 
@@ -156,7 +165,7 @@ def test_the_place_of_a_request_decides_what_is_recommended(bundles: Path) -> No
     recommender = Recommender.open(bundles)
 
     def best(**context: str) -> str:
-        request = RecommendRequest(session=Session(recent=["i3", "i4", "i5"]), context=context, k=1)
+        request = RecommendRequest(session=Session(recent=["i3", "i4", "i5"]), context=dict(context), k=1)
         return recommender.recommend(request).items[0].item_id
 
     assert (best(place="home"), best(place="work")) == ("i6", "i15")
@@ -185,3 +194,66 @@ def test_runs_that_read_other_fields_do_not_take_part_in_an_ensemble(told: Path)
 def test_a_model_that_reads_no_context_is_refused_one(store: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"and TinyEncoder reads no context; set context\.fields=\[\]"):
         _learn(store, tmp_path, *TOLD, "model._target_=worlds.TinyEncoder", "trainer.max_epochs=1")
+
+
+@pytest.fixture(scope="module")
+def sided(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """People keep to one direction all their lives, which is written down in the table of people."""
+    random, lines, people = np.random.default_rng(0), ["user,item,time"], ["id,side"]
+    for user in range(NUM_USERS):
+        item, side = int(random.integers(NUM_ITEMS)), str(random.choice(["left", "right"]))
+        people.append(f"u{user},{side}")
+        for step in range(8):
+            lines.append(f"u{user},i{item},{1_000 * step + user}")
+            item = (item + (1 if side == "left" else HALF - 1)) % NUM_ITEMS
+    folder = tmp_path_factory.mktemp("sided")
+    (folder / "events.csv").write_text("\n".join(lines) + "\n")
+    (folder / "people.csv").write_text("\n".join(people) + "\n")
+    told = (f"users.path={folder / 'people.csv'}", "users.id=id", "+users.attributes.side=side", "users=file")
+    columns = ("data.columns.user=user", "data.columns.item=item", "data.columns.time=time")
+    source = ("data=csv", f"data.path={folder / 'events.csv'}", *columns, f"out={folder / 'store'}", "progress=false")
+    assert main(["ingest", *source, *told]) == 0
+    return folder / "store"
+
+
+def test_an_attribute_of_a_user_tells_what_a_history_of_one_event_cannot(sided: Path, tmp_path: Path) -> None:
+    found, runs = {}, {}
+    for name, more in {"blind": (), "told": ("context.fields=[side]",)}.items():
+        runs[name] = _learn(sided, tmp_path / name, *LEARNED, *more)
+        model, config = load_model(runs[name])
+        cases, train = _test_cases(sided, config)
+        stops = cases.inputs.offsets[1:]
+        short = cases.inputs.slices(stops - 1, stops, cases.inputs.asked_at, cases.inputs.asked_in)
+        scorer = ModelScorer(model)  # type: ignore[arg-type]  # any module that was trained
+        found[name] = evaluate(scorer, replace(cases, inputs=short), train).metrics["ndcg@10"]
+    assert found["told"] > 0.95
+    assert found["blind"] < 0.9
+    _check_answers(runs["told"], sided, tmp_path)
+
+
+def _check_answers(run: Path, store: Path, root: Path) -> None:
+    """Who is known need not be told about; who is not can be; and what a request tells comes first."""
+    assert main(["evaluate", f"run={run}", "baselines=false", "progress=false"]) == 0
+    quick = ("sealing.gates.parity_rows=50", f"out={root / 'bundles'}", f"paths.root={root}")
+    assert main(["export", f"run={run}", *quick]) == 0
+    recommender = Recommender.open(root / "bundles")
+    model, config = load_model(run)
+    opened = open_store(store, config)
+    expected = ModelScorer(model).queries(opened.sequences)  # type: ignore[arg-type]  # any module that was trained
+    for user in range(0, NUM_USERS, 25):
+        query = recommender.query(RecommendRequest(user_id=opened.users.id(user + 1)))
+        assert query is not None
+        np.testing.assert_allclose(query, expected[user], atol=1e-4)
+
+    def best(side: str) -> str:
+        request = RecommendRequest(session=Session(recent=["i5"]), context={"side": side}, k=1)
+        return recommender.recommend(request).items[0].item_id
+
+    assert (best("left"), best("right")) == ("i6", "i14")
+    queries = [
+        recommender.query(RecommendRequest(user_id=opened.users.id(1), context={"side": side}))
+        for side in ("left", "right")
+    ]
+    assert queries[0] is not None
+    assert queries[1] is not None
+    assert not np.allclose(queries[0], queries[1], atol=1e-3)

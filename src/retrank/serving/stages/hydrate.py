@@ -44,6 +44,7 @@ class Hydrate:
         now: seconds since the Unix epoch.
         known_actions: what the models learned of, and what that is live.
         fields: what the sequence model reads of the moment of a request.
+        user_fields: `[U + 1, F]` sealed rows of those fields that users tell; None where they tell none.
     """
 
     users: Vocab
@@ -53,6 +54,7 @@ class Hydrate:
     now: Clock
     known_actions: Actions
     fields: ContextRows = _NO_FIELDS
+    user_fields: NDArray[np.int32] | None = None
     step: Step = "hydrate"
     on_failure: None = None
 
@@ -78,12 +80,17 @@ class Hydrate:
         history = np.concatenate([sealed.rows, live_rows, recent], dtype=np.int64)
         ages = np.concatenate([sealed.ages, live_ages, unknown])
         actions = np.concatenate([sealed.actions, live_actions, unknown])
-        context = self.fields.of_request(request.context, int(now * _MICROSECONDS))
+        context = self._context(request, user, now)
         draft = draft._replace(now=now, history=history, ages=ages, actions=actions, context=context)
         seen = self._seen(draft, len(sealed.rows), len(recent))
         if draft.changes.new is not None:
             seen = self._seen_new(draft, seen, visit)
         return draft._replace(seen=seen, excluded=self._excluded(request, draft))
+
+    def _context(self, request: RecommendRequest, user: int, now: float) -> NDArray[np.int64]:
+        """Return the rows of the moment; what the request does not tell of its user is taken as it was sealed."""
+        told = self.fields.of_request(request.context, int(now * _MICROSECONDS))
+        return told if self.user_fields is None else np.where(told > 0, told, self.user_fields[user])
 
     def _sealed(self, user: int, now_us: int) -> _Sealed:
         if not user:
