@@ -42,7 +42,7 @@ class FeatureSpec(BaseModel):
     user_column: Literal["user_id"] = "user_id"
 
     def canonical(self) -> bytes:
-        """Return the spec as canonical JSON: sorted keys, no blanks, UTF-8; without a context as before there was one."""
+        """Return the spec as canonical JSON: sorted keys, no blanks, UTF-8; without a context as older versions did."""
         left_out = {"context"} if self.context is None else None
         return json.dumps(self.model_dump(exclude=left_out), sort_keys=True, separators=(",", ":")).encode()
 
