@@ -6,8 +6,12 @@ that one that is sent twice counts once. The folder is bounded: beyond `max_spoo
 
 Several processes may share a folder; each may send what another left. While the folder cannot be written either, events
 wait in memory, within the same bound.
+
+Coroutines use it too, with a `Client` of its own beside their `AsyncClient`: `async with EventBuffer(...)`; `add`
+does not block.
 """
 
+import asyncio
 import logging
 import os
 import threading
@@ -136,6 +140,16 @@ class EventBuffer:
     ) -> None:
         """Send or spool everything."""
         self.close()
+
+    async def __aenter__(self) -> Self:
+        """Return the buffer. Coroutines call `add` as everybody does: it waits for nothing but a lock."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Send or spool everything, in a thread, so that the event loop goes on."""
+        await asyncio.to_thread(self.close)
 
     def _work(self) -> None:
         failed = False

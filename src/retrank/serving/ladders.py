@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from retrank.contract.api import Source
+from retrank.serving.guard.breaker import Breaker
 from retrank.serving.live_rules import RuleRows
 from retrank.serving.pipeline import Clock, Stage
 from retrank.serving.runtime import Runtime
@@ -11,6 +12,7 @@ from retrank.serving.stages.asked import OnlyAsked
 from retrank.serving.stages.explain import Explain
 from retrank.serving.stages.filter import Sift
 from retrank.serving.stages.hydrate import Hydrate
+from retrank.serving.stages.left_alone import ONLY_FAILURES, LeftAlone
 from retrank.serving.stages.record import Record, Tally
 from retrank.serving.stages.rerank import Arrange, TopK
 from retrank.serving.stages.retrieve import CovisitSource, PopularSource, SequenceSource, SimilarSource
@@ -24,7 +26,7 @@ _US = 1_000_000
 class Ladders:
     """The stages over one open bundle."""
 
-    def __init__(self, runtime: Runtime, settings: PipelineSettings, now: Clock, clock: Clock) -> None:
+    def __init__(self, runtime: Runtime, settings: PipelineSettings, now: Clock, clock: Clock, tally: Tally) -> None:
         """Prepare what the lists share.
 
         Args:
@@ -32,8 +34,10 @@ class Ladders:
             settings: how to answer.
             now: seconds since the Unix epoch.
             clock: monotonic seconds, that of the pipeline.
+            tally: counts what was served, and knows who is told of breakers.
         """
         self._runtime, self._settings, self._now, self._clock = runtime, settings, now, clock
+        self._tally = tally
         self._columns = runtime.attributes.columns
         self._rule_rows = RuleRows(runtime.items, self._columns)
         second = runtime.second
@@ -42,8 +46,9 @@ class Ladders:
         self._sequence = SequenceSource(
             runtime.encoder, runtime.index, runtime.item_vectors, self._limits.get("sequence", count)
         )
+        self.models = {name: self._breaker(name) for name in ("sequence", "ranker")}
 
-    def recommend(self, tally: Tally) -> list[Stage]:
+    def recommend(self) -> list[Stage]:
         """Return the stages that make a slate from a history."""
         runtime = self._runtime
         sift = Sift(self._columns, self._sequence, "sequence", runtime.popular_items, self._clock)
@@ -58,7 +63,7 @@ class Ladders:
             HoldPins(self._rule_rows),
         ]
         filled: list[Stage] = [Weigh(self._rule_rows), arrange, TopK(), PlacePins()]
-        return [*found, *self._scores(), *filled, *self._last(tally)]
+        return [*found, *self._scores(), *filled, *self._last()]
 
     def encode(self) -> list[Stage]:
         """Return the stages that make a query from a history."""
@@ -76,7 +81,7 @@ class Ladders:
         """Return the stages that score the caller's own candidates."""
         return [self._hydrate(), *self._sources(), OnlyAsked(), *self._scores(), TopK()]
 
-    def similar(self, tally: Tally) -> list[Stage]:
+    def similar(self) -> list[Stage]:
         """Return the stages that make a slate of items like one."""
         runtime, settings = self._runtime, self._settings
         nearest = SimilarSource(runtime.item_vectors, runtime.index, settings.num_candidates)
@@ -92,8 +97,12 @@ class Ladders:
             Weigh(self._rule_rows),
             TopK(),
             PlacePins(),
-            *self._last(tally),
+            *self._last(),
         ]
+
+    def _breaker(self, name: str) -> Breaker:
+        """Return the breaker of one model, the same for every list; a gauge shows its state."""
+        return Breaker(ONLY_FAILURES, self._clock, on_change=lambda state: self._tally.telemetry.circuit(name, state))
 
     def _hydrate(self) -> Stage:
         runtime = self._runtime
@@ -113,7 +122,7 @@ class Ladders:
         runtime, second, count = self._runtime, self._runtime.second, self._settings.num_candidates
         window = second.spec.covisit_window if second else self._settings.covisit_window
         sources: list[Stage] = [
-            self._sequence,
+            LeftAlone(self._sequence, self.models["sequence"], self._clock),
             CovisitSource(runtime.successors, window, self._limits.get("covisit", count)),
         ]
         return [*sources, NeighbourSource(second), TrendSource(second)] if second else [*sources]
@@ -125,9 +134,12 @@ class Ladders:
             CovisitScore(runtime.successors, runtime.popularity, self._settings.covisit_window),
             PopularScore(runtime.popularity),
         ]
-        return [RankScore(runtime.second, runtime.item_vectors), *scores] if runtime.second else [*scores]
+        if runtime.second is None:
+            return scores
+        ranker = RankScore(runtime.second, runtime.item_vectors)
+        return [LeftAlone(ranker, self.models["ranker"], self._clock), *scores]
 
-    def _last(self, tally: Tally) -> list[Stage]:
+    def _last(self) -> list[Stage]:
         runtime, settings = self._runtime, self._settings
         explain = Explain(
             runtime.items,
@@ -137,4 +149,4 @@ class Ladders:
             window=settings.explain_window,
             min_similarity=settings.min_similarity,
         )
-        return [explain, Record(tally)]
+        return [explain, Record(self._tally)]

@@ -122,5 +122,5 @@ def _isolated(stage: Stage, draft: Draft) -> Draft:
     except Exception:
         if stage.on_failure is None:
             raise
-        _log.exception("stage %s failed, the answer goes on without it", type(stage).__name__)
+        _log.exception("stage %s failed, the answer goes on without it", stage_name(stage))
         return draft.without(stage.on_failure)

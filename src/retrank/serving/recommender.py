@@ -71,9 +71,10 @@ class Recommender:
         """
         self.runtime = runtime
         self.tally = Tally()
-        ladders = Ladders(runtime, settings, now, clock)
-        self._recommend = Pipeline(ladders.recommend(self.tally), clock)
-        self._similar = Pipeline(ladders.similar(self.tally), clock)
+        ladders = Ladders(runtime, settings, now, clock, self.tally)
+        self._ladders = ladders
+        self._recommend = Pipeline(ladders.recommend(), clock)
+        self._similar = Pipeline(ladders.similar(), clock)
         self._rank = Pipeline(ladders.rank(), clock)
         self._encode = Pipeline(ladders.encode(), clock)
         self._hydrate, self._block = Pipeline(ladders.hydrate(), clock), Pipeline(ladders.block(), clock)
@@ -116,6 +117,11 @@ class Recommender:
         rehearsal = cls(runtime, chosen)  # a recommender of its own, so that rehearsal is not counted as traffic
         rehearsal._warm_up(rest)
         return cls(runtime, chosen, newcomers=rehearsal._newcomers)
+
+    def tell_of_models(self) -> None:
+        """Tell telemetry which models answer and which are left alone, when this one begins to answer."""
+        for name, breaker in self._ladders.models.items():
+            self.tally.telemetry.circuit(name, breaker.state)
 
     def recommend(self, request: RecommendRequest, around: Surroundings = NOTHING_AROUND) -> SlateResponse:
         """Answer for a known user, an anonymous session, or nobody in particular."""

@@ -1,5 +1,6 @@
 """The event buffer over real sockets and real files: nothing is lost, nothing is sent out of hand."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,29 @@ def test_events_arrive_in_order_and_in_batches(tmp_path: Path) -> None:
         assert received(service) == [f"e{number}" for number in range(10)]
         assert all(len(asked.body["events"]) <= 4 for asked in service.asked)
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_coroutines_use_the_same_buffer_and_leaving_it_stops_no_event_loop(tmp_path: Path) -> None:
+    turns = 0
+
+    async def turning() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0.001)
+
+    async def scene(client: Client) -> None:
+        other = asyncio.create_task(turning())
+        async with EventBuffer(client, tmp_path / "spool", batch_size=4, flush_s=60) as buffer:
+            for number in range(10):
+                buffer.add(event(number))
+            before = turns
+        assert turns > before
+        other.cancel()
+
+    with serving(RECEIPT) as service, Client(service.url, IMPATIENT) as client:
+        asyncio.run(scene(client))
+        assert received(service) == [f"e{number}" for number in range(10)]
 
 
 def test_what_cannot_be_sent_waits_on_disk_for_the_next_process(tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from retrank.contract.api import ExperimentInfo
 from retrank.contract.errors import ConfigError
 from retrank.serving.guard.settings import AuthSettings, GuardSettings
+from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
-from retrank.serving.settings import Settings, refuse_to_open
+from retrank.serving.service import Backing, Service
+from retrank.serving.settings import ServiceSettings, Settings, refuse_to_open
 from retrank.serving.swap_settings import AdminSettings
 from retrank.serving.telemetry.settings import TelemetrySettings
 from retrank.serving.web.protection import open_protection
@@ -60,7 +63,7 @@ def test_an_answer_shows_up_in_the_metrics_of_the_real_routes(tiny_bundle: Path)
     for expected in (
         'recsys_requests_total{placement="none",route="/v1/recommend",status="200",variant="none"} 1.0',
         'recsys_requests_total{placement="none",route="/v1/recommend",status="422",variant="none"} 1.0',
-        'recsys_degraded_total{reason="unknown_user"} 1.0',
+        'recsys_degraded_total{reason="unknown_user",variant="none"} 1.0',
         'recsys_stage_seconds_count{stage="retrieve"} 3.0',
         'recsys_candidates_total{source="popular"}',
         f'recsys_bundle_info{{id="{recommender.bundle.id}"}} 1.0',
@@ -68,3 +71,30 @@ def test_an_answer_shows_up_in_the_metrics_of_the_real_routes(tiny_bundle: Path)
         "recsys_queue_age_seconds_count 4.0",
     ):
         assert expected in shown
+
+
+def test_latency_and_faults_of_a_canary_are_told_apart_from_those_of_the_others(tiny_bundle: Path) -> None:
+    """The watch and the person who promotes the canary both judge it by these series."""
+    recommender = Recommender.open(tiny_bundle)
+
+    def pick(person: str | None) -> Picked:
+        is_canary = person is not None and person.endswith("canary")
+        return Picked(recommender, ExperimentInfo(id="bundle", variant="canary" if is_canary else "control"))
+
+    protection = open_protection(GuardSettings(), TelemetrySettings(), ALONE)
+    service = Service(pick, Backing.none(), ServiceSettings())
+    app = create_app(service, protection=protection)
+
+    async def scene() -> str:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+            for user in ("a stranger", "the canary", "another canary"):
+                assert (await client.post("/v1/recommend", json={"user_id": user, "k": 3})).status_code == 200
+            return (await client.get("/metrics")).text
+
+    shown = asyncio.run(scene())
+    for variant, count in (("bundle/control", "1.0"), ("bundle/canary", "2.0")):
+        for name, labels in (
+            ("recsys_request_seconds_count", f'route="/v1/recommend",variant="{variant}"'),
+            ("recsys_degraded_total", f'reason="unknown_user",variant="{variant}"'),
+        ):
+            assert f"{name}{{{labels}}} {count}" in shown

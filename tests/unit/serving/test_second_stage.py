@@ -22,6 +22,7 @@ from retrank.serving.recommender import Recommender
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stages.hydrate import Hydrate
 from retrank.serving.stores.protocol import LiveEvent, Profile
+from retrank.serving.telemetry.facade import CircuitState, Telemetry
 from retrank.training.ranking.reranker import Reranker, outputs_of
 from retrank.training.ranking.sources import Sources, item_numbers
 from retrank.training.scorer import ModelScorer
@@ -207,7 +208,53 @@ def test_a_ranker_that_fails_leaves_retrieval_scores(
     assert len(slate.items) == 5
     scores = [item.score for item in slate.items]
     assert scores == sorted(scores, reverse=True)
-    assert "RankScore failed" in caplog.text
+    assert "stage ranker failed" in caplog.text
+
+
+class _Failing(_Broken):
+    """Counts how often it was asked, and works again when it is told to."""
+
+    def __init__(self, real: Any) -> None:
+        self.real, self.asked, self.well = real, 0, False
+
+    def run(self, *asked: Any, **more: Any) -> Any:
+        self.asked += 1
+        return self.real.run(*asked, **more) if self.well else super().run(*asked, **more)
+
+
+class _Noting(Telemetry):
+    """Notes the states of breakers."""
+
+    def __init__(self) -> None:
+        self.states: list[tuple[str, str]] = []
+
+    def circuit(self, dependency: str, state: CircuitState) -> None:
+        self.states.append((dependency, state))
+
+
+def test_a_ranker_that_keeps_failing_is_left_alone_and_tried_again_a_second_later(recommender: Recommender) -> None:
+    second = recommender.runtime.second
+    assert isinstance(second, SecondStage)
+    session, noting, times = _Failing(second.session), _Noting(), [0.0]
+    runtime = replace(recommender.runtime, second=replace(second, session=session))
+    broken = Recommender(runtime, PipelineSettings(), now=lambda: NOW, clock=lambda: times[0])
+    broken.tally.telemetry = noting
+
+    def lacks() -> list[str]:
+        slate = broken.recommend(RecommendRequest(user_id="u1", k=5))
+        assert len(slate.items) == 5
+        return list(slate.degraded.reasons)
+
+    broken.tell_of_models()
+    assert noting.states == [("sequence", "closed"), ("ranker", "closed")]
+    noting.states.clear()
+    assert {tuple(lacks()) for _ in range(50)} == {("ranker_failed",)}
+    assert session.asked == 20
+    assert noting.states == [("ranker", "open")]
+    session.well, times[0] = True, 1.5
+    assert lacks() == []
+    assert lacks() == []
+    assert noting.states[1:] == [("ranker", "half_open"), ("ranker", "closed")]
 
 
 def test_a_score_that_is_no_number_counts_as_a_failure_of_the_ranker(recommender: Recommender) -> None:

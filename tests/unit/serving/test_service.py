@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from living_service import GENEROUS, eventually, living_service, posted
+from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from retrank.contract.api import (
@@ -27,6 +29,7 @@ from retrank.contract.decisions import DecisionRecord
 from retrank.contract.events import EventBatch
 from retrank.contract.ranking import RankRequest
 from retrank.contract.slate_options import Explore, SeenPolicy
+from retrank.policy.covisit import Successors
 from retrank.serving.decision_log import Decisions
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.faults import NotOffered
@@ -36,6 +39,7 @@ from retrank.serving.guard.settings import BreakerSettings
 from retrank.serving.overlay import Changes
 from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
+from retrank.serving.runtime import QueryEncoder
 from retrank.serving.service import Backing, Service
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stores.open_store import open_store
@@ -203,6 +207,40 @@ def test_what_people_turn_to_at_a_placement_trends_there(service: Service) -> No
     assert trending("7d", "basket")[0][0] == "i42"
     assert trending("all", "home") == usual
     assert _ids(service.recommend(RecommendRequest(placement="basket", k=3))) == usual[0]  # two clicks are noise
+
+
+class _BrokenEncoder(QueryEncoder):
+    """Stands where the model should be and fails whatever it is given."""
+
+    def __init__(self) -> None:
+        pass
+
+    def encode(
+        self, history: NDArray[np.integer], ages: NDArray[np.int64], actions: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        raise OSError(f"device gone, {len(history)} events of {len(ages)} ages and {len(actions)} actions not encoded")
+
+
+def test_what_is_popular_at_the_placement_answers_before_what_is_popular_anywhere(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    gone = Successors(np.empty((0, 1), dtype=np.int32), np.empty((0, 1), dtype=np.float32))
+    runtime = replace(recommender.runtime, encoder=_BrokenEncoder(), successors=gone)
+    broken = Recommender(runtime, PipelineSettings())
+    visit = Session(recent=["i1"])
+    with living_service(broken, tmp_path) as service:
+
+        def best(placement: str | None) -> str:
+            slate = service.recommend(RecommendRequest(placement=placement, session=visit, k=3))
+            assert {"sequence_failed", "covisit_failed"} < set(slate.degraded.reasons)
+            return _ids(slate)[0]
+
+        anywhere = best(None)
+        loved = next(f"i{row}" for row in range(2, NUM_ITEMS) if f"i{row}" != anywhere)
+        clicks = [_click(loved, user_id=f"x{one}", placement="home", event_id=f"h{one}") for one in range(60)]
+        assert asyncio.run(service.events(EventBatch(events=clicks))).accepted == 60
+        eventually(lambda: best("home") == loved)
+        assert best("basket") == anywhere
 
 
 def test_a_patch_leaves_earlier_changes_standing_and_an_upsert_does_not(service: Service) -> None:

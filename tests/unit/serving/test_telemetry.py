@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from retrank.contract.api import BundleInfo, Degraded, Problem, SlateItem, SlateResponse
+from retrank.contract.api import BundleInfo, Degraded, ExperimentInfo, Problem, SlateItem, SlateResponse
 from retrank.contract.ranking import BatchItem, BatchResponse, RankResponse
 from retrank.serving.telemetry.capped import OTHER, Capped
 from retrank.serving.telemetry.exposition import Exposition
@@ -40,8 +40,9 @@ for line in sys.stdin:
 """
 
 
-def _slate(*items: SlateItem, degraded: bool = False) -> SlateResponse:
+def _slate(*items: SlateItem, degraded: bool = False, variant: str | None = None) -> SlateResponse:
     return SlateResponse(
+        experiment=None if variant is None else ExperimentInfo(id="exp", variant=variant),
         request_id="r",
         items=list(items),
         bundle=BundleInfo(id="b1", created_at=MADE, model="m"),
@@ -70,21 +71,21 @@ def test_one_answer_counts_its_stages_and_what_it_lacks(
     telemetry: PrometheusTelemetry, shown: Callable[[], dict[str, float]]
 ) -> None:
     scope: dict[str, object] = {}
-    telemetry.observe_answer(scope, _slate(ITEM, degraded=True), placement="home", variant="exp:b")
+    telemetry.observe_answer(scope, _slate(ITEM, degraded=True, variant="b"), placement="home")
     telemetry.observe_answer({}, _slate())
     values = shown()
-    assert labels_of(scope) == ("home", "exp:b")
+    assert labels_of(scope) == ("home", "exp/b")
     assert values['recsys_stage_seconds_count{stage="retrieve"}'] == 2
     assert values['recsys_stage_seconds_sum{stage="retrieve"}'] == pytest.approx(0.004)
     assert not any('stage="total"' in name for name in values)
-    assert values['recsys_degraded_total{reason="unknown_user"}'] == 1
-    assert values["recsys_empty_total"] == 1
+    assert values['recsys_degraded_total{reason="unknown_user",variant="exp/b"}'] == 1
+    assert values['recsys_empty_total{variant="none"}'] == 1
 
 
 def test_a_ranking_counts_like_a_slate_and_a_batch_like_all_of_its_slates(
     telemetry: PrometheusTelemetry, shown: Callable[[], dict[str, float]]
 ) -> None:
-    slate = _slate(ITEM, degraded=True)
+    slate = _slate(ITEM, degraded=True, variant="b")
     problem = Problem(type="t", title="t", status=422, detail="d", instance="i", code="c")
     answers = [
         BatchItem(status=200, slate=slate),
@@ -92,7 +93,7 @@ def test_a_ranking_counts_like_a_slate_and_a_batch_like_all_of_its_slates(
         BatchItem(status=200, slate=slate),
     ]
     telemetry.observe_batch(BatchResponse(request_id="b", answers=answers))
-    assert shown()['recsys_degraded_total{reason="unknown_user"}'] == 2
+    assert shown()['recsys_degraded_total{reason="unknown_user",variant="exp/b"}'] == 2
     scope: dict[str, object] = {}
     ranking = RankResponse(
         request_id="r", items=[], bundle=slate.bundle, degraded=slate.degraded, took_ms={"score": 1.0}
@@ -101,7 +102,7 @@ def test_a_ranking_counts_like_a_slate_and_a_batch_like_all_of_its_slates(
     values = shown()
     assert labels_of(scope) == ("cart", "none")
     assert answer_of(scope) is ranking
-    assert values['recsys_degraded_total{reason="unknown_user"}'] == 3
+    assert values['recsys_degraded_total{reason="unknown_user",variant="none"}'] == 1
     assert values['recsys_stage_seconds_count{stage="score"}'] == 1
 
 
@@ -127,7 +128,7 @@ def test_every_other_fact_has_its_series(telemetry: PrometheusTelemetry, shown: 
     labelled = 'recsys_requests_total{placement="home",route="/v1/recommend",status="200",variant="none"}'
     expected = {
         labelled: 1,
-        'recsys_request_seconds_count{route="/v1/recommend"}': 1,
+        'recsys_request_seconds_count{route="/v1/recommend",variant="none"}': 1,
         'recsys_candidates_total{source="sequence"}': 200,
         'recsys_filtered_total{rule="seen"}': 7,
         "recsys_inflight": 2,

@@ -43,7 +43,7 @@ class Traces:
 
         @app.post("/v1/recommend")
         async def recommend(request: Request) -> Response:
-            Telemetry().observe_answer(request.scope, SLATE, placement="home", variant="a")
+            Telemetry().observe_answer(request.scope, SLATE, placement="home")
             return Response("{}")
 
         @app.get("/v1/users/{user_id}")

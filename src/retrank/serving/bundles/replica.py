@@ -111,8 +111,9 @@ class Replica:
             thread.join(_STOP_S)
 
     def tell(self, telemetry: Telemetry) -> None:
-        """Tell telemetry which bundle answers, now and after every swap."""
+        """Tell telemetry which bundle answers, and which of its models do, now and after every swap."""
         self._telemetry = telemetry
+        self.holder.serving.active.tell_of_models()
         active = self.front.bundle
         telemetry.bundle(active.id, active.created_at)
 

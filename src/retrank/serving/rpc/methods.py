@@ -136,9 +136,7 @@ class _Slates:
         return self._shown(call, self._service.popular(asked, call.tenant), asked.placement)
 
     def _shown(self, call: Call, slate: SlateResponse, placement: str | None) -> Message:
-        experiment = slate.experiment
-        variant = NONE if experiment is None else f"{experiment.id}/{experiment.variant}"
-        self._telemetry.observe_answer(call.scope, slate, placement=placement or NONE, variant=variant)
+        self._telemetry.observe_answer(call.scope, slate, placement=placement or NONE)
         return as_message(pb.SlateResponse, slate)
 
 

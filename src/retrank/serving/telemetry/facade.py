@@ -27,18 +27,15 @@ NONE = "none"
 class Telemetry:
     """Says nothing. Every method is cheap and never raises for a value it does not know."""
 
-    def observe_answer(
-        self, scope: MutableMapping[str, Any], response: Answered, *, placement: str = NONE, variant: str = NONE
-    ) -> None:
+    def observe_answer(self, scope: MutableMapping[str, Any], response: Answered, *, placement: str = NONE) -> None:
         """Count one slate or ranking: time per stage, what it lacks, whether it is empty; and label its request.
 
         Args:
             scope: of the request; keeps the answer, placement and variant for the middleware.
-            response: the answer.
+            response: the answer; it names the experiment and variant that gave it.
             placement: where it is shown.
-            variant: experiment and variant that answered.
         """
-        scope[_LABELS] = (placement, variant)
+        scope[_LABELS] = (placement, variant_of(response))
         scope[_ANSWER] = response
 
     def observe_batch(self, batch: BatchResponse) -> None:
@@ -91,6 +88,12 @@ class Telemetry:
 
     def swap(self, result: SwapResult, seconds: float) -> None:
         """Count a change of bundle, by how it ended."""
+
+
+def variant_of(response: Answered) -> str:
+    """Return experiment and variant that gave an answer, `none` for one of no experiment."""
+    experiment = response.experiment if isinstance(response, SlateResponse) else None
+    return NONE if experiment is None else f"{experiment.id}/{experiment.variant}"
 
 
 def labels_of(scope: Mapping[str, Any]) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from retrank.serving.telemetry.capped import Capped
-from retrank.serving.telemetry.facade import NONE, Answered, CircuitState, Quality, SwapResult, Telemetry
+from retrank.serving.telemetry.facade import NONE, Answered, CircuitState, Quality, SwapResult, Telemetry, variant_of
 from retrank.serving.telemetry.series import Series
 
 _CIRCUIT: Mapping[CircuitState, int] = {"closed": 0, "half_open": 1, "open": 2}
@@ -22,30 +22,31 @@ class PrometheusTelemetry(Telemetry):
         self.registry = CollectorRegistry()
         self._series = Series(self.registry)
         self._placement, self._variant, self._reason, self._name = (Capped(), Capped(), Capped(), Capped())
-        self._timings: dict[tuple[Histogram, str], Histogram] = {}  # asking a series for a label costs a microsecond
+        self._timings: dict[
+            tuple[Histogram, tuple[str, ...]], Histogram
+        ] = {}  # asking a series for labels takes a microsecond
         self._counts: dict[tuple[Counter, tuple[str, ...]], Counter] = {}
         self._bundle: str | None = None
         for result in get_args(SwapResult):  # an increase from nothing to one is none
             self._series.swaps.labels(result=result)
 
-    def observe_answer(
-        self, scope: MutableMapping[str, Any], response: Answered, *, placement: str = NONE, variant: str = NONE
-    ) -> None:
+    def observe_answer(self, scope: MutableMapping[str, Any], response: Answered, *, placement: str = NONE) -> None:
         """Count one answer."""
-        super().observe_answer(scope, response, placement=placement, variant=variant)
+        super().observe_answer(scope, response, placement=placement)
         for stage, took_ms in response.took_ms.items():
             if stage != "total":  # that is their sum
                 self._timing(self._series.stage_seconds, self._name(stage)).observe(took_ms * _MS)
+        shown = self._variant(variant_of(response))
         for reason in response.degraded.reasons:
-            self._count(self._series.degraded, self._reason(reason)).inc()
+            self._count(self._series.degraded, self._reason(reason), shown).inc()
         if not response.items:
-            self._series.empty.inc()
+            self._count(self._series.empty, shown).inc()
 
     def request(self, route: str, status: int, seconds: float, *, placement: str, variant: str) -> None:
         """Count one answered request."""
-        labels = (route, self._placement(placement), str(status), self._variant(variant))
-        self._count(self._series.requests, *labels).inc()
-        self._timing(self._series.request_seconds, route).observe(seconds)
+        shown = self._variant(variant)
+        self._count(self._series.requests, route, self._placement(placement), str(status), shown).inc()
+        self._timing(self._series.request_seconds, route, shown).observe(seconds)
 
     def pipeline(self, candidates: Mapping[str, int], removed: Mapping[str, int]) -> None:
         """Count candidates and removals."""
@@ -116,9 +117,9 @@ class PrometheusTelemetry(Telemetry):
         if result == "activated":
             self._series.swap_seconds.observe(seconds)
 
-    def _timing(self, series: Histogram, label: str) -> Histogram:
-        found = self._timings.get((series, label))
-        return self._timings.setdefault((series, label), series.labels(label)) if found is None else found
+    def _timing(self, series: Histogram, *labels: str) -> Histogram:
+        found = self._timings.get((series, labels))
+        return self._timings.setdefault((series, labels), series.labels(*labels)) if found is None else found
 
     def _count(self, series: Counter, *labels: str) -> Counter:
         found = self._counts.get((series, labels))

@@ -32,10 +32,12 @@ class Series:
             return Histogram(PREFIX + name, meaning, labels, buckets=buckets, registry=registry)
 
         self.requests = counter("requests", "answered requests", "route", "placement", "status", "variant")
-        self.request_seconds = timing("request_seconds", "time from the first byte read to the last written", "route")
+        self.request_seconds = timing(
+            "request_seconds", "time from the first byte read to the last written", "route", "variant"
+        )
         self.stage_seconds = timing("stage_seconds", "time of one step of the pipeline", "stage")
-        self.degraded = counter("degraded", "slates that rest on less than they could have", "reason")
-        self.empty = counter("empty", "slates without items")
+        self.degraded = counter("degraded", "slates that rest on less than they could have", "reason", "variant")
+        self.empty = counter("empty", "slates without items", "variant")
         self.candidates = counter("candidates", "items on slates, by every source that proposed them", "source")
         self.filtered = counter("filtered", "candidates taken out", "rule")
         self.shed = counter("shed", "requests turned away before they were read", "reason")

@@ -37,9 +37,7 @@ def add_slates(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
 
 
 def _shown(request: Request, slate: SlateResponse, telemetry: Telemetry, placement: str | None) -> Response:
-    experiment = slate.experiment
-    variant = NONE if experiment is None else f"{experiment.id}/{experiment.variant}"
-    telemetry.observe_answer(request.scope, slate, placement=placement or NONE, variant=variant)
+    telemetry.observe_answer(request.scope, slate, placement=placement or NONE)
     return answer(slate)
 
 
