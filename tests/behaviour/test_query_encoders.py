@@ -90,7 +90,7 @@ def _with_mixture(context: dict[str, int] | None = None) -> Model:
 
 
 FORGETS_ORDER = "pooled, mean"
-ENCODERS = {
+ENCODERS: dict[str, Make] = {
     "gated cosine": _small(SASRec, flavour="gated", similarity="cosine"),
     "gated dot": _small(SASRec, flavour="gated", similarity="dot"),
     "classic cosine": _small(SASRec, flavour="classic", similarity="cosine"),
@@ -227,7 +227,8 @@ def _spoken(model: Model) -> Model:
 
 
 def _asked(model: Model, item_rows: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-    return model.forward(**_inputs(model, item_rows, context=context))
+    query: torch.Tensor = model(**_inputs(model, item_rows, context=context))
+    return query
 
 
 @every_encoder_in_context
@@ -254,7 +255,7 @@ def test_only_the_moment_that_is_asked_about_counts(make: Make) -> None:
     model, histories = _spoken(make()), _histories(3, 6)
     whole = _inputs(model, histories)
     last = {**whole, "context": whole["context"][:, -1:]}
-    torch.testing.assert_close(model.forward(**whole), model.forward(**last), atol=0, rtol=0)
+    torch.testing.assert_close(model(**whole), model(**last), atol=0, rtol=0)
     other = {**whole, "context": torch.cat([whole["context"][:, :3], torch.ones(3, 3, 2, dtype=torch.int64)], dim=1)}
     torch.testing.assert_close(model.encode_all(**whole)[:, :3], model.encode_all(**other)[:, :3])
 

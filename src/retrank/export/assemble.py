@@ -35,7 +35,7 @@ from retrank.export.run_folder import Popular, count_fallbacks, read_catalogue, 
 from retrank.export.sampling import sample_histories
 from retrank.export.sources import Catalogue, Circumstances, Fallbacks, TrainedModel, check_fit
 from retrank.export.to_onnx import export_encoder, open_encoder, run_encoder
-from retrank.export.write import write_catalogue, write_fallbacks, write_histograms, write_user_fields
+from retrank.export.write import write_catalogue, write_fallbacks, write_histograms
 from retrank.models.baselines.markov import Markov
 from retrank.training.run_card import git_commit
 
@@ -134,13 +134,7 @@ def assemble(
     check_fit(model, catalogue, fallbacks)
     gates.check_metrics(model.metrics)
     actions = _actions(catalogue, circumstances)
-    spec = FeatureSpec(
-        max_length=model.encoder.max_length,
-        similarity=model.similarity,
-        inputs=model.encoder.inputs,
-        actions=tuple(catalogue.actions),
-        context=catalogue.context,
-    )
+    spec = _spec(model, catalogue)
     with staging(root) as staged:
         encoder = _export(model, catalogue, gates, circumstances, staged=staged, rng=rng)
         say(f"export: building the index over {model.encoder.num_items:,} items")
@@ -156,7 +150,6 @@ def assemble(
         np.save(staged / bundle.ITEM_VECTORS, encoder.item_vectors)
         attributes = attribute_arrays(catalogue.items)
         write_catalogue(catalogue, attributes, staged)
-        write_user_fields(catalogue, staged)
         write_fallbacks(fallbacks, staged)
         write_histograms(catalogue.histories, encoder.queries, encoder.item_vectors, staged)
         (staged / bundle.FEATURES).write_bytes(spec.canonical())
@@ -193,6 +186,17 @@ def assemble(
         sealed = seal(staged, manifest, root)
     say(f"export: sealed {sealed.directory}")
     return sealed
+
+
+def _spec(model: TrainedModel, catalogue: Catalogue) -> FeatureSpec:
+    """Return how serving has to encode a request."""
+    return FeatureSpec(
+        max_length=model.encoder.max_length,
+        similarity=model.similarity,
+        inputs=model.encoder.inputs,
+        actions=tuple(catalogue.actions),
+        context=catalogue.context,
+    )
 
 
 def _actions(catalogue: Catalogue, circumstances: Circumstances) -> Actions:

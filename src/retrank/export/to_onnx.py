@@ -50,7 +50,7 @@ def export_encoder(model: QueryEncoder, path: Path, *, num_fields: int = 0) -> N
     sizes = {0: batch}
     if model.max_length > 1:
         sizes[1] = torch.export.Dim("length", min=1, max=model.max_length)
-    dynamic_sizes = dict.fromkeys(model.inputs, sizes)
+    dynamic_sizes: dict[str, dict[int, Any]] = dict.fromkeys(model.inputs, sizes)
     if CONTEXT in examples:
         examples[CONTEXT] = torch.ones((2, 1, num_fields), dtype=torch.int64)
         dynamic_sizes[CONTEXT] = {0: batch}

@@ -20,7 +20,7 @@ _SCORE_BINS = 40
 
 
 def write_catalogue(catalogue: Catalogue, attributes: AttributeArrays, directory: Path) -> None:
-    """Write items with their attributes, users and histories."""
+    """Write items with their attributes, users with what models read of them, and histories."""
     Vocab(texts_of(catalogue.items.column(ITEM_COLUMN))).write(directory, bundle.ITEM_VOCAB)
     Vocab(catalogue.user_ids).write(directory, bundle.USER_VOCAB)
     attributes.write(directory)
@@ -30,9 +30,10 @@ def write_catalogue(catalogue: Catalogue, attributes: AttributeArrays, directory
     actions = () if catalogue.histories.actions is None else catalogue.histories.actions
     np.save(directory / bundle.HISTORY_ACTIONS, np.asarray(actions, dtype=np.int16))
     np.save(directory / bundle.HISTORY_OFFSETS, np.asarray(catalogue.histories.offsets, dtype=np.int64))
+    _write_user_fields(catalogue, directory)
 
 
-def write_user_fields(catalogue: Catalogue, directory: Path) -> None:
+def _write_user_fields(catalogue: Catalogue, directory: Path) -> None:
     """Write the rows of the fields that users tell, if there are any; they are the same at all events of a user."""
     if catalogue.context is None:
         return

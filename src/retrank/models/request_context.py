@@ -26,6 +26,8 @@ class RequestContext(nn.Module):
     adds.
     """
 
+    before: torch.Tensor
+
     def __init__(self, sizes: Mapping[str, int], width: int) -> None:
         super().__init__()
         before = torch.tensor([0, *sizes.values()]).cumsum(0)

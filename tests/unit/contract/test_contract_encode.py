@@ -133,9 +133,9 @@ def test_one_history_is_encoded_like_many(events: list[tuple[int, int, int]], ma
         assert found[name].tolist() == expected[name].tolist()
 
 
-def _in_context(**more: NDArray[np.int32]) -> Sequences:
+def _in_context(asked_in: NDArray[np.int32] | None = None) -> Sequences:
     contexts = np.array([[1, 7], [2, 7], [3, 0], [4, 5]], dtype=np.int32)
-    return replace(Sequences.from_lists([[1, 2, 3], [4], []]), contexts=contexts, **more)
+    return replace(Sequences.from_lists([[1, 2, 3], [4], []]), contexts=contexts, asked_in=asked_in)
 
 
 def test_the_context_is_that_of_the_moment_asked_about() -> None:

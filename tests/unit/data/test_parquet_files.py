@@ -158,7 +158,7 @@ def test_a_key_of_a_cell_that_holds_json_is_a_column(tmp_path: Path, cell: str |
 
 
 def test_a_column_whose_name_has_a_dot_comes_before_a_key(tmp_path: Path) -> None:
-    events = {"u": ["u"], "i": ["i"], "context": ['{"a": "key"}'], "context.a": ["column"]}
+    events: dict[str, object] = {"u": ["u"], "i": ["i"], "context": ['{"a": "key"}'], "context.a": ["column"]}
     path = write(tmp_path / "e.parquet", events)
     store = ingest(ParquetFiles(path, Columns("u", "i", context={"a": "context.a"})), tmp_path / "s")
     assert store.context_names("a") == ["column"]
