@@ -1,7 +1,7 @@
 """A trained query encoder as one self-contained ONNX file, through the torch dynamo exporter.
 
 Batch and length are dynamic (1..max_length), so a short history costs little to encode. The exported graph is the
-model's `forward`, which computes the newest position only.
+model's `forward`, which computes the newest position only; transformers are folded, see `folded_attention`.
 
 Traps found on the way, guarded by `parity.py` which runs every exported file:
 
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from retrank.contract.encode import CONTEXT, ModelInputs
 from retrank.contract.errors import BundleError
 from retrank.contract.features import OUTPUT_NAME
+from retrank.export.folded_attention import folded
 from retrank.models.protocols import QueryEncoder
 
 OPSET = 20
@@ -43,7 +44,6 @@ def export_encoder(model: QueryEncoder, path: Path, *, num_fields: int = 0) -> N
     Raises:
         BundleError: the model cannot be exported, or the file is not self-contained or not valid ONNX.
     """
-    module = cast(torch.nn.Module, model)
     shape = (2, model.max_length)
     examples: dict[str, torch.Tensor] = {name: torch.ones(shape, dtype=torch.int64) for name in model.inputs}
     batch = torch.export.Dim("batch", min=1)
@@ -55,7 +55,7 @@ def export_encoder(model: QueryEncoder, path: Path, *, num_fields: int = 0) -> N
         examples[CONTEXT] = torch.ones((2, 1, num_fields), dtype=torch.int64)
         dynamic_sizes[CONTEXT] = {0: batch}
     export_graph(
-        module,
+        folded(model),
         examples,
         path,
         output=OUTPUT_NAME,

@@ -138,6 +138,11 @@ class Gate:
         quota = [] if allowance is None else rate_limit_headers(allowance)
         return Entry(caller, self._lanes[need.lane], _priority(headers, path), quota)
 
+    def calm(self) -> bool:
+        """Tell, in any thread, whether nobody waits for an answer: no slate is being made, and none is queued."""
+        lane = self._lanes["answers"]
+        return not lane.in_flight and not lane.waiting
+
     def charge(self, entry: Entry, parts: int) -> None:
         """Take what a request costs that holds several; one was taken when it came in.
 
