@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from retrank.config import instantiate
+from retrank.contract.actions import Actions, action_facts, told, type_by_name
 from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.contract.files import publish, sha256_of, staging
 from retrank.data.item_attributes import AttributeCollector, item_table, user_table
@@ -64,6 +65,7 @@ def run(cfg: Mapping[str, Any]) -> EventStore:
     print(f", {facts.first_event_at:%Y-%m-%d} to {facts.last_event_at:%Y-%m-%d}" if facts.first_event_at else "")
     if counts := store.action_counts():
         print("actions: " + ", ".join(f"{name or 'none given'} {count:,}" for name, count in counts.items() if count))
+        print("\n".join(f"  {line}" for line in told(Actions(action_facts(facts.actions, store.sequences.actions, {})))))
     print("\n".join(report_lines(facts.report)))
     if facts.last_event_at and facts.last_event_at.year == _EPOCH_YEAR:
         print("warning: every event is in 1970; is the time unit of the source (data.columns.time_unit) right?")
@@ -105,16 +107,24 @@ def ingest(
             vocabs, report = _read(reader, spool, max_bad_share, progress=progress)
             of_items, of_users = RowReport(), RowReport()
             described, known = reader.item_table(of_items), users.read(of_users) if users else None
-            accounts = {"items": of_items, "users": of_users}
-            for rows in accounts.values():
+            for rows in (of_items, of_users):
                 rows.check(max_bad_share)
             tables = _tables(vocabs, described, known, items_without_events=items_without_events)
-            account = report.as_dict() | {name: rows.as_dict() for name, rows in accounts.items() if rows.rows}
+            account = _account(report, {"items": of_items, "users": of_users}, tables.actions)
             facts = write_store(spool, tables, Provenance(reader.name, account, fingerprint), staged)
             _publish(staged, out, facts.data_hash)
     except OSError as error:
         raise DataError(f"{out}: cannot write the store: {error}; free space or rights, nothing was changed") from error
     return EventStore.open(out)
+
+
+def _account(report: RowReport, apart: Mapping[str, RowReport], actions: list[str]) -> dict[str, Any]:
+    """Return what the store keeps of its making; `event_types` is what export seals of an action unless it is told.
+
+    `apart` tells of attributes in files of their own, by name, where there are any.
+    """
+    account = report.as_dict() | {name: rows.as_dict() for name, rows in apart.items() if rows.rows}
+    return account | ({"event_types": {name: type_by_name(name) for name in actions}} if actions else {})
 
 
 @dataclass

@@ -169,7 +169,7 @@ class Service:
         request_id: str | None = None,
         deadline_ms: int | None = None,
     ) -> BatchResponse:
-        """Answer several requests one after the other; a bad one gets a problem in its place.
+        """Answer several requests one after the other; one that is bad, late or fails gets a problem in its place.
 
         Args:
             request: the requests.
