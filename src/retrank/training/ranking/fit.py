@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from retrank.config import instantiate, values_of
 from retrank.contract.ranker_spec import RankerSpec
-from retrank.data.store import EventStore
 from retrank.models.ranker import Ranker
 from retrank.training import checkpoint, run_card
 from retrank.training.action_side import num_actions_of
 from retrank.training.calibrate import fit_calibration
+from retrank.training.context_side import open_store
 from retrank.training.ema import Ema
 from retrank.training.identity import Identity
 from retrank.training.interrupts import Interrupts
@@ -65,7 +65,7 @@ def run(cfg: Mapping[str, Any]) -> Path:
 def _run(config: dict[str, Any], run_dir: Path) -> Path:
     bound_kernels()
     _, of_retriever = checkpoint.load_model(config["run"])
-    store = EventStore.open(config["store"] or of_retriever["store"])
+    store = open_store(config["store"] or of_retriever["store"], of_retriever)
     heads = [HeadSettings(**head) for head in config["heads"]]
     settings: SourceSettings = instantiate(config["sources"])
     of_ranker = config["ranker"]["model"]
