@@ -53,9 +53,10 @@ def test_nothing_is_left_to_choose_and_every_choice_has_its_reason() -> None:
     assert all(settled["auto"]["reasons"].values())
 
 
-def test_baskets_are_answered_with_later_baskets_and_a_model_that_reads_times() -> None:
+def test_baskets_are_answered_with_later_baskets_and_a_model_that_reads_no_order() -> None:
     settled = settle(auto(), shop())
-    assert settled["model"]["_target_"].endswith("HSTU")
+    assert settled["model"]["_target_"].endswith("PooledHistory")
+    assert "num_blocks" not in settled["model"]
     assert settled["batches"]["targets"]["_target_"].endswith("LaterBaskets")
     assert settled["split"]["_target_"].endswith("GlobalTemporal")
 
