@@ -9,15 +9,13 @@ Starts `retrank serve` with two replicas on the loopback interface, finds its pe
 open loop of Poisson arrivals at 70 % of it: first without swaps, then while bundles are activated in turn. With three
 of them the next one is never in memory, so every swap loads. Their catalogues have no item in common, so an answer
 that names one bundle and holds an item of another is seen. Latency counts from the moment a request was due, so a stall
-is not hidden. Bounded: about three minutes.
+is not hidden. The service is watched (status, memory) at the same pace in both phases. Bounded: about three minutes.
 """
 
 import argparse
 import asyncio
-import json
 import os
 import platform
-import re
 import signal
 import subprocess
 import sys
@@ -26,7 +24,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,45 +32,24 @@ import httpx
 import numpy as np
 from process_memory import descendants, proportional_bytes
 from stress import pictures
+from stress.swap_load import CONNECTIONS, Tally, Users, closed_loop, open_loop
 
 from retrank.contract.bundle import ITEM_VOCAB, describe
 from retrank.contract.vocab import Vocab
 from retrank.serving.ingress import free_port
 
 READY_S = 300.0
-TIMEOUT_S = 10.0
-CONNECTIONS = 32
+MOST_S = 600.0
 SAMPLE_S = 0.5
-_NAMES = re.compile(rb'"bundle":\{"id":"([0-9a-f]{16})"')
-_ITEM = re.compile(rb'"item_id":"(.)')
-
-
-@dataclass
-class Tally:
-    """What the load generator saw in one phase."""
-
-    latencies_s: list[float] = field(default_factory=list)
-    due_s: list[float] = field(default_factory=list)
-    """When each of them was due, as `started`."""
-    failed_due_s: list[float] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    mixed: int = 0
-    by_bundle: dict[str, int] = field(default_factory=dict)
-    started: float = 0.0
-    seconds: float = 0.0
-
-    def quantile_ms(self, share: float) -> float:
-        return float(np.quantile(self.latencies_s, share)) * 1e3 if self.latencies_s else float("nan")
+POLL_S = 0.1
 
 
 class Service(NamedTuple):
-    """A running service, the first letter of the items of each bundle, and how many users all of them know."""
+    """A running service, and who asks it."""
 
-    port: int
+    users: Users
     admin: httpx.Client
     root_pid: int
-    letters: dict[str, str]
-    num_users: int
 
     def replicas(self) -> list[int]:
         return [pid for pid, name in descendants(self.root_pid).items() if name.startswith("ray::ServeReplica")]
@@ -96,92 +72,6 @@ class MemorySampler(threading.Thread):
         self._stop_asked.set()
         self.join()
         return self.peak
-
-
-async def closed_loop(service: Service, seconds: float) -> float:
-    """Return requests per second with every connection busy."""
-    tally, until = Tally(), time.perf_counter() + seconds
-
-    async def busy(number: int) -> None:
-        connection = _Connection(service)
-        turn = number
-        while time.perf_counter() < until:
-            await connection.ask(turn, time.perf_counter(), tally)
-            turn += CONNECTIONS
-        connection.close()
-
-    await asyncio.gather(*(busy(number) for number in range(CONNECTIONS)))
-    return len(tally.latencies_s) / seconds
-
-
-async def open_loop(service: Service, rate: float, seconds: float, tally: Tally, stop: threading.Event) -> None:
-    """Send Poisson arrivals for some seconds, or until told to stop; a pool of connections carries them."""
-    rng = np.random.default_rng(0)
-    due: asyncio.Queue[tuple[int, float] | None] = asyncio.Queue()
-
-    async def carry() -> None:
-        connection = _Connection(service)
-        while (one := await due.get()) is not None:
-            await connection.ask(*one, tally)
-        connection.close()
-
-    carriers = [asyncio.create_task(carry()) for _ in range(CONNECTIONS)]
-    tally.started = at = time.perf_counter()
-    number = 0
-    while at < tally.started + seconds and not stop.is_set():
-        at += rng.exponential(1 / rate)
-        await asyncio.sleep(max(0.0, at - time.perf_counter()))
-        due.put_nowait((number, at))
-        number += 1
-    for _ in carriers:
-        due.put_nowait(None)
-    await asyncio.gather(*carriers)
-    tally.seconds = time.perf_counter() - tally.started
-
-
-class _Connection:
-    """One kept-alive connection; a broken one is counted and opened again."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self, number: int, due: float, tally: Tally) -> None:
-        body = json.dumps({"user_id": f"u{number % self._service.num_users + 1:07d}", "k": 20}).encode()
-        try:
-            answer = await asyncio.wait_for(self._exchange(body), TIMEOUT_S)
-        except (TimeoutError, OSError, EOFError, ValueError) as error:
-            tally.failed.append(f"{type(error).__name__}: {error}"[:200])
-            tally.failed_due_s.append(due)
-            self.close()
-            return
-        tally.latencies_s.append(time.perf_counter() - due)
-        tally.due_s.append(due)
-        named = _NAMES.search(answer)
-        name = named[1].decode() if named else ""
-        tally.by_bundle[name] = tally.by_bundle.get(name, 0) + 1
-        letters = {letter.decode() for letter in _ITEM.findall(answer)}
-        tally.mixed += letters != {self._service.letters.get(name)}
-
-    async def _exchange(self, body: bytes) -> bytes:
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._service.port)
-        reader, writer = self._streams
-        head = (
-            f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        )
-        writer.write(head.encode() + b"\r\n\r\n" + body)
-        answer = await reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"(?i)content-length: *(\d+)", answer)
-        content = await reader.readexactly(int(length[1]) if length else 0)
-        if not answer.startswith(b"HTTP/1.1 200"):
-            raise ValueError(f"{answer[:30]!r} {content[:100]!r}")
-        return content
-
-    def close(self) -> None:
-        if self._streams is not None:
-            self._streams[1].close()
-            self._streams = None
 
 
 @contextmanager
@@ -210,7 +100,7 @@ def running(root: Path, names: list[str], replicas: int) -> Iterator[Service]:
                 else:
                     raise SystemExit("the service did not start")
                 with httpx.Client(base_url=f"http://127.0.0.1:{admin_port}", timeout=30.0) as admin:
-                    yield Service(port, admin, process.pid, letters, num_users)
+                    yield Service(Users(port, letters, num_users), admin, process.pid)
             finally:
                 process.send_signal(signal.SIGTERM)
                 with suppress(subprocess.TimeoutExpired):
@@ -233,7 +123,7 @@ def order(service: Service, action: str, **body: Any) -> float:
         held = all(staged <= {*one["verified"], *one["resident"]} for one in replicas)
         if status["converged"] and (action != "stage" or held):
             return time.perf_counter() - started
-        time.sleep(0.05)
+        time.sleep(POLL_S)
     raise SystemExit(f"{action} {body}: not on every replica after {READY_S:g} s")
 
 
@@ -251,21 +141,29 @@ class Findings(NamedTuple):
     rolled_back_at: list[float]
 
 
+def send(users: Users, rate: float, seconds: float, tally: Tally, stop: threading.Event) -> None:
+    asyncio.run(open_loop(users, rate, seconds, tally, stop))
+
+
 def measure(service: Service, names: list[str], asked: argparse.Namespace) -> Findings:
     """Run all phases."""
     for name in names:
         order(service, "stage", source=name)
-    asyncio.run(closed_loop(service, 5.0))  # warm
-    peak = asyncio.run(closed_loop(service, asked.peak_s))
+    asyncio.run(closed_loop(service.users, 5.0))  # warm
+    peak = asyncio.run(closed_loop(service.users, asked.peak_s))
     rate = asked.load * peak
     print(f"peak {peak:.0f} requests/s; open loop at {rate:.0f}", flush=True)
-    before, during = Tally(), Tally()
+    before, during, stop = Tally(), Tally(), threading.Event()
     memory_before = proportional_bytes(service.replicas())
-    asyncio.run(open_loop(service, rate, asked.base_s, before, threading.Event()))
-    print(f"before: p50 {before.quantile_ms(0.5):.1f} ms, p99 {before.quantile_ms(0.99):.1f} ms", flush=True)
-    sampler, stop = MemorySampler(service), threading.Event()
+    sampler = MemorySampler(service)
     sampler.start()
-    load = threading.Thread(target=lambda: asyncio.run(open_loop(service, rate, 600.0, during, stop)))
+    load = threading.Thread(target=send, args=(service.users, rate, asked.base_s, before, stop))
+    load.start()
+    while load.is_alive():  # looked at as often as while bundles are swapped
+        service.admin.get("/admin/v1/status").json()
+        time.sleep(POLL_S)
+    print(f"before: p50 {before.quantile_ms(0.5):.1f} ms, p99 {before.quantile_ms(0.99):.1f} ms", flush=True)
+    load = threading.Thread(target=send, args=(service.users, rate, MOST_S, during, stop))
     load.start()
     swap_s, rollback_s, swapped_at, rolled_back_at = [], [], [], []
     try:
@@ -321,12 +219,20 @@ def picture(found: Findings) -> str:
     )
 
 
+def orders_with_failures(found: Findings) -> int:
+    """Return upon how many orders a request failed, until the next one was given."""
+    orders = np.sort([*found.swapped_at, *found.rolled_back_at])
+    return len(set(np.searchsorted(orders, found.during.failed_due_s).tolist()))
+
+
 def report(found: Findings, names: list[str], asked: argparse.Namespace) -> str:
     """Return the page."""
-    ratio = found.during.quantile_ms(0.99) / found.before.quantile_ms(0.99)
+    during = found.during
+    ratio = during.quantile_ms(0.99) / found.before.quantile_ms(0.99)
     memory = found.memory_peak / found.memory_before
     rows = [
-        ("failed requests", f"{len(found.during.failed)} of {len(found.during.latencies_s):,}", "0"),
+        ("failed requests", f"{len(found.during.failed)} of {found.during.asked:,}", "0"),
+        ("of these, after one wait as told by `Retry-After`", f"{found.during.remaining}", ""),
         ("answers with items of another bundle than they name", f"{found.during.mixed}", "0"),
         (
             "p99 during swaps / before",
@@ -356,7 +262,11 @@ def report(found: Findings, names: list[str], asked: argparse.Namespace) -> str:
                 f"{np.median(found.rollback_s or [float('nan')]):.2f} s. p50 was "
                 f"{found.before.quantile_ms(0.5):.1f} ms before and {found.during.quantile_ms(0.5):.1f} ms during.",
                 "",
-                *(f"- failed: {said}" for said in sorted(set(found.during.failed))[:10]),
+                f"Failed before any swap: {len(found.before.failed)} of {found.before.asked:,}. While bundles were "
+                f"swapped they fell upon {orders_with_failures(found)} of "
+                f"{len(found.swapped_at) + len(found.rolled_back_at)} orders.",
+                "",
+                *(f"- failed: {count} x {said}" for said, count in during.reasons()[:10]),
             ]
         ).rstrip("\n")
         + "\n"

@@ -26,7 +26,7 @@ from retrank.contract.ranker_spec import HeadSpec, RankerSpec
 from retrank.contract.sequences import Sequences
 from retrank.export.assemble import assemble
 from retrank.export.gates import Gates
-from retrank.export.index import Design, Family, Flat, IndexPlan
+from retrank.export.index import Family, Flat, IndexPlan, IvfPq
 from retrank.export.ranker import TrainedRanker
 from retrank.export.run_folder import count_fallbacks
 from retrank.export.sources import Catalogue, Circumstances, Fallbacks, TrainedModel
@@ -61,16 +61,6 @@ class Kind(NamedTuple):
 
     transformer: bool = False
     ranker: bool = False
-
-
-class _Codes(NamedTuple):
-    """Inverted lists over 4-bit codes as export would choose, with a short ladder: tuning is not what is measured."""
-
-    lists: int
-
-    def design(self, _num_items: int, width: int, /) -> Design:
-        ladder = [{"nprobe": self.lists >> shift, "k_factor_rf": 8} for shift in (6, 5, 4, 3, 2, 1, 0)]
-        return Design(f"IVF{self.lists},PQ{width // 2}x4fs,RFlat", ladder)
 
 
 class World(NamedTuple):
@@ -209,7 +199,7 @@ def main() -> None:
     asked = parser.parse_args()
     sizes = Sizes(asked.items, asked.users, asked.width, asked.history)
     lists = 1 << max(4, round(np.log2(4 * np.sqrt(asked.items))))
-    large = _Codes(lists) if asked.items > _EXACT_UP_TO else None
+    large = IvfPq(lists) if asked.items > _EXACT_UP_TO else None
     made = make_bundle(
         asked.out,
         sizes,

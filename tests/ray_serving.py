@@ -7,7 +7,7 @@ with warnings.catch_warnings():
     from ray._private import worker as ray_worker
     from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE as HAPROXY_TEMPLATE
     from ray.serve._private.http_util import _apply_middlewares as apply_middlewares
-    from ray.serve._private.http_util import start_asgi_http_server
+    from ray.serve._private.http_util import convert_object_to_asgi_messages, start_asgi_http_server
     from ray.serve._private.replica import ReplicaMetricsManager
     from ray.serve.config import HTTPOptions
 
@@ -18,6 +18,7 @@ __all__ = [
     "HTTPOptions",
     "ReplicaMetricsManager",
     "apply_middlewares",
+    "convert_object_to_asgi_messages",
     "express",
     "listener",
     "ray_worker",

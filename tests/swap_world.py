@@ -1,7 +1,7 @@
 """A library of tiny bundles with disjoint catalogues, and replicas over it."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from retrank.contract.rest import Rest
 from retrank.contract.vocab import Vocab
 from retrank.serving.bundles import desired as state
 from retrank.serving.bundles.desired import Change
+from retrank.serving.bundles.pace import Pace
 from retrank.serving.bundles.replica import Clocks, Replica, open_replica
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import PipelineSettings
@@ -61,13 +62,15 @@ class World:
     time: float = 1_000.0
     opened: list[str] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
+    meanwhile: Callable[[], None] = lambda: None
+    """What happens while a load rests."""
 
     @property
     def names(self) -> list[str]:
         return names_of(self.root)
 
-    def replica(self, name: str = "one", configured: int | None = 0) -> Replica:
-        """Open one; without a bundle it is given the root."""
+    def replica(self, name: str = "one", configured: int | None = 0, lock: Path | None = None) -> Replica:
+        """Open one; without a bundle it is given the root, and without a lock it waits for no turn."""
         clock = lambda: self.time  # noqa: E731
         return open_replica(
             name,
@@ -76,8 +79,13 @@ class World:
             opened=self._open,
             rehearsal=lambda ready: Recommender(ready.runtime, PipelineSettings()),
             settings=QUICK,
-            clocks=Clocks(clock, clock, self.slept.append),
+            clocks=Clocks(clock, clock, Pace(self._sleep)),
+            lock=lock,
         )
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.meanwhile()
 
     def _open(self, bundle: VerifiedBundle, rest: Rest) -> Recommender:
         self.opened.append(bundle.bundle_id)

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from living_service import eventually, living_service
+from living_service import GENEROUS, eventually, living_service
 from protocol_callers import PROTOCOLS, Caller, Fields, Refused, callers
 from pydantic import SecretStr
 
+from retrank.contract.api import RecommendRequest
 from retrank.contract.placement_rules import PlacementDefaults, Rule
+from retrank.serving.picking import NoWatch, Picked
 from retrank.serving.placements.shelf import edit
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Backing, Service
@@ -137,6 +139,23 @@ def test_a_bad_request_of_a_batch_gets_a_problem_in_its_place(caller: Caller) ->
     assert [one["status"] for one in (first, second, third)] == [200, 422, 200]
     assert [len(one["slate"]["items"]) for one in (first, third)] == [2, 3]
     assert second["problem"]["errors"][0]["pointer"] == "/k"
+
+
+class Stumbles(NoWatch):
+    def remember(self, tenant: str, request: RecommendRequest) -> None:
+        if request.request_id == "trips":
+            raise RuntimeError
+
+
+def test_a_request_of_a_batch_that_fails_leaves_the_others_their_slates(
+    recommender: Recommender, protocol: str
+) -> None:
+    service = Service(lambda _: Picked(recommender), Backing.none(), GENEROUS, watch=Stumbles())
+    with callers(service) as opened:
+        answers = opened[protocol].batch([{"k": 2}, {"request_id": "trips"}, {"k": 3}])["answers"]
+    assert [one["status"] for one in answers] == [200, 500, 200]
+    assert [len(one["slate"]["items"]) for one in (answers[0], answers[2])] == [2, 3]
+    assert answers[1]["problem"]["code"] == "internal"
 
 
 def test_a_ranking_holds_every_candidate_once_with_unknown_ones_last(caller: Caller) -> None:

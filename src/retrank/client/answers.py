@@ -106,7 +106,11 @@ class Ranking(_Answer):
 
 
 class BatchEntry(_Answer):
-    """The answer to one request of a batch: `slate` when `status` is 200, else `problem`."""
+    """The answer to one request of a batch: `slate` when `status` is 200, else `problem`.
+
+    422: the request does not fit. 500: the service failed at this one. 504: there was no time left for it. The other
+    requests of the batch have their slates all the same.
+    """
 
     status: int
     slate: Slate | None = None

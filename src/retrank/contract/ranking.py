@@ -63,7 +63,8 @@ class BatchRequest(_Message):
 class BatchItem(_Message):
     """The answer to one request of a batch: `slate` when `status` is 200, else `problem`.
 
-    422: the request does not fit. 504: the time of the whole batch was over before its turn came; nothing was done.
+    422: the request does not fit. 500: the service failed at this one. 504: the time of the whole batch was over before
+    its turn came; nothing was done.
     """
 
     status: int

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from retrank.config import instantiate
+from retrank.contract.actions import Actions, action_facts, told, type_by_name
 from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.contract.files import publish, sha256_of, staging
 from retrank.data.item_attributes import AttributeCollector, item_table
@@ -62,6 +63,7 @@ def run(cfg: Mapping[str, Any]) -> EventStore:
     print(f", {facts.first_event_at:%Y-%m-%d} to {facts.last_event_at:%Y-%m-%d}" if facts.first_event_at else "")
     if counts := store.action_counts():
         print("actions: " + ", ".join(f"{name or 'none given'} {count:,}" for name, count in counts.items() if count))
+        print("\n".join(f"  {line}" for line in told(Actions(action_facts(facts.actions, store.sequences.actions, {})))))
     print("\n".join(report_lines(facts.report)))
     if facts.last_event_at and facts.last_event_at.year == _EPOCH_YEAR:
         print("warning: every event is in 1970; is the time unit of the source (data.columns.time_unit) right?")
@@ -103,12 +105,18 @@ def ingest(
             described = reader.item_table(of_items)
             of_items.check(max_bad_share)
             tables = _tables(vocabs, described, items_without_events=items_without_events)
-            account = report.as_dict() | ({"items": of_items.as_dict()} if of_items.rows else {})
+            account = _account(report, of_items, tables.actions)
             facts = write_store(spool, tables, Provenance(reader.name, account, fingerprint), staged)
             _publish(staged, out, facts.data_hash)
     except OSError as error:
         raise DataError(f"{out}: cannot write the store: {error}; free space or rights, nothing was changed") from error
     return EventStore.open(out)
+
+
+def _account(report: RowReport, of_items: RowReport, actions: list[str]) -> dict[str, Any]:
+    """Return what the store keeps of its making; `event_types` is what export seals of an action unless it is told."""
+    account = report.as_dict() | ({"items": of_items.as_dict()} if of_items.rows else {})
+    return account | ({"event_types": {name: type_by_name(name) for name in actions}} if actions else {})
 
 
 @dataclass

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from retrank.contract.errors import BundleError
 from retrank.contract.ranker_spec import RANKER_OUTPUT
+from retrank.export.folded_ranker import FoldedRanker
 from retrank.export.to_onnx import export_graph
 from retrank.models.ranker import Ranker, RankerInputs
 
@@ -18,20 +19,22 @@ from retrank.models.ranker import Ranker, RankerInputs
 def export_ranker(ranker: Ranker, path: Path, *, rotation: NDArray[np.float32] | None = None) -> None:
     """Write `ranker.forward` without positions: `RankerInputs` by name -> `head_scores` float32 `[B, C, H]`.
 
+    What is written is `FoldedRanker`, which answers alike for less.
+
     Args:
         ranker: a trained ranker.
         path: the file.
         rotation: `[D, D]` float32 applied to every vector that comes in; None leaves them.
 
     Raises:
-        BundleError: the bins of its features are not known, or the graph cannot be exported.
+        BundleError: the bins of its features are not known, the matrix is no rotation, or the graph cannot be exported.
     """
     if not ranker.numerics.fitted:
         raise BundleError("the ranker's features have no bins; call fit_numerics and train it before exporting")
     batch, candidates, length = (torch.export.Dim(name, min=1) for name in ("batch", "candidates", "length"))
     events = {0: batch, 1: length}
     export_graph(
-        ranker if rotation is None else _Turned(ranker, rotation),
+        FoldedRanker(ranker, rotation),
         _examples(ranker)._asdict(),
         path,
         output=RANKER_OUTPUT,
@@ -44,31 +47,6 @@ def export_ranker(ranker: Ranker, path: Path, *, rotation: NDArray[np.float32] |
             "history_actions": events,
         },
     )
-
-
-class _Turned(torch.nn.Module):
-    """A ranker for vectors of another frame."""
-
-    rotation: torch.Tensor
-
-    def __init__(self, ranker: Ranker, rotation: NDArray[np.float32]) -> None:
-        super().__init__()
-        self.ranker = ranker
-        self.register_buffer("rotation", torch.from_numpy(rotation))
-
-    def forward(
-        self,
-        features: torch.Tensor,
-        candidate_vectors: torch.Tensor,
-        query: torch.Tensor,
-        history_vectors: torch.Tensor,
-        history_ages: torch.Tensor,
-        history_actions: torch.Tensor,
-    ) -> torch.Tensor:
-        candidates, events = candidate_vectors @ self.rotation, history_vectors @ self.rotation
-        query = query @ self.rotation
-        outputs: torch.Tensor = self.ranker(features, candidates, query, events, history_ages, history_actions)
-        return outputs
 
 
 def run_ranker(session: ort.InferenceSession, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:

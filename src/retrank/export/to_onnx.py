@@ -1,7 +1,7 @@
 """A trained query encoder as one self-contained ONNX file, through the torch dynamo exporter.
 
 Batch and length are dynamic (1..max_length), so a short history costs little to encode. The exported graph is the
-model's `forward`, which computes the newest position only.
+model's `forward`, which computes the newest position only; transformers are folded, see `folded_attention`.
 
 Traps found on the way, guarded by `parity.py` which runs every exported file:
 
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from retrank.contract.encode import ModelInputs
 from retrank.contract.errors import BundleError
 from retrank.contract.features import OUTPUT_NAME
+from retrank.export.folded_attention import folded
 from retrank.models.protocols import QueryEncoder
 
 OPSET = 20
@@ -38,14 +39,13 @@ def export_encoder(model: QueryEncoder, path: Path) -> None:
     Raises:
         BundleError: the model cannot be exported, or the file is not self-contained or not valid ONNX.
     """
-    module = cast(torch.nn.Module, model)
     shape = (2, model.max_length)
     examples: dict[str, torch.Tensor] = {name: torch.ones(shape, dtype=torch.int64) for name in model.inputs}
     sizes = {0: torch.export.Dim("batch", min=1)}
     if model.max_length > 1:
         sizes[1] = torch.export.Dim("length", min=1, max=model.max_length)
     export_graph(
-        module,
+        folded(model),
         examples,
         path,
         output=OUTPUT_NAME,

@@ -43,6 +43,7 @@ class Experts(nn.Module):
         self.register_buffer(
             "visible", torch.cat([torch.ones(num_tasks, shared, dtype=torch.bool), belongs], dim=1), persistent=False
         )
+        self.all_visible = own == 0
         total = self.visible.shape[1]
         self.width, self.num_tasks = width, num_tasks
         self.answer = nn.Linear(input_width, total * width)
@@ -52,5 +53,7 @@ class Experts(nn.Module):
         """Map `[..., I]` to `[..., T, width]`."""
         answers = torch.unflatten(F.silu(self.answer(states)), -1, (-1, self.width))  # [..., E, width]
         gates = torch.unflatten(self.gate(states), -1, (self.num_tasks, -1))  # [..., T, E]
-        mixed: torch.Tensor = gates.masked_fill(~self.visible, -torch.inf).softmax(-1) @ answers
+        if not self.all_visible:
+            gates = gates.masked_fill(~self.visible, -torch.inf)
+        mixed: torch.Tensor = gates.softmax(-1) @ answers
         return mixed

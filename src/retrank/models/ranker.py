@@ -166,7 +166,11 @@ class Ranker(nn.Module):
             probabilities. A value head: the expected amount where the head it is given is positive, at most e^30.
         """
         inputs = RankerInputs(features, candidate_vectors, query, history_vectors, history_ages, history_actions)
-        answers = self._answers(self._states(inputs), positions)
+        return self.scores(self._states(inputs), positions)
+
+    def scores(self, states: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
+        """Return `[..., H]` float32 as `forward` does, for `[..., H, W]` states: what the experts tell each head."""
+        answers = self._answers(states, positions)
         scores = [
             first if spread is None else (first + spread.square() / 2).clamp(max=_LARGEST_EXPONENT).exp()
             for first, spread in answers
@@ -199,11 +203,11 @@ class Ranker(nn.Module):
     def _answers(
         self, states: torch.Tensor, positions: torch.Tensor | None
     ) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-        """Return `[B, C]` logits, or means and deviations, one pair per head."""
+        """Return `[...]` logits, or means and deviations, one pair per head."""
         answers: list[tuple[torch.Tensor, torch.Tensor | None]] = []
         logits: dict[str, torch.Tensor] = {}
         for index, (head, tower) in enumerate(zip(self.heads, self.towers, strict=True)):
-            first, second = tower(states[:, :, index]).unbind(-1)
+            first, second = tower(states[..., index, :]).unbind(-1)
             if head.kind == "value":
                 answers.append((first, F.softplus(second) + _SMALLEST_SPREAD))
                 continue

@@ -65,16 +65,15 @@ class Mmr:
         self._relevance = (1.0 - strength) * scaled(scores, measure)
         lengths = np.sqrt(np.einsum("cd,cd->c", vectors, vectors))
         self._unit = vectors / np.maximum(lengths, _SHORTEST)[:, None]  # a zero vector is like nothing
-        self._strength = strength
-        self._likeness = np.full(len(vectors), _NEVER, dtype=np.float32)
+        self._against = np.float32(-strength) * self._unit  # weighed once, not for every place
+        self._loss = np.full(len(vectors), np.inf, dtype=np.float32)  # of what is most like one above; none is yet
         self.scores: Scores = self._relevance.copy()
 
     def choose(self, position: int) -> None:
         """Compare everything with the new item."""
         self._relevance[position] = _NEVER
-        np.maximum(self._likeness, self._unit @ self._unit[position], out=self._likeness)
-        np.multiply(self._likeness, -self._strength, out=self.scores, dtype=np.float64)
-        self.scores += self._relevance
+        np.minimum(self._loss, self._against @ self._unit[position], out=self._loss)
+        np.add(self._relevance, self._loss, out=self.scores)
 
 
 class Caps:

@@ -1,16 +1,19 @@
-"""A batch of requests, one answer or problem for each: a bad one spoils no other, a late one is told so."""
+"""A batch of requests, one answer or problem for each: one that is bad, late or fails spoils no other."""
 
+import logging
 import math
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
 from pydantic import ValidationError
 
-from retrank.contract.api import Problem, RecommendRequest, SlateResponse
+from retrank.contract.api import MAX_ID_LENGTH, FieldProblem, Problem, RecommendRequest, SlateResponse
 from retrank.contract.ranking import BatchItem, BatchRequest
 from retrank.serving.faults import fields_of, summary
 from retrank.serving.pipeline import Clock
+
+_log = logging.getLogger(__name__)
 
 
 def answer_each(
@@ -35,35 +38,46 @@ def _one(
         request = RecommendRequest.model_validate(fields)
     except ValidationError as error:
         return BatchItem(status=HTTPStatus.UNPROCESSABLE_ENTITY, problem=_misfit(fields, error))
-    own: dict[str, object] = {"request_id": request.request_id or uuid.uuid4().hex}  # nobody's key of an experiment
+    request_id = request.request_id or uuid.uuid4().hex  # nobody's key of an experiment
+    own: dict[str, object] = {"request_id": request_id}
     if due != math.inf:
         left_s = due - clock()
         if left_s <= 0:
-            return BatchItem(status=HTTPStatus.GATEWAY_TIMEOUT, problem=_too_late(str(own["request_id"])))
+            return BatchItem(status=HTTPStatus.GATEWAY_TIMEOUT, problem=_too_late(request_id))
         left_ms = max(int(left_s * 1e3), 1)
         own["deadline_ms"] = min(left_ms, request.deadline_ms or left_ms)
-    return BatchItem(status=HTTPStatus.OK, slate=answer(request.model_copy(update=own)))
+    try:
+        return BatchItem(status=HTTPStatus.OK, slate=answer(request.model_copy(update=own)))
+    except Exception:  # noqa: BLE001  (a bug must not cost the others their answers)
+        _log.exception("request %s of a batch failed", request_id)
+        return BatchItem(status=HTTPStatus.INTERNAL_SERVER_ERROR, problem=_failed(request_id))
 
 
 def _too_late(request_id: str) -> Problem:
-    return Problem(
-        type="/problems/deadline",
-        title=HTTPStatus.GATEWAY_TIMEOUT.phrase,
-        status=HTTPStatus.GATEWAY_TIMEOUT,
-        detail="the time of the batch was over before this request; give it more, or fewer requests",
-        instance=request_id,
-        code="deadline",
-    )
+    detail = "the time of the batch was over before this request; give it more, or fewer requests"
+    return _problem(HTTPStatus.GATEWAY_TIMEOUT, "deadline", detail, request_id)
+
+
+def _failed(request_id: str) -> Problem:
+    detail = "the service failed; its log has this request id"
+    return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail, request_id)
 
 
 def _misfit(fields: Mapping[str, object], error: ValidationError) -> Problem:
     found = fields_of(error)
+    detail, request_id = summary(found, error.error_count()), str(fields.get("request_id", ""))[:MAX_ID_LENGTH]
+    return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_field", detail, request_id, found)
+
+
+def _problem(
+    status: HTTPStatus, code: str, detail: str, request_id: str, errors: Sequence[FieldProblem] = ()
+) -> Problem:
     return Problem(
-        type="/problems/invalid_field",
-        title=HTTPStatus.UNPROCESSABLE_ENTITY.phrase,
-        status=HTTPStatus.UNPROCESSABLE_ENTITY,
-        detail=summary(found, error.error_count()),
-        instance=str(fields.get("request_id", ""))[:256],
-        code="invalid_field",
-        errors=found,
+        type=f"/problems/{code}",
+        title=status.phrase,
+        status=status,
+        detail=detail,
+        instance=request_id,
+        code=code,
+        errors=list(errors),
     )

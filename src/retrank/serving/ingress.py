@@ -97,6 +97,8 @@ _RAY = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # Ray gives its workers a niceness of 15, right for batch jobs: a replica then starves beside anything busy.
     "RAY_worker_niceness": "0",
+    # In replicas slates and events go round Ray's own handling of requests; Ray's proxy says 503 while they start.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "retrank.serving.deployments.express:middlewares",
 }
 
 # The switch is named after the systems it was made for; 0 gives the node the loopback address, and Ray's servers
@@ -126,8 +128,6 @@ def _haproxy(folder: Path) -> dict[str, str]:
         # uvloop takes one new connection per turn of the loop, and a turn may make a slate: of 300 that came at once,
         # the last one waited for seconds before anybody knew of it. Python's own loop takes all that have come.
         "RAY_USE_UVLOOP": "0",
-        # Slates and events go round Ray's own handling of requests.
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "retrank.serving.deployments.express:middlewares",
         # Ask another replica when one cannot be reached, or is gone before it answered; a request that kills whoever
         # reads it must not go round for long.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",

@@ -139,6 +139,10 @@ def open_runtime(bundle: VerifiedBundle, rest: Rest = no_rest) -> Runtime:
     times = mapped(bundle.path(layout.HISTORY_TIMES), np.int64)
     actions = mapped(bundle.path(layout.HISTORY_ACTIONS), np.int16)
     items = Vocab.open(bundle.directory, layout.ITEM_VOCAB)
+    encoder = QueryEncoder(bundle.path(layout.QUERY_ENCODER), spec)
+    rest()
+    index = ItemIndex(bundle.path(layout.INDEX), num_items=num_items, width=width)
+    rest()
     runtime = Runtime(
         bundle=bundle,
         items=items,
@@ -151,8 +155,8 @@ def open_runtime(bundle: VerifiedBundle, rest: Rest = no_rest) -> Runtime:
             times if len(times) else None,
             actions=actions if len(actions) else None,
         ),
-        encoder=QueryEncoder(bundle.path(layout.QUERY_ENCODER), spec),
-        index=ItemIndex(bundle.path(layout.INDEX), num_items=num_items, width=width),
+        encoder=encoder,
+        index=index,
         item_vectors=mapped(bundle.path(layout.ITEM_VECTORS), np.float32, (num_items + 1, width)),
         popular_items=mapped(bundle.path(layout.POPULAR_ITEMS), np.int32, (num_items,)),
         popularity=mapped(bundle.path(layout.POPULARITY), np.float32, (num_items + 1,)),

@@ -169,7 +169,7 @@ class Service:
         request_id: str | None = None,
         deadline_ms: int | None = None,
     ) -> BatchResponse:
-        """Answer several requests one after the other; a bad one gets a problem in its place.
+        """Answer several requests one after the other; one that is bad, late or fails gets a problem in its place.
 
         Args:
             request: the requests.
@@ -292,8 +292,12 @@ class Service:
         return Erased(entries=entries)
 
     def warm_up(self) -> None:
-        """Open what the first request would otherwise open; a store that is away is no reason not to start."""
+        """Open and prepare what the first request would otherwise find undone, the last of the new items included.
+
+        A store that is away is no reason not to start.
+        """
         self._gather.around(Who(DEFAULT_TENANT, person_key("nobody in particular", None, None)))
+        self.ready(self.recommender)
 
     def ready(self, recommender: Recommender) -> None:
         """Get a recommender ready for what its first requests will see: the catalogue as it is now."""

@@ -5,7 +5,7 @@ Not here: how cases are cut (`data.splits`), what the metrics mean (`metrics.ran
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from retrank.contract.cases import Cases
-from retrank.contract.errors import DataError
+from retrank.contract.errors import DataError, TrainingError
 from retrank.contract.sequences import Sequences
 from retrank.metrics import catalogue
 from retrank.metrics.block_ranking import rank_block
@@ -84,6 +84,7 @@ def evaluate(
 
     Raises:
         DataError: no cases, scores of the wrong shape or NaN, or a target outside the scored catalogue.
+        TrainingError: the system does not start as many threads as torch uses.
     """
     if len(cases) == 0:
         raise DataError("there are no cases to evaluate; the split left no user with a target")
@@ -193,7 +194,19 @@ def _single_threaded_workers() -> Iterator[Executor]:
         begun.wait()
 
     with ThreadPoolExecutor(num_threads) as executor:
-        for beginning in [executor.submit(begin) for _ in range(num_threads)]:
+        beginnings: list[Future[None]] = []
+        try:
+            for _ in range(num_threads):
+                beginnings.append(executor.submit(begin))
+        except RuntimeError as error:  # the operating system starts no more; those begun wait for all of them
+            begun.abort()
+            executor.shutdown(cancel_futures=True)
+            torch.set_num_threads(num_threads)
+            raise TrainingError(
+                f"{len(beginnings)} of the {num_threads} threads that evaluate could be started ({error}); use fewer "
+                "(trainer.threads, or OMP_NUM_THREADS), or allow this process more (ulimit -u, pids of its cgroup)"
+            ) from error
+        for beginning in beginnings:
             beginning.result()
         torch.set_num_threads(num_threads)
         yield executor

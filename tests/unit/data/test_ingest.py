@@ -287,6 +287,28 @@ def test_the_command_ingests_prints_counts_and_then_says_up_to_date(
     assert EventStore.open(tmp_path / "stores" / "sales").facts.num_events == 5
 
 
+def test_the_command_says_which_live_event_each_action_is_and_the_report_keeps_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write(tmp_path / "sales.csv", SALES.replace("view,,", "gift wrap,,"))
+    command = [
+        "ingest", "data=csv", f"data.path={source}", "data.columns.user=who", "data.columns.item=what",
+        "data.columns.action=act", "data.name=sales", "progress=false", f"paths.root={tmp_path}",
+    ]  # fmt: skip
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "  action buy -> purchase, 3 events\n" in said
+    assert "  action view -> click, 1 events\n" in said
+    assert "  WARNING: action gift wrap (1 events) has no event type" in said
+    store = EventStore.open(tmp_path / "stores" / "sales")
+    assert store.facts.report["event_types"] == {"buy": "purchase", "gift wrap": "custom", "view": "click"}
+
+
+def test_a_source_without_actions_has_no_event_types(tmp_path: Path) -> None:
+    reader = Delimited(str(write(tmp_path / "sales.csv", SALES)), replace(COLUMNS, action=None), "sales")
+    assert "event_types" not in ingest(reader, tmp_path / "store").facts.report
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -1,4 +1,6 @@
+from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import Thread
 from typing import Literal
 
 import numpy as np
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 from worlds import TinyEncoder
 
 from retrank.contract.cases import Cases
-from retrank.contract.errors import DataError
+from retrank.contract.errors import DataError, TrainingError
 from retrank.contract.sequences import Sequences
 from retrank.metrics.reference import case_metrics, ranked_items
 from retrank.models.sasrec import SASRec
@@ -137,3 +139,45 @@ def test_a_prepared_scorer_answers_fewer_and_more_histories_than_before(similari
     for count in (3, 1, 20):
         part = cases.inputs.take(np.arange(count))
         np.testing.assert_allclose(prepared.score(part), scorer.score(part), atol=1e-6)
+
+
+@pytest.fixture
+def few_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An operating system that starts one thread for the evaluation, and no more."""
+    started: list[str] = []
+    start = Thread.start
+
+    def refuse(thread: Thread) -> None:
+        if thread.name.startswith("ThreadPoolExecutor"):
+            if started:
+                raise RuntimeError("can't start new thread")
+            started.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(Thread, "start", refuse)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("few_threads")
+def test_where_too_few_threads_can_be_started_it_says_so_and_does_not_hang() -> None:
+    scorer, cases, train = _world()
+    raised: list[BaseException] = []
+
+    def judge() -> None:
+        try:
+            evaluate(scorer, cases, train)
+        except TrainingError as error:
+            raised.append(error)
+
+    judging = Thread(target=judge, name="judge", daemon=True)
+    judging.start()
+    judging.join(30.0)
+    assert not judging.is_alive()
+    (error,) = raised
+    assert str(error).startswith(
+        "1 of the 3 threads that evaluate could be started (can't start new thread); use fewer"
+    )
+    assert torch.get_num_threads() == 3

@@ -85,13 +85,29 @@ def test_a_store_that_fails_while_this_process_hardly_runs_is_found_out_all_the_
     assert breaker.state == "open"
 
 
-def test_a_trial_that_stood_still_and_failed_opens_it_again_and_one_that_worked_closes_it(clock: Clock) -> None:
+@pytest.mark.parametrize(
+    ("failed", "seconds", "still_s", "state"),
+    [
+        (True, 0.3, 0.29, "half_open"),  # given up after a wait that was this process's own
+        (False, 0.3, 0.16, "half_open"),  # slow, even without that, and mostly its own: no proof either way
+        (False, 0.3, 0.29, "closed"),  # it did answer
+        (True, 0.3, 0.10, "open"),  # the store's, for the most part
+        (False, 0.3, 0.10, "open"),
+        (True, 0.001, 0.0, "open"),
+    ],
+)
+def test_a_trial_during_which_this_process_stood_still_proves_nothing_and_the_next_call_tries(
+    clock: Clock, *, failed: bool, seconds: float, still_s: float, state: CircuitState
+) -> None:
     breaker = _opened(clock)
-    for failed, state in ((True, "open"), (False, "closed")):
-        clock.now += 1.0
-        assert breaker.allows()
-        breaker.ended(failed=failed, seconds=SLOW, still_s=SLOW)
-        assert breaker.state == state
+    clock.now += 1.0
+    assert breaker.allows()
+    breaker.ended(failed=failed, seconds=seconds, still_s=still_s)
+    assert breaker.state == state
+    if state == "half_open":
+        assert [breaker.allows(), breaker.allows()] == [True, False]
+        breaker.ended(failed=False, seconds=QUICK)
+        assert breaker.state == "closed"
 
 
 class Starved:

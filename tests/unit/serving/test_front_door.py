@@ -3,10 +3,12 @@
 import http.client
 import json
 import os
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
 from ray_serving import HAPROXY_TEMPLATE
@@ -27,17 +29,49 @@ defaults
     mode http
     timeout connect 1s
     timeout client 5s
-    timeout server 5s
+    timeout server 500ms
+    timeout http-request 500ms
+    errorfile 502 {folder}/500.http
     errorfile 503 {folder}/500.http
+    errorfile 504 {folder}/500.http
 frontend http_frontend
     bind 127.0.0.1:{port}
     use_backend lost if {{ path_beg /v1/ }}
+    use_backend breaks if {{ path_beg /breaks }}
+    use_backend hangs if {{ path_beg /hangs }}
     default_backend default_backend
 backend default_backend
 {not_routed}"Path \\'%[path]\\' not found. Ping http://.../-/routes for available routes."
 backend lost
     server replica 127.0.0.1:{nobody}
+backend breaks
+    server replica 127.0.0.1:{breaks}
+backend hangs
+    server replica 127.0.0.1:{hangs}
 """
+
+
+@contextmanager
+def _replica(*, breaks: bool) -> Iterator[int]:
+    """Take connections on a port that is yielded, and never answer: close them at once, or keep them."""
+    kept: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def take() -> None:
+            with suppress(OSError):  # the listener was closed
+                while True:
+                    connection, _ = listener.accept()
+                    connection.recv(65_536)
+                    if breaks:
+                        connection.close()
+                    else:
+                        kept.append(connection)
+
+        threading.Thread(target=take, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    for connection in kept:
+        connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +81,12 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     assert folder is not None, "the package of HAProxy is one of those that serving needs"
     listens = free_port()
     (config.parent / "500.http").write_text("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
-    config.write_text(CONFIG.format(folder=config.parent, port=listens, nobody=free_port(), not_routed=NOT_ROUTED))
     command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config)]
-    with subprocess.Popen(command, env=environment) as process:
+    with ExitStack() as stack:
+        breaks, hangs = (stack.enter_context(_replica(breaks=one)) for one in (True, False))
+        ports = {"port": listens, "nobody": free_port(), "breaks": breaks, "hangs": hangs}
+        config.write_text(CONFIG.format(folder=config.parent, not_routed=NOT_ROUTED, **ports))
+        process = stack.enter_context(subprocess.Popen(command, env=environment))
         try:
             _wait_for(listens, process)
             yield listens
@@ -88,6 +125,31 @@ def test_while_nobody_is_there_the_front_says_503_and_when_to_come_back(port: in
     assert (problem.status, problem.code) == (503, "starting")
     assert int(headers["retry-after"]) >= 1
     assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code", "soon"),
+    [("/breaks", 502, "replica_lost", True), ("/hangs", 504, "replica_late", False)],
+)
+def test_a_replica_that_breaks_off_or_hangs_is_not_said_to_start(
+    port: int, path: str, status: int, code: str, soon: bool
+) -> None:
+    problem, headers = _asked(port, "GET", path)
+    assert (problem.status, problem.code) == (status, code)
+    assert "start" not in problem.detail
+    assert ("retry-after" in headers) is soon
+
+
+@pytest.mark.parametrize("body", [b"{", b"1\r\n{\r\n"], ids=["announced", "in chunks"])
+def test_a_body_that_does_not_come_to_its_end_is_a_408_problem(port: int, body: bytes) -> None:
+    how = b"Content-Length: 500" if body == b"{" else b"Transfer-Encoding: chunked"
+    with socket.create_connection(("127.0.0.1", port), timeout=10.0) as connection:
+        connection.sendall(b"POST /hangs HTTP/1.1\r\nHost: a\r\n" + how + b"\r\n\r\n" + body)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        problem = Problem.model_validate_json(answer.read())
+    assert (answer.status, problem.status, problem.code) == (408, 408, "request_timeout")
+    assert answer.getheader("content-type") == "application/problem+json"
 
 
 @pytest.mark.parametrize("method", ["FOO", "TRACE", "get"])

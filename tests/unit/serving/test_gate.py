@@ -120,6 +120,28 @@ def _problem(answer: httpx.Response, status: int, code: str) -> Problem:
     return problem
 
 
+def test_the_gate_knows_when_nobody_waits_for_an_answer(tmp_path: Path) -> None:
+    gate = Scene(tmp_path, GuardSettings(answers=NARROW)).gate
+
+    async def ask() -> list[bool]:
+        seen = [gate.calm()]
+        answered, queued, event = (gate.check("POST", path, {}) for path in ("/v1/recommend",) * 2 + ("/v1/events",))
+        await gate.wait(event)  # waits for a disk, not for the processor
+        seen.append(gate.calm())
+        await gate.wait(answered)
+        seen.append(gate.calm())
+        waiting = asyncio.ensure_future(gate.wait(queued))
+        await asyncio.sleep(0)
+        assert answered.lane is not None
+        answered.lane.leave()
+        seen.append(gate.calm())
+        await waiting
+        answered.lane.leave()
+        return [*seen, gate.calm()]
+
+    assert asyncio.run(ask()) == [True, True, False, False, True]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "permission", "lane"),
     [

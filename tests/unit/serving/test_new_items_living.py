@@ -15,12 +15,13 @@ from retrank.contract.api import RecommendRequest, Session, SimilarRequest, Slat
 from retrank.contract.catalogue_changes import BulkItem
 from retrank.contract.decisions import DecisionRecord
 from retrank.contract.events import person_key
+from retrank.serving import newcomers
 from retrank.serving.decision_log import Decisions
 from retrank.serving.newcomers import NewItemCounts
 from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Service
-from retrank.serving.settings import PipelineSettings
+from retrank.serving.settings import PipelineSettings, ServiceSettings
 from retrank.serving.stores.protocol import DEFAULT_TENANT
 from retrank.serving.telemetry.prometheus import PrometheusTelemetry
 from retrank.serving.web.routes import create_app
@@ -149,6 +150,22 @@ def test_the_next_bundle_encodes_anew_before_it_answers(
         answering[0] = later
         slate = _slate(service)
         assert (slate.bundle.id, "lamp" in _ids(slate)) == (later.bundle.id, True)
+        service.close()
+
+
+def test_a_replica_that_starts_again_offers_every_new_item_before_it_says_ready(
+    recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(newcomers, "AT_ONCE", 2)
+    seldom = ServiceSettings(deadline_ms=60_000, catalogue_refresh_s=60.0)  # nothing is left to later looks
+    with living_service(recommender, tmp_path, settings=seldom) as writer:
+        writer.change_items(
+            [BulkItem(item_id=f"n{row}", action="upsert", attributes=described(row)) for row in range(7)]
+        )
+        restarted = Recommender(recommender.quiet().runtime, PipelineSettings(max_new_items=6))
+        service = Service(lambda _: Picked(restarted), writer.backing, seldom)
+        service.warm_up()
+        assert restarted.new_item_counts() == NewItemCounts(offered=6, beyond=1)
         service.close()
 
 

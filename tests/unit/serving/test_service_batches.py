@@ -30,6 +30,29 @@ def test_a_bad_request_in_a_batch_does_not_stop_the_others(recommender: Recommen
     ]
 
 
+class Stumbles(NoWatch):
+    """Fails at requests of one name, as a bug does."""
+
+    def remember(self, tenant: str, request: RecommendRequest) -> None:
+        if request.request_id == "trips":
+            raise RuntimeError("secret words of a bug")
+
+
+def test_a_request_that_the_service_fails_at_is_a_500_in_its_place_and_a_line_in_the_log(
+    recommender: Recommender, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Service(lambda _: Picked(recommender), Backing.none(), GENEROUS, watch=Stumbles())
+    batch = BatchRequest(requests=[{"k": 2}, {"request_id": "trips"}, {"k": 3}])
+    before, failed, after = service.batch(batch).answers
+    assert [one.slate and len(one.slate.items) for one in (before, failed, after)] == [2, None, 3]
+    assert failed.problem is not None
+    assert (failed.status, failed.problem.status, failed.problem.code) == (500, 500, "internal")
+    assert (failed.problem.instance, failed.problem.type) == ("trips", "/problems/internal")
+    assert "secret" not in failed.problem.model_dump_json()
+    assert "request trips of a batch failed" in caplog.text
+    assert "secret words of a bug" in caplog.text
+
+
 class Clock:
     """Moves only when told to."""
 

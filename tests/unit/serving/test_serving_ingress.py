@@ -88,18 +88,16 @@ def test_a_cluster_may_talk_to_its_other_machines(binary: Path, tmp_path: Path) 
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in environment
 
 
-def test_a_replica_sees_whole_requests_only(binary: Path, tmp_path: Path) -> None:
+def test_the_front_holds_a_request_back_until_it_is_there(binary: Path, tmp_path: Path) -> None:
     config = tmp_path / "haproxy.cfg"
     config.write_text("global\n    daemon\ndefaults\n    mode http\n")
     environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
     prepare(environment)
     shown = _started(environment, config)
-    assert shown.splitlines()[2:] == [
-        "defaults",
-        "    option http-buffer-request",
-        "    timeout http-request 10s",
-        "    mode http",
-    ]
+    *lines, slow, mode = shown.splitlines()[2:]
+    assert lines == ["defaults", "    option http-buffer-request", "    timeout http-request 10s"]
+    assert slow.startswith("    errorfile 408 ")
+    assert mode == "    mode http"
 
 
 def test_a_dead_replica_costs_a_moment_not_the_request(binary: Path, tmp_path: Path) -> None:

@@ -68,17 +68,20 @@ class Library:
     def fetch(self, name: str, source: BundleSource, rest: Rest = no_rest) -> None:
         """Bring a bundle here and check every byte of it; fetches nothing when it lies here as it was sealed.
 
-        One that is damaged is replaced; whoever has it open keeps the files that it was. `rest` is called between
-        pieces of work.
+        One that is damaged is replaced; whoever has it open keeps the files that it was. One process of a host fetches
+        at a time, and nobody waits while another one checks. `rest` is called between pieces of work.
 
         Raises:
             BundleError: the source holds another bundle, one that is too large, of another format, or changed.
             DownloadError: the source broke off or sends something else; nothing is left behind.
         """
+        before = self._identity(name)
+        if self._is_sound(name, rest):
+            return
         with self._alone():
-            if not self._is_sound(name, rest):
+            if self._identity(name) == before:  # else another process has just fetched it
                 self._fetch(name, source, rest)
-                self.check(name, rest)
+        self.check(name, rest)
 
     def check(self, name: str, rest: Rest = no_rest) -> None:
         """Compare every file of a bundle with what was sealed; `rest` is called between pieces of work.
@@ -90,12 +93,20 @@ class Library:
             raise BundleError(f"bundle {name} is not in {self.root}; stage it from where it is")
         verify(self.path(name), rest)
 
+    def _identity(self, name: str) -> tuple[int, ...] | None:
+        """Return what tells the folder of a bundle from one that takes its place; None when there is none."""
+        try:
+            found = self.path(name).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino, found.st_ctime_ns
+
     def _is_sound(self, name: str, rest: Rest) -> bool:
         if name not in self:
             return False
         try:
             self.check(name, rest)
-        except BundleError as error:
+        except (BundleError, OSError) as error:  # OSError: another process replaces it, or the disk does not give it
             _log.warning("%s; fetching the bundle again", error)
             return False
         return True
@@ -127,7 +138,7 @@ class Library:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let one process of this host fetch at a time; the next one finds the bundle there."""
+        """Let one process of this host fetch at a time; one that waited looks first whether the bundle is there now."""
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -20,7 +20,6 @@ from retrank.contract.bundle import VerifiedBundle, describe, locate, verify
 from retrank.contract.errors import BundleError
 from retrank.contract.manifest import Manifest
 from retrank.contract.rest import Rest, no_rest
-from retrank.serving.bundles.pace import Pace
 from retrank.serving.bundles.recall import sampled_recall
 from retrank.serving.recommender import Recommender
 from retrank.serving.swap_settings import LoadSettings
@@ -40,7 +39,7 @@ def load(
     requests: Sequence[RecommendRequest],
     opened: Open,
     rehearsal: Rehearse,
-    pace: Pace,
+    rest: Rest = no_rest,
 ) -> Recommender:
     """Return a recommender that is ready to answer.
 
@@ -51,14 +50,13 @@ def load(
         requests: served lately; they are answered again and the answers thrown away.
         opened: opens the bundle.
         rehearsal: gives the recommender that answers them.
-        pace: leaves time to those who answer meanwhile.
+        rest: called between pieces of work.
 
     Raises:
         BundleError: it is refused; the message says why.
     """
     if beside is not None and settings.same_data:
         _check_data(path, beside)
-    rest = no_rest if beside is None else pace.begin()
     ready = opened(verify(path, rest), rest)
     _check_recall(ready, settings, rest)
     _rehearse(rehearsal(ready), requests, rest)

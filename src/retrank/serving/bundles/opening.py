@@ -4,6 +4,7 @@ import logging
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from retrank.contract.bundle import VerifiedBundle
@@ -14,7 +15,8 @@ from retrank.serving.bundles.desired import Desired, read, start
 from retrank.serving.bundles.fleet import Fleet
 from retrank.serving.bundles.library import Library
 from retrank.serving.bundles.operator import Operator
-from retrank.serving.bundles.replica import Replica, open_replica
+from retrank.serving.bundles.pace import Pace, always
+from retrank.serving.bundles.replica import Clocks, Replica, open_replica
 from retrank.serving.guard.drain import service_folder
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import Settings
@@ -27,7 +29,12 @@ _LOCK = "loading"
 
 
 def open_service_replica(
-    settings: Settings, name: str, *, control: Control | None = None, telemetry: Telemetry | None = None
+    settings: Settings,
+    name: str,
+    *,
+    control: Control | None = None,
+    telemetry: Telemetry | None = None,
+    calm: Callable[[], bool] = always,
 ) -> Replica:
     """Open what the fleet should serve, as one replica of it; `run` makes it follow.
 
@@ -36,6 +43,7 @@ def open_service_replica(
         name: of the replica.
         control: the shared state, when it is open already.
         telemetry: told what answers, and how.
+        calm: tells whether nobody waits for an answer at the moment; then is the time to load.
 
     Raises:
         BundleError: there is nothing that can be opened.
@@ -59,6 +67,7 @@ def open_service_replica(
         opened=opened,
         rehearsal=rehearsal,
         settings=settings.bundles,
+        clocks=Clocks(pace=Pace(calm=calm)),
         lock=(service_folder(os.environ) or settings.folder) / _LOCK,
     )
     replica.tell(said)

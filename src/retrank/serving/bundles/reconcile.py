@@ -3,43 +3,39 @@
 A step is one look at the document. The old bundle answers until the new one is loaded and proven; then one assignment
 swaps them, when the other replicas are ready too. What cannot be loaded is reported and taken out of the document: one
 replica's finding is everyone's. Only a replica that came up beside a fleet that serves the bundle keeps its trouble to
-itself, and goes on trying. A document that the store lost is written again.
+itself, and goes on trying. A document that the store lost is written again. No step waits for other replicas: what they
+hold up is tried again with the next one, and what answers meanwhile is watched as ever. A newer order ends a load.
 
 At most two bundles are in memory: the one that answers, and its predecessor or the one coming. Room is made before
 loading, never after.
 """
 
 import logging
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
-from retrank.contract.api import RecommendRequest
-from retrank.contract.manifest import Manifest
+from retrank.contract.errors import FormatError
+from retrank.contract.rest import Rest
 from retrank.serving.bundles.desired import Change, Desired, edit, read, refuse, restore
 from retrank.serving.bundles.front import Front
 from retrank.serving.bundles.holder import Holder, Serving
+from retrank.serving.bundles.loading import Loading
 from retrank.serving.bundles.status import MAX_ERROR
 from retrank.serving.bundles.together import not_ready
 from retrank.serving.bundles.watch import Summary, breach
 from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
-from retrank.serving.stores.protocol import Control
+from retrank.serving.stores.protocol import Control, StoreUnavailable
 from retrank.serving.swap_settings import BundlesSettings
 from retrank.serving.telemetry.facade import SwapResult
 
 RETRY_S = 10.0
-_QUICK_S = 0.0005
 _log = logging.getLogger(__name__)
 
 
-class Loader(Protocol):
-    """Gets a bundle ready to answer."""
-
-    def __call__(self, name: str, beside: Manifest | None, requests: Sequence[RecommendRequest]) -> Recommender:
-        """Return a proven recommender; raises when the bundle is refused."""
-        ...
+class _MovedOn(Exception):  # noqa: N818  (no mistake: what is being loaded is not wanted any more)
+    """The document is another one since the load began."""
 
 
 class _Watch(NamedTuple):
@@ -54,9 +50,17 @@ class _Failed(NamedTuple):
 
 
 class _Approach(NamedTuple):
-    """On the way to a generation: since when, and until when others are waited for; None: nothing had to be loaded."""
+    """On the way to a generation and what answers then.
+
+    Attributes:
+        generation: of the document.
+        answers: the bundles that are to answer.
+        since: when this replica first saw that they are.
+        until: when others are waited for no longer; None: nothing had to be loaded.
+    """
 
     generation: int
+    answers: tuple[str, ...]
     since: float
     until: float | None = None
 
@@ -71,7 +75,7 @@ class Reconciler:
         front: Front,
         holder: Holder,
         *,
-        loader: Loader,
+        loader: Loading,
         settings: BundlesSettings,
         clock: Clock,
         now: Clock,
@@ -93,13 +97,13 @@ class Reconciler:
         self._front = front
         self._holder = holder
         self._loader = loader
-        self._limits, self._patience_s = settings.watch, settings.patience_s
+        self._limits, self._patience_s, self._poll_s = settings.watch, settings.patience_s, settings.poll_s
         self._clock = clock
         self._now = now
         active = holder.serving.active
         self._resident: dict[str, Recommender] = {active.bundle.id: active}
         self._watch: _Watch | None = None
-        self._failed, self._approached = _Failed(0, 0.0), _Approach(0, 0.0)
+        self._failed, self._approached = _Failed(0, 0.0), _Approach(0, (), 0.0)
         self._known: Desired | None = None
         self.prepare: Callable[[Recommender], None] = lambda _: None
         """Told every recommender before it answers, so that no request finds something left to do."""
@@ -113,7 +117,7 @@ class Reconciler:
 
     @property
     def took_s(self) -> float:
-        """Seconds since this replica first saw the newest change of what should answer."""
+        """Seconds since this replica first saw that those should answer which now do, or were to."""
         return self._clock() - self._approached.since
 
     def step(self) -> SwapResult | None:
@@ -125,11 +129,12 @@ class Reconciler:
         desired = self._read()
         if desired is None:
             return None
-        if desired.generation == self._holder.serving.generation:
-            return self._look(desired)
-        if desired.generation != self._failed.generation or self._clock() >= self._failed.again_at:
-            return self._approach(desired)
-        return None
+        result: SwapResult | None = None
+        if desired.generation != self._holder.serving.generation and (
+            desired.generation != self._failed.generation or self._clock() >= self._failed.again_at
+        ):
+            result = self._approach(desired)
+        return result or self._look(desired)
 
     def _read(self) -> Desired | None:
         """Return the document; the one known before when the store lost it, which is then written again."""
@@ -145,13 +150,14 @@ class Reconciler:
         return desired
 
     def _approach(self, desired: Desired) -> SwapResult | None:
-        if desired.generation != self._approached.generation:
-            self._approached = _Approach(desired.generation, self._clock())
+        self._begin(desired)
         for name in desired.answers():
             try:
-                if self._load(name, keep=desired.answers()):
-                    until = self._clock() + self._patience_s
-                    self._approached = self._approached._replace(until=until)
+                if name not in self._resident and not self._load(name, keep=desired.answers()):
+                    return None
+            except _MovedOn:
+                _log.info("bundle %s is not wanted any more; its load is given up", name)
+                return None
             except Exception as error:  # noqa: BLE001  (whatever it is, the old bundle goes on)
                 _log.exception("bundle %s was refused", name)
                 self._failed = _Failed(desired.generation, self._clock() + RETRY_S)
@@ -167,6 +173,17 @@ class Reconciler:
         self._serve(desired)
         return "activated"
 
+    def _begin(self, desired: Desired) -> None:
+        """Note a new order. One for the same bundles, as for a larger trial, puts no wait off that has begun."""
+        on_way, answers = self._approached, desired.answers()
+        if desired.generation == on_way.generation:
+            return
+        self.errors = {name: error for name, error in self.errors.items() if name not in answers}  # of an earlier try
+        if answers == on_way.answers and self._holder.serving.generation != on_way.generation:
+            self._approached = on_way._replace(generation=desired.generation)
+        else:
+            self._approached = _Approach(desired.generation, answers, self._clock())
+
     def _waits(self, desired: Desired) -> bool:
         """Tell whether this replica is ready before others that are to swap with it.
 
@@ -181,20 +198,38 @@ class Reconciler:
         return bool(others) and self._clock() < until
 
     def _load(self, name: str, *, keep: Sequence[str]) -> bool:
-        if name in self._resident:
-            return False
-        serving = self._holder.serving
-        in_use = {picked.recommender.bundle.id for picked in serving.variants()}
-        self._resident = {one: held for one, held in self._resident.items() if one in in_use or one in keep}
-        self.loading = name
-        try:
-            with _quick_switches():
-                self._resident[name] = self._loader(
-                    name, serving.active.runtime.manifest, self._front.recent_requests()
-                )
-        finally:
-            self.loading = None
+        """Load a bundle, if it is this replica's turn to load; tell whether it was."""
+        with self._loader.turn(self._approached.since) as mine:
+            if not mine:
+                return False
+            serving = self._holder.serving
+            in_use = {picked.recommender.bundle.id for picked in serving.variants()}
+            self._resident = {one: held for one, held in self._resident.items() if one in in_use or one in keep}
+            self.loading = name
+            try:
+                beside = serving.active.runtime.manifest
+                recent, look = self._front.recent_requests(), self._end_when_moved_on(self._approached.generation)
+                self._resident[name] = self._loader.load(name, beside, recent, look)
+            finally:
+                self.loading = None
+        self._approached = self._approached._replace(until=self._clock() + self._patience_s)
         return True
+
+    def _end_when_moved_on(self, generation: int) -> Rest:
+        """Return what looks at the document as often as steps do: a rollback does not wait for the end of a load."""
+        looked_at = self._clock()
+
+        def look() -> None:
+            nonlocal looked_at
+            if self._clock() < looked_at + self._poll_s:
+                return
+            looked_at = self._clock()
+            with suppress(StoreUnavailable, FormatError):  # the next step says so
+                desired = read(self._control)
+                if desired is not None and desired.generation > generation:
+                    raise _MovedOn
+
+        return look
 
     def _serve(self, desired: Desired) -> None:
         before, canary = self._holder.serving, desired.canary
@@ -218,16 +253,23 @@ class Reconciler:
         self._front.keep_figures(kept)
 
     def _look(self, desired: Desired) -> SwapResult | None:
-        """Compare a new bundle, or one on trial, with the one it stands against."""
+        """Compare what answers for a trial, or since a short time, with what it stands against.
+
+        On the way to another document that is what answers here, as long as the document wants it to.
+        """
         result: SwapResult | None = None
-        if desired.canary is not None:
-            against = self._front.figures(desired.active).summary()
-            found = breach(against, self._front.figures(desired.canary.id).summary(), self._limits)
+        on_trial, active = self._holder.serving.canary, self._holder.serving.active.bundle.id
+        if on_trial is not None and desired.canary is not None and desired.canary.id == on_trial.bundle.id:
+            found = breach(
+                self._front.figures(active).summary(),
+                self._front.figures(desired.canary.id).summary(),
+                self._limits,
+            )
             if found:
                 self._refuse(desired.canary.id, desired, found)
                 result = "rolled_back"
         watch = self._watch
-        if watch is None:
+        if watch is None or watch.bundle not in desired.answers():
             return result
         found = breach(watch.before, self._front.figures(watch.bundle).summary(), self._limits)
         if found:
@@ -248,14 +290,3 @@ class Reconciler:
             return
         line = Change(at=self._now(), by=self._replica, action="refuse", id=name, reason=reason[:MAX_ERROR])
         edit(self._control, refuse(name, desired.generation, line))
-
-
-@contextmanager
-def _quick_switches() -> Iterator[None]:
-    """Let the thread that answers take the interpreter back ten times sooner while another one loads."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(min(usual, _QUICK_S))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual)

@@ -9,23 +9,22 @@ The event loop is never asked to do any of it. When the control store is away, w
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 
-from retrank.contract.api import RecommendRequest
 from retrank.contract.errors import RetrankError
-from retrank.contract.manifest import Manifest
 from retrank.serving.bundles.configured import Configured
 from retrank.serving.bundles.desired import Desired, read, start
 from retrank.serving.bundles.front import Front
 from retrank.serving.bundles.holder import Holder, Serving
 from retrank.serving.bundles.library import Library
-from retrank.serving.bundles.load import Open, Rehearse, load
+from retrank.serving.bundles.load import Open, Rehearse
+from retrank.serving.bundles.loading import Loading
 from retrank.serving.bundles.pace import Pace
-from retrank.serving.bundles.reconcile import Loader, Reconciler
+from retrank.serving.bundles.reconcile import Reconciler
 from retrank.serving.bundles.sources import parse_source
 from retrank.serving.bundles.stager import Stager
 from retrank.serving.bundles.status import BundleFigures, ReplicaStatus, memory_now
@@ -42,12 +41,11 @@ _STOP_S = 5.0
 
 @dataclass(frozen=True)
 class Clocks:
-    """Time: monotonic seconds, seconds since 1970, waiting for some, and seconds that this thread worked."""
+    """Time: monotonic seconds, seconds since 1970, and how work beside those who answer takes its rests."""
 
     monotonic: Clock = time.monotonic
     now: Clock = time.time
-    sleep: Callable[[float], None] = time.sleep
-    busy: Clock = time.thread_time
+    pace: Pace = field(default_factory=Pace)
 
 
 class Replica:
@@ -59,7 +57,7 @@ class Replica:
         control: Control,
         library: Library,
         serving: Serving,
-        loader: Loader,
+        loader: Loading,
         *,
         settings: BundlesSettings,
         clocks: Clocks,
@@ -76,7 +74,7 @@ class Replica:
         self._clocks = clocks
         self.holder = Holder(serving)
         self.front = Front(self.holder, clocks.monotonic)
-        self.stager = Stager(control, library, clocks.monotonic, Pace(clocks.sleep, clocks.busy))
+        self.stager = Stager(control, library, clocks.monotonic, clocks.pace)
         self.reconciler = Reconciler(
             name,
             control,
@@ -118,8 +116,8 @@ class Replica:
         telemetry.bundle(active.id, active.created_at)
 
     def follow(self) -> None:
-        """Take one step towards the desired state, and say so at once when something else answers, or could."""
-        before, held = self.holder.serving, self.reconciler.resident
+        """Take one step towards the desired state, and say at once when others may wait for what changed."""
+        before, said = self.holder.serving, self._changing()
         if self._to_start is not None:
             start(self._control, self._to_start, self._clocks.now())
             self._to_start = None
@@ -129,11 +127,14 @@ class Replica:
         if result == "failed":
             for name in self.reconciler.errors:
                 self.stager.doubt(name)
-        swapped = self.holder.serving is not before
-        if swapped:
+        if self.holder.serving is not before:
             self.tell(self._telemetry)  # first: a heartbeat may fail
-        if swapped or self.reconciler.resident != held:
+        if self._changing() != said:
             self.beat()
+
+    def _changing(self) -> tuple[object, ...]:
+        """Return what others wait for: what answers, could answer, and why not."""
+        return self.holder.serving, self.reconciler.resident, self.reconciler.errors
 
     def beat(self) -> None:
         """Say what this replica runs."""
@@ -205,48 +206,33 @@ def open_replica(
     clocks = clocks or Clocks()
     wanted = Configured.at(configured)
     library = Library(wanted.root, max_bytes=settings.max_bytes)
-    pace = Pace(clocks.sleep, clocks.busy)
-    turn = None
-    if lock is not None:
-        turn = Turn(lock, wait_s=settings.patience_s, clock=clocks.monotonic, sleep=clocks.sleep)
-
-    def loader(name: str, beside: Manifest | None, requests: Sequence[RecommendRequest]) -> Recommender:
-        with nullcontext() if turn is None or beside is None else turn.taken():
-            return load(
-                library.path(name),
-                settings.load,
-                beside=beside,
-                requests=requests[-settings.load.max_rehearsal :],
-                opened=opened,
-                rehearsal=rehearsal,
-                pace=pace,
-            )
-
+    turn = None if lock is None else Turn(lock, wait_s=settings.patience_s, clock=clocks.monotonic)
+    loader = Loading(library, settings.load, opened=opened, rehearsal=rehearsal, pace=clocks.pace, turn=turn)
     to_start = None
     try:
         desired = read(control) or start(control, wanted.known(), clocks.now())
     except StoreUnavailable as error:
         to_start = wanted.known()
         _log.warning("control store away, serving the configured bundle %s: %s", to_start, error)
-        active, generation = loader(to_start, None, ()), 0
+        active, generation = loader.load(to_start, None, ()), 0
     else:
         active, generation = _first(desired, library, loader)
     serving = Serving(active, generation=generation)
     return Replica(name, control, library, serving, loader, settings=settings, clocks=clocks, to_start=to_start)
 
 
-def _first(desired: Desired, library: Library, loader: Loader) -> tuple[Recommender, int]:
+def _first(desired: Desired, library: Library, loader: Loading) -> tuple[Recommender, int]:
     """Open the active bundle, fetched from where it was staged if need be; generation 0 says: not there yet."""
     try:
         _bring(desired, desired.active, library)
         settled = desired.generation if desired.canary is None else 0
-        return loader(desired.active, None, ()), settled
+        return loader.load(desired.active, None, ()), settled
     except RetrankError as error:
         if desired.previous is None:
             raise
         _log.error("%s; serving its predecessor %s meanwhile", error, desired.previous)
         _bring(desired, desired.previous, library)
-        return loader(desired.previous, None, ()), 0
+        return loader.load(desired.previous, None, ()), 0
 
 
 def _bring(desired: Desired, name: str, library: Library) -> None:

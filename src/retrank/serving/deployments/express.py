@@ -1,10 +1,11 @@
 """A shorter way into a replica: past what Ray Serve does with every request, for requests that need nothing of it.
 
-HAProxy hands a replica whole requests. Ray makes two tasks, a queue and two contexts for each, watches the connection,
-counts against a timeout, and gives the event loop five turns before the application sees it. That costs more processor
-time than refusing the request, and one in overload is refused after several slates instead of one. A slate or an
-acknowledgement of events is over in milliseconds or has a deadline of its own, so those requests go straight to the
-application. Everything else, and whatever is too large for HAProxy to have read in whole, takes Ray's way.
+HAProxy hands a replica small requests whole. Ray makes two tasks, a queue and two contexts for each, watches the
+connection, counts against a timeout, and gives the event loop five turns before the application sees it. That costs
+more processor time than refusing the request, and one in overload is refused after several slates instead of one. A
+slate or an acknowledgement of events is over in milliseconds or has a deadline of its own, so those requests go
+straight to the application. Everything else, and whatever is too large for HAProxy to have read in whole, takes Ray's
+way.
 
 Ray offers the door: a callback that adds middleware in front of its servers. What it scales and drains by is the number
 of requests under way, which `Express` keeps for it; that counter is no public interface, so without it there is no
@@ -18,10 +19,10 @@ from ray.serve._private.common import RequestMetadata, RequestProtocol
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from retrank.serving.deployments.starting import Starting
+from retrank.serving.web.arrivals import WHOLE_BYTES
 from retrank.serving.web.request_id import ask_for_echo
 
-WHOLE_BYTES = 8 * 1024
-"""Bodies up to this size are in HAProxy's buffer (16 KiB with the head) before the replica hears of the request."""
 _PATHS = frozenset({"/v1/recommend", "/v1/similar", "/v1/rank", "/v1/events"})
 _log = logging.getLogger(__name__)
 _offered: list[ASGIApp] = []  # the application of this replica; a proxy's process has none
@@ -34,7 +35,7 @@ def offer(app: ASGIApp) -> None:
 
 def middlewares() -> list[Middleware]:
     """Return what Ray puts in front of a server of this process (Ray calls it, in replicas and in proxies)."""
-    return [Middleware(Express, application=app) for app in _offered]
+    return [Middleware(Express, application=app) for app in _offered] or [Middleware(Starting)]
 
 
 class Express:

@@ -10,6 +10,7 @@ from ray.serve import Application
 
 from retrank.serving.backing import open_backing
 from retrank.serving.bundles.opening import open_service_replica
+from retrank.serving.bundles.pace import always
 from retrank.serving.deployments import express
 from retrank.serving.deployments.listener import send_at_once
 from retrank.serving.deployments.loopback import narrow_inner_server
@@ -40,7 +41,14 @@ class FusedReplica:
         telemetry = self._protection.telemetry
         backing = open_backing(settings, telemetry)
         name = f"{socket.gethostname()}-{os.getpid()}"
-        self._replica = open_service_replica(settings, name, control=backing.store, telemetry=telemetry)
+        gate = self._protection.gate
+        self._replica = open_service_replica(
+            settings,
+            name,
+            control=backing.store,
+            telemetry=telemetry,
+            calm=always if gate is None else gate.calm,
+        )
         front = self._replica.front
         self._service = Service(front.pick, backing, settings.service, watch=front)
         self._replica.reconciler.prepare = self._service.ready

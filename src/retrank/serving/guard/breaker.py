@@ -6,12 +6,13 @@
     half-open ──it worked──► closed     half-open ──it failed or was slow──► open
 
 The caller says how each call ended. A slow answer is used all the same; it only counts against the dependency. A call
-during which this process itself stood still for most of the time says nothing about the dependency, and is not counted.
+during which this process itself stood still for most of the time says nothing against the dependency: it is not
+counted, and when it was the one that tried, the next one tries.
 """
 
 from collections import deque
 from collections.abc import Callable
-from math import ceil
+from math import ceil, inf
 
 from retrank.serving.guard.settings import BreakerSettings
 from retrank.serving.telemetry.facade import CircuitState
@@ -75,16 +76,21 @@ class Breaker:
         """
         own_fault, seconds = 2.0 * still_s > seconds, max(seconds - still_s, 0.0)
         if self._state == "half_open":
-            if failed or seconds > self._settings.max_p95_s:
-                self._open()
-            else:
-                self._calls.clear()
-                self._enter("closed")
+            self._tried(worked=not failed and seconds <= self._settings.max_p95_s, own_fault=own_fault)
             return
         if self._state == "open" or own_fault:  # open: a call that was under way then
             return
         self._calls.append((failed, seconds))
         if (failed and self._hangs()) or (len(self._calls) == self._settings.window and self._is_bad()):
+            self._open()
+
+    def _tried(self, *, worked: bool, own_fault: bool) -> None:
+        if worked:
+            self._calls.clear()
+            self._enter("closed")
+        elif own_fault:
+            self._tried_at = -inf  # nothing was learned: whoever comes next may try
+        else:
             self._open()
 
     def _hangs(self) -> bool:

@@ -66,3 +66,8 @@ def waited_s_of(scope: Mapping[str, Any]) -> float:
     seconds = scope.get(_WAITED, 0.0)
     assert isinstance(seconds, float)
     return seconds
+
+
+def left_of(scope: Mapping[str, Any], deadline_ms: int) -> int:
+    """Return what is left of a deadline after waiting for its turn, in milliseconds, >= 0."""
+    return max(deadline_ms - round(waited_s_of(scope) * 1e3), 0)

@@ -138,6 +138,11 @@ class Gate:
         quota = [] if allowance is None else rate_limit_headers(allowance)
         return Entry(caller, self._lanes[need.lane], _priority(headers, path), quota)
 
+    def calm(self) -> bool:
+        """Tell, in any thread, whether nobody waits for an answer: no slate is being made, and none is queued."""
+        lane = self._lanes["answers"]
+        return not lane.in_flight and not lane.waiting
+
     def charge(self, entry: Entry, parts: int) -> None:
         """Take what a request costs that holds several; one was taken when it came in.
 
@@ -157,7 +162,7 @@ class Gate:
         raise self._beyond_quota(allowance)
 
     async def wait(self, entry: Entry) -> float:
-        """Wait for a slot of the entry's lane.
+        """Wait for a slot of the entry's lane; the whole request should be there.
 
         Returns:
             Seconds spent in the queue.
@@ -169,11 +174,15 @@ class Gate:
         try:
             waited_s = await entry.lane.enter(entry.priority)
         except Refused as refused:
-            self._telemetry.shed(refused.reason)
-            detail = f"more requests than this replica can answer in time ({refused.reason})"
-            raise self._later(HTTPStatus.TOO_MANY_REQUESTS, "overloaded", detail, entry.headers) from refused
+            raise self.overloaded(refused.reason, entry) from refused
         self._telemetry.queued(waited_s)
         return waited_s
+
+    def overloaded(self, reason: str, entry: Entry) -> Refusal:
+        """Count a request that there is no room for, and return what it is told."""
+        self._telemetry.shed(reason)
+        detail = f"more requests than this replica can answer in time ({reason})"
+        return self._later(HTTPStatus.TOO_MANY_REQUESTS, "overloaded", detail, entry.headers)
 
     def _identify(self, headers: dict[bytes, bytes]) -> Caller:
         assert self._keyring is not None

@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from retrank.contract.api import MAX_ID_LENGTH
-from retrank.serving.guard.caller import set_caller, set_charge
+from retrank.serving.guard.caller import set_caller, set_charge, set_waited
 from retrank.serving.guard.gate import Entry, Gate, Refusal
 from retrank.serving.rpc.methods import Call, Method
 from retrank.serving.rpc.status import Failed, brief, failed, trailers
@@ -90,7 +90,7 @@ class Front:
                 self._end(span, call, status)
 
     async def _answer(self, raw: bytes, metadata: Mapping[str, str], call: Call, context: Any) -> bytes:
-        entry = await self._enter(metadata)
+        entry = await self._enter(metadata, call)
         try:
             if entry is not None:
                 self._note(entry, call.scope)
@@ -109,14 +109,14 @@ class Front:
         set_caller(scope, entry.caller)
         set_charge(scope, partial(self._around.gate.charge, entry))
 
-    async def _enter(self, metadata: Mapping[str, str]) -> Entry | None:
+    async def _enter(self, metadata: Mapping[str, str], call: Call) -> Entry | None:
         gate = self._around.gate
         if gate is None:
             return None
         sent = {name.encode(): value.encode("latin-1", "replace") for name, value in metadata.items()}
         entry = gate.check(*self._method.twin, sent)
         if entry.lane is not None:
-            await gate.wait(entry)
+            set_waited(call.scope, await gate.wait(entry))
         return entry
 
     def _span(self, metadata: Mapping[str, str]) -> Span | None:

@@ -17,7 +17,7 @@ from retrank.contract.catalogue_changes import BulkItems
 from retrank.contract.events import EventBatch
 from retrank.contract.ranking import BatchRequest, RankRequest
 from retrank.serving.faults import some_taken
-from retrank.serving.guard.caller import caller_of, charge
+from retrank.serving.guard.caller import caller_of, charge, left_of
 from retrank.serving.rpc.messages import as_message, fields_of_message
 from retrank.serving.rpc.v1 import recommender_pb2 as pb
 from retrank.serving.service import Service
@@ -64,13 +64,18 @@ class Call:
         return model.model_validate(fields_of_message(self.message))
 
     def named(self, model: type[_Asked]) -> _Asked:
-        """Like `read`, named by the call where the message has no name, and with the shorter of both deadlines."""
+        """Like `read`, named by the call where the message has no name, and with what is left of the shorter deadline.
+
+        gRPC counts that of the call; of the one in the message, waiting for its turn is taken off here.
+        """
         asked = self.read(model)
         self.request_id = getattr(asked, "request_id", None) or self.request_id
         more: dict[str, Any] = {"request_id": self.request_id}
-        left_ms = self.left_ms
-        if left_ms is not None and "deadline_ms" in model.model_fields:
-            more["deadline_ms"] = min(left_ms, getattr(asked, "deadline_ms", None) or left_ms)
+        said: int | None = getattr(asked, "deadline_ms", None)
+        left_ms = [self.left_ms, None if said is None else max(left_of(self.scope, said), 1)]
+        bounds = [bound for bound in left_ms if bound is not None]
+        if bounds and "deadline_ms" in model.model_fields:
+            more["deadline_ms"] = min(bounds)
         return asked.model_copy(update=more)
 
 

@@ -13,7 +13,7 @@ from retrank.serving.web.problems import ProblemError, from_validation
 
 MAX_DEPTH = 16
 MAX_BODY_S = 5.0
-"""Whoever sends a body more slowly holds the place of others meanwhile."""
+"""Seconds that a body may take to come: somebody waits for it meanwhile."""
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
@@ -74,7 +74,7 @@ def _check_coding(request: Request) -> None:
 async def _read_bounded(request: Request) -> bytes:
     """Stop at the limits of size, whether or not the client announced a length, and of time.
 
-    HAProxy waits for what fits its buffer; of a longer body, or one in chunks, it passes on the beginning.
+    Behind a gate the body is here already, or fitted HAProxy's buffer; see `arrivals`.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:

@@ -1,4 +1,4 @@
-"""ASGI middleware that lets requests in or turns them away, before their body is read."""
+"""ASGI middleware that lets requests in or turns them away, before anything of their body is parsed."""
 
 import json
 import logging
@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from retrank.contract.api import Problem
 from retrank.serving.guard.caller import Caller, set_caller, set_charge, set_waited
 from retrank.serving.guard.gate import Entry, Gate, Headers, Refusal
+from retrank.serving.web.arrivals import Arrivals, Full, Held, again, comes_whole
 from retrank.serving.web.problems import MEDIA_TYPE
 from retrank.serving.web.request_id import request_id_of
 
@@ -23,10 +24,11 @@ _audit = logging.getLogger("retrank.audit")
 class Guarded:
     """Stands in front of the routes."""
 
-    def __init__(self, app: ASGIApp, *, gate: Gate) -> None:
-        """Wrap an application."""
+    def __init__(self, app: ASGIApp, *, gate: Gate, arrivals: Arrivals | None = None) -> None:
+        """Wrap an application; `arrivals` holds the bodies that are waited for."""
         self._app = app
         self._gate = gate
+        self._arrivals = arrivals or Arrivals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request in, when its turn has come, or answer it here."""
@@ -34,11 +36,30 @@ class Guarded:
             await self._app(scope, receive, send)
             return
         try:
-            entry = self._gate.check(scope["method"], scope["path"], dict(scope["headers"]))
+            headers = dict(scope["headers"])
+            entry = self._gate.check(scope["method"], scope["path"], headers)
+            held = None if entry.lane is None or comes_whole(headers) else await self._arrived(receive, entry)
+        except Refusal as refusal:
+            await _refuse(scope, send, refusal)
+            return
+        try:
+            if held is None or not held.gone:
+                await self._enter(scope, receive, send, entry, held)
+        finally:
+            if held is not None:
+                self._arrivals.let_go(held)
+
+    async def _arrived(self, receive: Receive, entry: Entry) -> Held:
+        try:
+            return await self._arrivals.take(receive)
+        except Full as full:
+            raise self._gate.overloaded("bodies_full", entry) from full
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send, entry: Entry, held: Held | None) -> None:
+        """Take a slot, if one is needed, for a request that is here, and let it be answered."""
+        try:
             waited_s = 0.0 if entry.lane is None else await self._gate.wait(entry)
         except Refusal as refusal:
-            if scope["path"].startswith("/admin/"):
-                audit(scope, NOBODY, refusal.status)
             await _refuse(scope, send, refusal)
             return
         try:
@@ -47,7 +68,8 @@ class Guarded:
             set_waited(scope, waited_s)
             set_caller(scope, entry.caller)
             set_charge(scope, partial(self._gate.charge, entry))
-            await self._app(scope, receive, _watched(scope, send, entry))
+            body = receive if held is None else again(held, receive)
+            await self._app(scope, body, _watched(scope, send, entry))
         finally:
             if entry.lane is not None:
                 entry.lane.leave()
@@ -93,6 +115,8 @@ def audit(scope: Scope, caller: Caller, status: int) -> None:
 
 
 async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
+    if scope["path"].startswith("/admin/"):
+        audit(scope, NOBODY, refusal.status)
     before, after = _around_the_id(refusal.status, refusal.code, refusal.detail)
     body = before + json.dumps(request_id_of(scope)).encode() + after
     headers: Headers = [

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from retrank.contract.api import MAX_DEADLINE_MS, MAX_ID_LENGTH, FieldProblem
-from retrank.serving.guard.caller import caller_of, waited_s_of
+from retrank.serving.guard.caller import caller_of, left_of
 from retrank.serving.web.problems import ProblemError
 from retrank.serving.web.request_id import request_id_of, set_request_id
 
@@ -37,15 +37,17 @@ def named(request: Request, asked: _Asked) -> _Asked:
 
 
 def timed(request: Request, asked: _Asked) -> _Asked:
-    """Give the message the deadline of the header; the body wins.
+    """Give the message what is left of its deadline, >= 1, after waiting for its turn; the body wins over the header.
 
     Raises:
         ProblemError: 422 the header is not a number of milliseconds.
     """
-    if getattr(asked, "deadline_ms", None) is not None:
+    said: int | None = getattr(asked, "deadline_ms", None)
+    deadline_ms = deadline_ms_of(request) if said is None else said
+    if deadline_ms is None:
         return asked
-    deadline_ms = deadline_ms_of(request)
-    return asked if deadline_ms is None else asked.model_copy(update={"deadline_ms": deadline_ms})
+    left_ms = max(left_of(request.scope, deadline_ms), 1)
+    return asked if left_ms == said else asked.model_copy(update={"deadline_ms": left_ms})
 
 
 def deadline_ms_of(request: Request) -> int | None:
@@ -72,7 +74,7 @@ def left_ms_of(request: Request) -> int | None:
         ProblemError: 422 the header is not a number of milliseconds.
     """
     deadline_ms = deadline_ms_of(request)
-    return None if deadline_ms is None else max(deadline_ms - round(waited_s_of(request.scope) * 1e3), 0)
+    return None if deadline_ms is None else left_of(request.scope, deadline_ms)
 
 
 def checked_id(raw_id: str) -> str:

@@ -42,7 +42,7 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        set_request_id(scope, _from_header(scope) or uuid.uuid4().hex)
+        set_request_id(scope, sent_id(scope) or uuid.uuid4().hex)
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -53,7 +53,7 @@ class RequestIds:
         await self._app(scope, receive, named if self._echo or _ECHO in scope else send)
 
 
-def _from_header(scope: Scope) -> str | None:
+def sent_id(scope: Scope) -> str | None:
     """Return the id a client sent, unless it is empty, too long or not printable ASCII."""
     for name, value in scope["headers"]:
         if name == _RAW_HEADER:

@@ -1,5 +1,6 @@
 """Bundles arrive whole and as they were sealed, or not at all."""
 
+import fcntl
 import http.server
 import shutil
 import threading
@@ -15,6 +16,8 @@ from swap_world import names_of
 
 from retrank.contract.bundle import ATTRIBUTE_WORDS, FILES, INDEX, MANIFEST, QUERY_ENCODER
 from retrank.contract.errors import BundleError, ChecksumError, DownloadError, FormatError, RetrankError
+from retrank.contract.manifest import SealedFile
+from retrank.contract.rest import Rest, no_rest
 from retrank.serving.bundles.library import Library, identify
 from retrank.serving.bundles.sources import parse_source
 
@@ -144,6 +147,59 @@ def test_a_spoiled_bundle_stays_where_it_is_when_its_source_is_no_better(origin:
     with pytest.raises(ChecksumError, match=INDEX):
         library.fetch(origin.name, parse_source(str(origin)))
     assert _left(library) == [origin.name]
+
+
+def _is_locked(library: Library) -> bool:
+    library.root.mkdir(exist_ok=True)
+    with (library.root / ".fetching").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_other_processes_may_fetch_while_one_checks_what_lies_here(origin: Path, library: Library) -> None:
+    locked: list[bool] = []
+    library.fetch(origin.name, parse_source(str(origin)), lambda: locked.append(_is_locked(library)))
+    first = locked.index(False)
+    assert all(locked[:first])  # while it is copied, by one process of the host
+    assert not any(locked[first:])
+    assert len(locked) - first >= first  # every file is read again
+    locked.clear()
+    library.fetch(origin.name, parse_source(str(origin)), lambda: locked.append(_is_locked(library)))
+    assert locked
+    assert not any(locked)
+
+
+class Silent:
+    """A source that gives nothing."""
+
+    def read(self, file: str, limit: int) -> bytes:
+        raise DownloadError(file)
+
+    def copy(self, file: str, target: Path, sealed: SealedFile, rest: Rest = no_rest) -> None:
+        raise DownloadError(file)
+
+
+@pytest.mark.parametrize("before", ["absent", "damaged"])
+def test_what_another_process_fetched_meanwhile_is_checked_and_not_fetched_again(
+    origin: Path, library: Library, before: str
+) -> None:
+    if before == "damaged":
+        library.fetch(origin.name, parse_source(str(origin)))
+        _spoil(library.path(origin.name) / INDEX)
+    other = Library(library.root, max_bytes=LARGE)
+
+    class Slow(Library):
+        @contextmanager
+        def _alone(self) -> Iterator[None]:
+            other.fetch(origin.name, parse_source(str(origin)))  # it had the lock until now
+            with super()._alone():
+                yield
+
+    Slow(library.root, max_bytes=LARGE).fetch(origin.name, Silent())
+    library.check(origin.name)
 
 
 def test_another_format_is_refused_before_any_other_file_is_read(origin: Path, library: Library) -> None:

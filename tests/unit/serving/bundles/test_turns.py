@@ -1,8 +1,7 @@
-"""Replicas of one host load one after the other, gently, and swap together; nobody waits for ever."""
+"""Replicas of one host load one after the other, and gently; nobody waits, neither for its turn nor for a load."""
 
 import multiprocessing
 import signal
-from collections.abc import Callable
 from contextlib import ExitStack
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -12,76 +11,63 @@ import pytest
 
 from retrank.contract.bundle import GOLDEN, verify
 from retrank.contract.golden import best_scores, read_golden
-from retrank.serving.bundles.pace import REST, Pace
+from retrank.serving.bundles.pace import LOOK_S, MOST_REST, REST, Pace
 from retrank.serving.bundles.turn import Turn
 from retrank.serving.recommender import Recommender
 
 _BOUND_S = 30.0
 
 
-class Wrist:
-    """A clock that only sleeping moves, and what happens after so many seconds."""
-
-    def __init__(self, at: float = 0.0, then: Callable[[], None] = lambda: None) -> None:
-        self.now, self._at, self._then = 0.0, at, then
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        before, self.now = self.now, self.now + seconds
-        if before < self._at <= self.now:
-            self._then()
-
-
-def _turn(path: Path, wrist: Wrist, wait_s: float = 60.0) -> Turn:
-    return Turn(path, wait_s=wait_s, clock=wrist, sleep=wrist.sleep)
+def _turn(path: Path, wait_s: float = 60.0, now: float = 0.0) -> Turn:
+    return Turn(path, wait_s=wait_s, clock=lambda: now)
 
 
 def test_a_turn_that_nobody_has_is_taken_at_once_and_again_and_again(tmp_path: Path) -> None:
-    wrist = Wrist()
     for _ in range(3):
-        with _turn(tmp_path / "lock", wrist).taken():
-            pass
-    assert wrist.now == 0.0
+        with _turn(tmp_path / "lock").taken(0.0) as mine:
+            assert mine
 
 
-def test_the_next_one_waits_until_the_turn_is_given_back(tmp_path: Path) -> None:
+def test_who_finds_another_one_loading_is_told_at_once_and_may_when_the_turn_is_given_back(tmp_path: Path) -> None:
     held = ExitStack()
-    held.enter_context(_turn(tmp_path / "lock", Wrist()).taken())
-    wrist = Wrist(at=2.0, then=held.close)
-    with _turn(tmp_path / "lock", wrist).taken():
-        assert wrist.now == pytest.approx(2.0, abs=0.1)
+    held.enter_context(_turn(tmp_path / "lock").taken(0.0))
+    for _ in range(3):
+        with _turn(tmp_path / "lock").taken(0.0) as mine:
+            assert not mine
+    held.close()
+    with _turn(tmp_path / "lock").taken(0.0) as mine:
+        assert mine
 
 
 def test_a_turn_is_given_back_when_a_load_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), _turn(tmp_path / "lock", Wrist()).taken():
+    with pytest.raises(ZeroDivisionError), _turn(tmp_path / "lock").taken(0.0):
         _ = 1 // 0
-    wrist = Wrist()
-    with _turn(tmp_path / "lock", wrist).taken():
-        assert wrist.now == 0.0
+    with _turn(tmp_path / "lock").taken(0.0) as mine:
+        assert mine
 
 
-def test_who_waited_long_enough_loads_beside_the_other_and_says_so(
+def test_who_asked_for_long_enough_loads_beside_the_other_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wrist = Wrist()
-    with _turn(tmp_path / "lock", Wrist()).taken(), _turn(tmp_path / "lock", wrist, wait_s=3.0).taken():
-        assert wrist.now == pytest.approx(3.0, abs=0.1)
+    path = tmp_path / "lock"
+    with _turn(path).taken(0.0):
+        with _turn(path, wait_s=3.0, now=12.9).taken(10.0) as mine:
+            assert not mine
+        with _turn(path, wait_s=3.0, now=13.0).taken(10.0) as mine:
+            assert mine
     assert "another replica loads for more than 3 s" in caplog.text
 
 
 def test_without_a_place_for_the_lock_a_replica_loads_at_once_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wrist = Wrist()
-    with _turn(tmp_path / "no such folder" / "lock", wrist).taken():
-        assert wrist.now == 0.0
+    with _turn(tmp_path / "no such folder" / "lock").taken(0.0) as mine:
+        assert mine
     assert "loading without waiting" in caplog.text
 
 
 def _hold(path: Path, held: Event) -> None:
-    with Turn(path, wait_s=0.0, clock=lambda: 0.0, sleep=lambda _: None).taken():
+    with _turn(path).taken(0.0):
         held.set()
         signal.pause()
 
@@ -93,17 +79,13 @@ def test_the_turn_of_a_replica_that_was_killed_is_free(tmp_path: Path) -> None:
     holder.start()
     try:
         assert held.wait(_BOUND_S)
-
-        def kill() -> None:
-            holder.kill()
-            holder.join(_BOUND_S)
-
-        wrist = Wrist(at=1.0, then=kill)
-        with _turn(tmp_path / "lock", wrist).taken():
-            assert wrist.now == pytest.approx(1.0, abs=0.1)
+        with _turn(tmp_path / "lock").taken(0.0) as mine:
+            assert not mine
     finally:
         holder.kill()
         holder.join(_BOUND_S)
+    with _turn(tmp_path / "lock").taken(0.0) as mine:
+        assert mine
 
 
 def test_a_rest_is_a_multiple_of_the_work_before_it_and_of_nothing_else() -> None:
@@ -113,6 +95,23 @@ def test_a_rest_is_a_multiple_of_the_work_before_it_and_of_nothing_else() -> Non
     rest()
     rest()
     assert slept == pytest.approx([0.002 * REST, 0.498 * REST])
+
+
+def test_a_rest_goes_on_until_nobody_waits_for_an_answer() -> None:
+    slept: list[float] = []
+    calm = iter([False, False, False, True])
+    busy = iter([10.0, 10.002, 10.002])
+    Pace(slept.append, lambda: next(busy), lambda: next(calm)).begin()()
+    assert slept == pytest.approx([0.002 * REST, LOOK_S, LOOK_S, LOOK_S])
+
+
+@pytest.mark.parametrize("worked", [0.0, 0.00001, 0.0023, 0.5])
+def test_a_rest_ends_even_where_somebody_always_waits(worked: float) -> None:
+    slept: list[float] = []
+    busy = iter([10.0, 10.0 + worked, 10.0])
+    Pace(slept.append, lambda: next(busy), lambda: False).begin()()
+    assert sum(slept) == pytest.approx(MOST_REST * worked)
+    assert max(slept[1:], default=0.0) <= LOOK_S
 
 
 def test_exact_search_rests_after_every_block_and_finds_the_same() -> None:
