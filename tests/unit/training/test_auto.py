@@ -61,6 +61,19 @@ def test_baskets_are_answered_with_later_baskets_and_a_model_that_reads_no_order
     assert settled["split"]["_target_"].endswith("GlobalTemporal")
 
 
+def test_baskets_are_read_as_by_the_pooled_model_asked_for_by_name() -> None:
+    """What was measured with `model=pooled` is what the rule gives."""
+    chosen, named = settle(auto(), shop()), settle(auto("model=pooled"), shop())
+    del chosen["auto"], named["auto"]
+    assert chosen == named
+
+
+@pytest.mark.parametrize(("basket_share", "model"), [(0.49, "HSTU"), (0.5, "PooledHistory"), (None, "SASRec")])
+def test_the_model_follows_from_how_many_events_share_their_moment(basket_share: float | None, model: str) -> None:
+    facts = replace(SHOP, basket_share=basket_share)
+    assert RULES["model"](facts, auto()).value["_target_"].endswith(model)
+
+
 def test_data_without_times_is_split_by_order_and_read_without_times() -> None:
     settled = settle(auto(), without_times(shop()))
     assert settled["model"]["_target_"].endswith("SASRec")
