@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ITEMS ?= 1000000
+USERS ?= 100000
+REPORTS ?= docs/benchmarks
 
 .DEFAULT_GOAL := help
 
@@ -25,24 +28,28 @@ test: $(STAMP) ## run the default test suite
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-bench-serving: $(STAMP) ## measure serving beside its peers, events and memory on 200,000 items (half an hour)
-	$(BIN)/python scripts/make_big_bundle.py --items 200000 --transformer --ranker --out bundles/bench
-	$(BIN)/python scripts/bench_serving.py --bundle bundles/bench --out docs/benchmarks/serving.md
-	$(BIN)/python scripts/bench_replica_memory.py --bundle bundles/bench --out docs/benchmarks/replica_memory.md
-	$(BIN)/python scripts/bench_events.py --report docs/benchmarks/events.md
-	$(BIN)/python scripts/bench_freshness.py --report docs/benchmarks/freshness.md
+bench-serving: $(STAMP) ## measure serving beside its peers, events and memory (ITEMS=1000000: two hours, 8 GB)
+	$(BIN)/python scripts/make_big_bundle.py --items $(ITEMS) --users $(USERS) --transformer --ranker --out bundles/bench
+	$(BIN)/python scripts/bench_serving.py --bundle bundles/bench --out $(REPORTS)/serving.md
+	$(BIN)/python scripts/bench_replica_memory.py --bundle bundles/bench --out $(REPORTS)/replica_memory.md
+	$(BIN)/python scripts/bench_events.py --report $(REPORTS)/events.md
+	$(BIN)/python scripts/bench_freshness.py --report $(REPORTS)/freshness.md
+	$(BIN)/python scripts/bench_stores.py --out $(REPORTS)/stores.md
 
-chaos: $(STAMP) ## kill replicas, swap bundles, take dependencies away, fuzz, soak (two hours; needs redis-server)
+chaos: $(STAMP) ## kill replicas, swap and spoil bundles, take dependencies away, fuzz, soak (three hours; needs redis-server)
 	$(BIN)/python scripts/make_big_bundle.py --items 20000 --flat --out bundles/chaos20k
-	$(BIN)/python scripts/make_big_bundle.py --items 2000 --users 500 --out bundles/fuzz
-	$(BIN)/python scripts/chaos_replicas.py --bundle bundles/chaos20k --out docs/benchmarks/chaos_replicas.md
+	$(BIN)/python scripts/make_big_bundle.py --items 2000 --users 500 --ranker --out bundles/fuzz
+	$(BIN)/python scripts/chaos_replicas.py --bundle bundles/chaos20k --out $(REPORTS)/chaos_replicas.md
 	for each in a0 b1 c2; do $(BIN)/python scripts/make_big_bundle.py --items 50000 --users 5000 --flat \
 		--prefix $${each%?} --seed $${each#?} --out bundles/swaps || exit 1; done
-	$(BIN)/python scripts/chaos_swap.py --bundles bundles/swaps --out docs/benchmarks/swap.md
-	$(BIN)/python scripts/chaos_dependencies.py --bundle bundles/chaos20k --out docs/benchmarks/chaos_dependencies.md
-	$(BIN)/python scripts/fuzz_requests.py --bundle bundles/fuzz --out docs/benchmarks/fuzz.md
-	$(BIN)/python scripts/soak.py --bundle bundles/chaos20k --out docs/benchmarks/soak.md
-	$(BIN)/python scripts/chaos_events.py --report docs/benchmarks/chaos_events.md
+	$(BIN)/python scripts/chaos_swap.py --bundles bundles/swaps --out $(REPORTS)/swap.md
+	for each in a0 b1; do $(BIN)/python scripts/make_big_bundle.py --items 2000 --users 500 --ranker \
+		--prefix $${each%?} --seed $${each#?} --out bundles/flips || exit 1; done
+	$(BIN)/python scripts/chaos_flips.py --bundles bundles/flips --out $(REPORTS)/chaos_flips.md
+	$(BIN)/python scripts/chaos_dependencies.py --bundle bundles/chaos20k --ranked bundles/fuzz --out $(REPORTS)/chaos_dependencies.md
+	$(BIN)/python scripts/fuzz_requests.py --bundle bundles/fuzz --out $(REPORTS)/fuzz.md
+	$(BIN)/python scripts/soak.py --bundle bundles/chaos20k --out $(REPORTS)/soak.md
+	$(BIN)/python scripts/chaos_events.py --report $(REPORTS)/chaos_events.md
 
 check: lint types imports test ## everything CI runs
 

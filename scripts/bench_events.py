@@ -30,6 +30,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from stress import drawing, page, pictures
+
 from retrank.contract.events import EventBatch, EventReceipt
 from retrank.serving.events.intake import Intake, open_intake
 from retrank.serving.events.settings import EventSettings
@@ -213,6 +215,12 @@ def busy_share(seconds: float = 1.0) -> float:
     return 1 - (idle_after - idle) / max(1, total_after - total)
 
 
+def picture(rows: list[Row]) -> str:
+    """Show load against p99, as SVG."""
+    points = {f"{row.store}, {row.load}, {row.batch} a batch": (row.events_s, row.p99_ms) for row in rows}
+    return pictures.ingest(points, GOAL_EVENTS_S, GOAL_P99_MS)
+
+
 def report(rows: list[Row], options: argparse.Namespace, disk_ms: float, busy: float) -> str:
     table = "\n".join(
         f"| {row.store} | {row.load} | {row.batch} | {row.events_s:,.0f} | {row.p50_ms:.1f} | {row.p99_ms:.1f} "
@@ -237,6 +245,7 @@ the intake shared what was left, in one process.
 Goal: at least {GOAL_EVENTS_S:,} events/s on two cores, acknowledged within {GOAL_P99_MS:g} ms in 99 of 100 cases.
 {said}
 
+{chr(10).join(drawing.beside(options.report, picture(rows), "Events a second against the wait for a receipt"))}
 | profile store | load | events per batch | events/s | wait p50 ms | wait p99 ms | CPU µs per event |
 |---|---|---|---|---|---|---|
 {table}
@@ -272,10 +281,7 @@ def main() -> None:
             rows.append(measured(Path(name) / str(index), store, options, size, rate))
             if (store, size, rate) == ("SQLite", 50, None):
                 cases += [(store, size, share * rows[-1].events_s) for share in SHARES]
-    text = report(rows, options, disk_ms, busy)
-    print(text)
-    if options.report is not None:
-        options.report.write_text(text)
+    page.publish([report(rows, options, disk_ms, busy)], options.report)
 
 
 if __name__ == "__main__":

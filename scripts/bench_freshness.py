@@ -29,6 +29,8 @@ from typing import NamedTuple
 
 from bench_stores import redis_server
 from pydantic import SecretStr
+from stress import drawing, page, pictures
+from stress.pictures import Waits
 
 from retrank.contract.events import EventBatch, person_key
 from retrank.serving.events.intake import Intake, open_intake
@@ -147,10 +149,22 @@ def measure(url: str, folder: Path, *, clicks: int, users: int, background: floa
         store.close()
 
 
+def percentiles_ms(values: Sequence[float]) -> list[float]:
+    """Return p50, p99 and the largest of some seconds, in milliseconds."""
+    ordered = sorted(values)
+    return [1e3 * ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] for percent in (50, 99, 100)]
+
+
+def waits_of(found: Sequence[Times]) -> dict[str, Waits]:
+    return {
+        "receipt": Waits(percentiles_ms([one.receipt_s for one in found])),
+        "answer elsewhere": Waits(percentiles_ms([one.answer_s for one in found]), GOAL_MS),
+    }
+
+
 def row(store: str, background: float, found: Sequence[Times]) -> str:
     def cell(values: list[float]) -> str:
-        ordered = sorted(values)
-        return " / ".join(f"{1e3 * ordered[min(len(ordered) - 1, len(ordered) * p // 100)]:.1f}" for p in (50, 99, 100))
+        return " / ".join(f"{value:.1f}" for value in percentiles_ms(values))
 
     columns = [cell([getattr(one, name) for one in found]) for name in Times._fields]
     return f"| {store} | {background:,.0f} | {len(found):,} | {' | '.join(columns)} |"
@@ -166,6 +180,7 @@ def main() -> None:
     options = parser.parse_args()
     lines = []
     worst_ms = 0.0
+    shown: dict[str, dict[str, Waits]] = {}
 
     def run(store: str, url: str, folder: Path) -> None:
         nonlocal worst_ms
@@ -174,6 +189,7 @@ def main() -> None:
             found = measure(url, log, clicks=options.clicks, users=options.users, background=background)
             worst_ms = max(worst_ms, 1e3 * max(one.answer_s for one in found))
             lines.append(row(store, background, found))
+            shown[f"{store}, {background:,.0f} events/s of others"] = waits_of(found)
             print(lines[-1], flush=True)
 
     with tempfile.TemporaryDirectory() as name:
@@ -186,13 +202,11 @@ def main() -> None:
             with redis_server(folder) as port:
                 (folder / "redis").mkdir()
                 run("Redis", f"redis://127.0.0.1:{port}/0", folder / "redis")
-    text = report(lines, options, worst_ms)
-    print(text)
-    if options.report is not None:
-        options.report.write_text(text)
+    svg = pictures.waits(shown, "p50, p99, slowest")
+    page.publish([report(lines, options, worst_ms, svg)], options.report)
 
 
-def report(lines: Sequence[str], options: argparse.Namespace, worst_ms: float) -> str:
+def report(lines: Sequence[str], options: argparse.Namespace, worst_ms: float, svg: str) -> str:
     said = "Met by every click of this run" if worst_ms <= GOAL_MS else "Not met by every click of this run"
     table = "\n".join(lines)
     return f"""# A click changes the next answer of another process
@@ -204,6 +218,7 @@ def report(lines: Sequence[str], options: argparse.Namespace, worst_ms: float) -
 
 Goal: within {GOAL_MS:g} ms. {said}: the slowest took {worst_ms:.0f} ms.
 
+{chr(10).join(drawing.beside(options.report, svg, "From a click to its receipt, and to an answer elsewhere"))}
 | store | events/s of others | clicks | receipt, ms p50 / p99 / max | answer elsewhere, ms | reading alone, ms |
 |---|---|---|---|---|---|
 {table}

@@ -11,12 +11,14 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from process_memory import anonymous_bytes, proportional_bytes
+from stress import drawing, page, pictures
 
 from retrank.contract.bundle import describe, locate
 
@@ -66,6 +68,18 @@ def measure(bundle: str, processes: int, requests: int) -> Row:
         return found
 
 
+def picture(rows: Sequence[Row]) -> str:
+    """Show what is shared and what is not, as SVG; the first row is of one process."""
+    shown = {
+        f"{row.processes} process{'es' if row.processes > 1 else ''}": (
+            (row.proportional - row.anonymous) / 1e6,
+            row.anonymous / 1e6,
+        )
+        for row in rows
+    }
+    return pictures.replica_memory(shown, dict.fromkeys(list(shown)[1:], GOAL * rows[0].proportional / 1000000.0))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
@@ -78,7 +92,7 @@ def main() -> None:
     size = sum(sealed.size for sealed in manifest.files.values())
     nothing, one = measure("-", 1, 0), measure(str(directory), 1, asked.requests)
     many = measure(str(directory), asked.processes, asked.requests)
-    text = "\n".join(
+    page.publish(
         [
             "# Memory of replicas on one host",
             "",
@@ -89,16 +103,14 @@ def main() -> None:
             f"index {manifest.index.factory}; {asked.requests:,} requests of known users per process. A process "
             f"that only imports the code and opens nothing has {nothing.proportional / 1e6:,.0f} MB.",
             "",
+            *drawing.beside(asked.out, picture([one, many]), "Memory of one process and of several"),
             f"| processes | proportional MB | of which no file backs | against one (goal <= {GOAL}x) |",
             "|--:|--:|--:|--:|",
             one.markdown(one),
             many.markdown(one),
-            "",
-        ]
+        ],
+        asked.out,
     )
-    print(text)
-    if asked.out is not None:
-        asked.out.write_text(text)
 
 
 if __name__ == "__main__":

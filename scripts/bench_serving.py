@@ -14,8 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from serve_bench import cases, requests
-from serve_bench.report import ONE, TWO, Figures, write
+from serve_bench.report import DEFAULTS, ONE, TWO, Figures, write
 from serve_bench.services import retrank, three_deployments
+from stress import page
 
 MOST_SECONDS = 60.0
 
@@ -24,10 +25,7 @@ def main() -> None:
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="bench-serving-") as folder:
         figures = _measure(arguments, Path(folder))
-    text = write(arguments, figures)
-    print(text)
-    if arguments.out is not None:
-        arguments.out.write_text(text)
+    page.publish([write(arguments, figures)], arguments.out)
 
 
 def _measure(arguments: argparse.Namespace, folder: Path) -> Figures:
@@ -45,6 +43,8 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> Figures:
         ]
         bodies = {each.name: full for each in ours} | {peer.name: plain for peer in peers}
         figures.peak = cases.peak([*ours, *peers], bodies, rounds=rounds, seconds=seconds)
+        defaults = next(peer for peer in peers if peer.name == DEFAULTS)
+        figures.best_of_defaults = cases.best(defaults, plain, rounds=rounds, seconds=seconds)
     with retrank(bundle, folder / "alone", name=ONE) as one:
         alone = cases.peak([one], {one.name: full}, rounds=1, seconds=seconds)[one.name]
         figures.latency_rate = 0.6 * alone.rate

@@ -29,6 +29,8 @@ import numpy as np
 from pydantic import SecretStr
 from redis import Redis
 from redis.exceptions import RedisError
+from stress import drawing, page, pictures
+from stress.pictures import Waits
 
 from retrank.serving.stores.open_store import open_store
 from retrank.serving.stores.protocol import LiveEvent, PersonEvent, StateStore
@@ -77,7 +79,23 @@ class World(NamedTuple):
             yield [self.event(order[i], i // self.num_people, items[i]) for i in part]
 
 
-def timed(store: str, what: str, calls: Sequence[Callable[[], object]]) -> str:
+class Row(NamedTuple):
+    """One figure: how often something was called, how quickly, and what it cost this process."""
+
+    store: str
+    what: str
+    calls: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    cpu_ms: float
+
+    def markdown(self) -> str:
+        cells = [f"{self.calls:,}", f"{self.per_second:,.0f}", *(f"{ms:.2f}" for ms in self[4:])]
+        return f"| {self.store} | {self.what} | " + " | ".join(cells) + " |"
+
+
+def timed(store: str, what: str, calls: Sequence[Callable[[], object]]) -> Row:
     """Make all calls and return a row of the table."""
     taken = np.empty(len(calls))
     cpu = time.process_time()
@@ -87,11 +105,10 @@ def timed(store: str, what: str, calls: Sequence[Callable[[], object]]) -> str:
         taken[index] = time.perf_counter() - start
     cpu_ms = 1e3 * (time.process_time() - cpu) / len(calls)
     p50, p99 = np.percentile(taken * 1e3, [50, 99])
-    cells = [f"{len(calls):,}", f"{len(calls) / taken.sum():,.0f}", *(f"{ms:.2f}" for ms in (p50, p99, cpu_ms))]
-    return f"| {store} | {what} | " + " | ".join(cells) + " |"
+    return Row(store, what, len(calls), len(calls) / taken.sum(), p50, p99, cpu_ms)
 
 
-def measure(place: Place, world: World, num_calls: int, seed: int = 0) -> Iterator[str]:
+def measure(place: Place, world: World, num_calls: int, seed: int = 0) -> Iterator[Row]:
     rng = np.random.default_rng(seed)
     settings = StateSettings(url=SecretStr(place.url), timeout_s=30.0)
     store, other = open_store(settings), open_store(settings)
@@ -182,7 +199,15 @@ def used(port: int) -> int:
         return int(client.info("memory")["used_memory"])
 
 
-def report(places: Sequence[Place], world: World, num_calls: int) -> Iterator[str]:
+def picture(rows: Sequence[Row]) -> str:
+    """Show how long each call took, as SVG."""
+    shown: dict[str, dict[str, Waits]] = {}
+    for row in rows:
+        shown.setdefault(row.what.partition(" (")[0], {})[row.store] = Waits([row.p50_ms, row.p99_ms])
+    return pictures.waits(shown, "p50, p99")
+
+
+def report(places: Sequence[Place], world: World, num_calls: int, out: Path | None) -> Iterator[str]:
     yield "# State stores: latency, freshness and size\n"
     server = shutil.which("redis-server")
     words = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout if server else ""
@@ -193,10 +218,15 @@ def report(places: Sequence[Place], world: World, num_calls: int) -> Iterator[st
         f"{world.num_people:,} people with {world.events_each} events each, {num_calls:,} calls per figure, one "
         "client, one call at a time, servers on the same machine without persistence.\n"
     )
+    rows = []
+    for place in places:
+        for row in measure(place, world, num_calls):
+            print(row.markdown(), flush=True)
+            rows.append(row)
+    yield from drawing.beside(out, picture(rows), "How long each call took")
     yield "| store | what | calls | calls/s | p50 ms | p99 ms | client's CPU ms |"
     yield "|---|---|---|---|---|---|---|"
-    for place in places:
-        yield from measure(place, world, num_calls)
+    yield from (row.markdown() for row in rows)
     yield "\n" + " ".join(NOTES.split())
 
 
@@ -217,12 +247,8 @@ def main() -> None:
     world = World(arguments.people, arguments.events, now=1_800_000_000.0)
     with built_in_places() as places:
         chosen = [Place("yours", arguments.url, lambda: 0)] if arguments.url else places
-        lines = []
-        for line in report(chosen, world, arguments.calls):
-            print(line, flush=True)
-            lines.append(line)
-    if arguments.out != "-":
-        Path(arguments.out).write_text("\n".join(lines) + "\n")
+        out = None if arguments.out == "-" else Path(arguments.out)
+        page.publish(report(chosen, world, arguments.calls, out), out)
 
 
 if __name__ == "__main__":

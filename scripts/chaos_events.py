@@ -35,6 +35,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from stress import drawing, page, pictures
+
 from retrank.contract.events import EventBatch, EventReceipt
 from retrank.serving.events.applier import ApplierOptions
 from retrank.serving.events.compact import compact
@@ -305,6 +307,17 @@ def run(*, trials: int, seed: int, round_size: int, parent: Path | None = None) 
     return totals
 
 
+def picture(totals: Totals) -> str:
+    """Show the kills and what became of the events, as SVG."""
+    events = {
+        "acknowledged before a kill": totals.acknowledged,
+        "sent again afterwards": totals.again,
+        "acknowledged and lost": totals.lost,
+        "applied or published twice": totals.twice,
+    }
+    return pictures.kills(dict(sorted(totals.kills.items())), events)
+
+
 def report(totals: Totals, options: argparse.Namespace, taken_s: float) -> str:
     kills = "\n".join(f"| killed while {what} | {count:,} |" for what, count in sorted(totals.kills.items()))
     return f"""# Killing the writer of events
@@ -315,6 +328,7 @@ def report(totals: Totals, options: argparse.Namespace, taken_s: float) -> str:
 Load average at the end {os.getloadavg()[2]:.1f} (15 minutes), this script included. What one trial is and what is
 compared is said at the top of the script.
 
+{chr(10).join(drawing.beside(options.report, picture(totals), "What was killed, and what became of the events"))}
 | what | number |
 |---|---|
 | trials | {totals.trials:,} |
@@ -342,10 +356,7 @@ def main() -> int:
     options = parser.parse_args()
     begun = time.monotonic()
     totals = run(trials=options.trials, seed=options.seed, round_size=options.round, parent=options.folder)
-    text = report(totals, options, time.monotonic() - begun)
-    print(text)
-    if options.report is not None:
-        options.report.write_text(text)
+    page.publish([report(totals, options, time.monotonic() - begun)], options.report)
     return 0 if totals.clean else 1
 
 

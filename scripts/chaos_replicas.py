@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from serve_bench import family
 from serve_bench.services import Service, retrank
-from stress import front, page, pictures
+from stress import drawing, front, page, pictures
 from stress.callers import Callers, quantile_ms
 
 from retrank.client import ClientSettings
@@ -146,7 +146,7 @@ def report(kills: list[Kill], callers: Callers, first: float, asked: argparse.Na
         "",
         *page.table(("what", "measured", "goal"), rows),
         "",
-        *pictures.beside(asked.out, picture(kills, callers), "Every call over time, with the kills"),
+        *drawing.beside(asked.out, picture(kills, callers), "Every call over time, with the kills"),
         *page.table(_HEAD, each),
         "",
         f"Before the first kill: p50 {quantile_ms(before, 0.5):.0f} ms, p99 {quantile_ms(before, 0.99):.0f} ms.",

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import httpx
 import numpy as np
 from process_memory import descendants, proportional_bytes
-from stress import pictures
+from stress import drawing, page, pictures
 from stress.swap_load import CONNECTIONS, Tally, Users, closed_loop, open_loop
 
 from retrank.contract.bundle import ITEM_VOCAB, describe
@@ -225,52 +225,52 @@ def orders_with_failures(found: Findings) -> int:
     return len(set(np.searchsorted(orders, found.during.failed_due_s).tolist()))
 
 
-def report(found: Findings, names: list[str], asked: argparse.Namespace) -> str:
-    """Return the page."""
-    during = found.during
-    ratio = during.quantile_ms(0.99) / found.before.quantile_ms(0.99)
-    memory = found.memory_peak / found.memory_before
+def goals(found: Findings) -> list[tuple[str, str, str, str]]:
+    """Return the rows of the table."""
+    during, before = found.during, found.before
+    ratio, memory = during.quantile_ms(0.99) / before.quantile_ms(0.99), found.memory_peak / found.memory_before
+    rollback_s = max(found.rollback_s, default=0.0)
     rows = [
-        ("failed requests", f"{len(found.during.failed)} of {found.during.asked:,}", "0"),
-        ("of these, after one wait as told by `Retry-After`", f"{found.during.remaining}", ""),
-        ("answers with items of another bundle than they name", f"{found.during.mixed}", "0"),
+        ("failed requests", f"{len(during.failed)} of {during.asked:,}", "0", not during.failed),
+        ("of these, after one wait as told by `Retry-After`", f"{during.remaining}", "", None),
+        ("answers with items of another bundle than they name", f"{during.mixed}", "0", during.mixed == 0),
         (
             "p99 during swaps / before",
-            f"{found.during.quantile_ms(0.99):.1f} / {found.before.quantile_ms(0.99):.1f} ms = {ratio:.2f}x",
+            f"{during.quantile_ms(0.99):.1f} / {before.quantile_ms(0.99):.1f} ms = {ratio:.2f}x",
             "<= 1.5x",
+            ratio <= 1.5,
         ),
         (
             "peak / steady memory of the replicas (PSS)",
             f"{found.memory_peak / 1e6:,.0f} / {found.memory_before / 1e6:,.0f} MB = {memory:.2f}x",
             "<= 2.1x",
+            memory <= 2.1,
         ),
-        ("slowest swap, order to every replica", f"{max(found.swap_s):.2f} s", "<= 30 s"),
-        ("slowest rollback", f"{max(found.rollback_s, default=0.0):.2f} s", "<= 5 s"),
+        ("slowest swap, order to every replica", f"{max(found.swap_s):.2f} s", "<= 30 s", max(found.swap_s) <= 30),
+        ("slowest rollback", f"{rollback_s:.2f} s", "<= 5 s", rollback_s <= 5),
     ]
-    return (
-        "\n".join(
-            [
-                "# Swapping bundles under load",
-                "",
-                *conditions(found, names, asked),
-                "| what | measured | goal |",
-                "|---|---|---|",
-                *(f"| {what} | {seen} | {goal} |" for what, seen, goal in rows),
-                "",
-                *pictures.beside(asked.out, picture(found), "Every request over time, with the swaps"),
-                f"Swaps took {np.median(found.swap_s):.2f} s (median), rollbacks "
-                f"{np.median(found.rollback_s or [float('nan')]):.2f} s. p50 was "
-                f"{found.before.quantile_ms(0.5):.1f} ms before and {found.during.quantile_ms(0.5):.1f} ms during.",
-                "",
-                f"Failed before any swap: {len(found.before.failed)} of {found.before.asked:,}. While bundles were "
-                f"swapped they fell upon {orders_with_failures(found)} of "
-                f"{len(found.swapped_at) + len(found.rolled_back_at)} orders.",
-                "",
-                *(f"- failed: {count} x {said}" for said, count in during.reasons()[:10]),
-            ]
-        ).rstrip("\n")
-        + "\n"
-    )
+    return [(*row[:3], "" if row[3] is None else page.verdict(row[3])) for row in rows]
+
+
+def report(found: Findings, names: list[str], asked: argparse.Namespace) -> list[str]:
+    """Return the page."""
+    during, before = found.during, found.before
+    return [
+        "# Swapping bundles under load",
+        "",
+        *conditions(found, names, asked),
+        *page.table(("what", "measured", "goal", "reached"), goals(found)),
+        "",
+        *drawing.beside(asked.out, picture(found), "Every request over time, with the swaps"),
+        f"Swaps took {np.median(found.swap_s):.2f} s (median), rollbacks "
+        f"{np.median(found.rollback_s or [float('nan')]):.2f} s. p50 was "
+        f"{before.quantile_ms(0.5):.1f} ms before and {during.quantile_ms(0.5):.1f} ms during.",
+        "",
+        f"Failed before any swap: {len(before.failed)} of {before.asked:,}. While bundles were swapped they fell upon "
+        f"{orders_with_failures(found)} of {len(found.swapped_at) + len(found.rolled_back_at)} orders.",
+        "",
+        *(f"- failed: {count} x {said}" for said, count in during.reasons()[:10]),
+    ]
 
 
 def main() -> None:
@@ -289,10 +289,7 @@ def main() -> None:
     names = sorted(one.name for one in asked.bundles.iterdir() if (one / "manifest.json").is_file())
     with running(asked.bundles, names, asked.replicas) as service:
         found = measure(service, names, asked)
-    text = report(found, names, asked)
-    print(text)
-    if asked.out is not None:
-        asked.out.write_text(text)
+    page.publish(report(found, names, asked), asked.out)
 
 
 if __name__ == "__main__":

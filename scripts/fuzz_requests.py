@@ -1,35 +1,35 @@
-"""Send requests that no sane caller sends to the application in this process, and see that it keeps its word.
+"""Send requests that no sane caller sends, from four engines, and see that the service keeps its word.
 
-    python scripts/make_big_bundle.py --items 2000 --users 500 --out bundles/fuzz
-    python scripts/fuzz_requests.py --bundle bundles/fuzz --count 200000 --out docs/benchmarks/fuzz.md
+    python scripts/make_big_bundle.py --items 2000 --users 500 --ranker --out bundles/fuzz
+    python scripts/fuzz_requests.py --bundle bundles/fuzz --out docs/benchmarks/fuzz.md
 
-Valid requests of every public route with up to three things wrong, broken and random JSON, random bytes, strange
-headers, methods and paths, bodies that are too large or never end. What must hold for each: it is answered within
-`--within` seconds, with a status below 500 (or a documented 503 or 507), and every error is a problem document. What
-must hold for all together: memory and file descriptors stop growing. The application is the real one: gate, metrics,
-SQLite state, event and decision logs. Equal seeds draw equal requests; `--only NUMBER` sends one of them alone.
+Our own generator sends valid requests of every public route with up to three things wrong, broken and random JSON,
+random bytes, strange headers, methods and paths, bodies that are too large or never end; Hypothesis and Schemathesis
+send what fits the committed OpenAPI document and what nearly does; atheris looks for bytes that reach new code. All of
+them call the real application in this process: gate, metrics, SQLite state, event and decision logs. A share of our own
+(`socket`) goes to `retrank serve` through a real one, HAProxy and Ray included.
+
+What must hold for each request: it is answered within `--within` seconds, with a status below 500 (or a documented 503
+or 507), and every error is a problem document. What must hold for all together: the memory of the service levels off.
+Equal seeds draw equal requests; `--only SEED/NUMBER` sends one of our own alone.
 """
 
 import argparse
-import asyncio
 import gc
-import logging
 import os
 import random
 import tempfile
-import time
-import traceback
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
 from serve_bench import family
-from starlette.types import ASGIApp
-from stress import page
+from serve_bench.services import retrank
+from stress import drawing, engines, page, pictures
 from stress.application import application, open_settings
-from stress.asgi import Hang, exchange, fault
-from stress.fuzz_cases import Case, World, draw
+from stress.fuzz_cases import World, draw
+from stress.judged import Found, Judge, OverSocket, can_say, in_process
 
 from retrank.contract.bundle import ITEM_VOCAB, USER_VOCAB
 from retrank.contract.files import current
@@ -39,43 +39,18 @@ from retrank.serving.settings import ServiceSettings, Settings
 from retrank.serving.stores.settings import StateSettings
 
 MOST = 10_000_000
+SHARES = {"own": 0.45, "socket": 0.1, "hypothesis": 0.15, "schemathesis": 0.05, "atheris": 0.25}
+"""Of `--count`; 200,000 are 90,000, 20,000, 30,000, 10,000 and 50,000."""
+SETTLED, LEVEL = 0.5, 0.03
+"""Memory may grow by this share in the last half of the requests of one engine."""
+_LOOKS = 40
 _MIB = 1 << 20
-_WARM_SHARE = 0.25
-_SAY_EVERY = 10_000
-
-
-@dataclass
-class Found:
-    """What a run saw.
-
-    Attributes:
-        statuses: answers by status; 0 are clients that hung up.
-        faults: what went wrong -> how often, and the number of the first request that showed it.
-        slowest_s: the longest that a request took.
-        warm, end: resident bytes and open files after the first quarter, and at the end.
-    """
-
-    statuses: Counter[int] = field(default_factory=Counter)
-    faults: dict[str, list[int]] = field(default_factory=dict)
-    slowest_s: float = 0.0
-    warm: tuple[int, int] = (0, 0)
-    end: tuple[int, int] = (0, 0)
-    seconds: float = 0.0
-
-
-class Tracebacks(logging.Handler):
-    """Keeps the last traceback that the service logged: where a 500 came from."""
-
-    last = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1] is not None:
-            error = record.exc_info[1]
-            frames = traceback.extract_tb(error.__traceback__)
-            where = frames[-1] if frames else None
-            self.last = f"{type(error).__name__}: {str(error)[:150]}" + (
-                f" ({where.filename}:{where.lineno})" if where else ""
-            )
+Engine = Callable[[Judge, World, int, int, engines.Look], None]
+IN_PROCESS: dict[str, Engine] = {
+    "own": engines.own,
+    "hypothesis": engines.hypothesis,
+    "schemathesis": engines.with_schemathesis,
+}
 
 
 def world_of(bundle: Path) -> World:
@@ -99,103 +74,164 @@ def patient(bundle: Path, folder: Path) -> Settings:
     )
 
 
-async def run(app: ASGIApp, world: World, asked: argparse.Namespace) -> Found:
-    """Send the requests one after the other."""
-    found, tracebacks = Found(), Tracebacks()
-    logger = logging.getLogger("retrank")
-    logger.propagate, logger.handlers = False, [tracebacks]
-    numbers = range(asked.count) if asked.only is None else [asked.only]
-    begun = time.perf_counter()
-    for number in numbers:
-        case = draw(world, random.Random(f"{asked.seed}/{number}"))
-        if asked.only is not None:
-            print(case)
-        started = time.perf_counter()
-        wrong = await _judged(app, case, asked.within, found, tracebacks)
-        found.slowest_s = max(found.slowest_s, time.perf_counter() - started)
-        if wrong is not None:
-            found.faults.setdefault(wrong, []).append(number)
-            print(f"request {number}: {wrong}", flush=True)
-        if time.perf_counter() - begun > asked.most_s:
-            break
-        if number == int(asked.count * _WARM_SHARE):
-            found.warm = _held()
-        if number % _SAY_EVERY == _SAY_EVERY - 1:
-            print(
-                f"{number + 1:,}: {sum(map(len, found.faults.values()))} faults, {_held()[0] / _MIB:.0f} MiB",
-                flush=True,
-            )
-    found.seconds, found.end = time.perf_counter() - begun, _held()
-    found.warm = found.warm if found.warm[0] else found.end  # it ended before the first quarter
+def run(asked: argparse.Namespace, counts: dict[str, int]) -> dict[str, Found]:
+    """Let one engine after the other send its share."""
+    world, found = world_of(asked.bundle), {}
+    for name, count in counts.items():
+        print(f"{name}: {count:,} requests", flush=True)
+        if name == "atheris":
+            found[name] = engines.guided(asked.bundle, count, asked.seed, within_s=asked.within, most_s=asked.most_s)
+        elif name in IN_PROCESS:
+            found[name] = here(asked, IN_PROCESS[name], world, count)
+        else:
+            found[name] = through_a_socket(asked, world, count)
+        print(f"{name}: {page.counted(found[name].statuses)}; {found[name].num_faults} faults", flush=True)
     return found
 
 
-async def _judged(app: ASGIApp, case: Case, within_s: float, found: Found, tracebacks: Tracebacks) -> str | None:
-    tracebacks.last = ""
-    try:
-        answer = await exchange(app, case, within_s)
-    except (Hang, AssertionError) as error:
-        return f"{case.method} {case.target[:40]}: {error}"
-    except Exception as error:  # noqa: BLE001  (nothing may come out of an application)
-        return f"{type(error).__name__} came out of the application: {str(error)[:150]}"
-    found.statuses[answer.status] += 1
-    wrong = fault(case, answer)
-    return None if wrong is None else f"{wrong} {tracebacks.last}".strip()
+def here(asked: argparse.Namespace, engine: Engine, world: World, count: int) -> Found:
+    """Send to an application in this process, opened for this engine alone."""
+    with (
+        tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
+        application(patient(asked.bundle, Path(folder))) as (app, _),
+        in_process(app, asked.within) as target,
+    ):
+        judge = Judge(target, most_s=asked.most_s)
+        engine(judge, world, count, asked.seed, partial(look, judge, count, [os.getpid()]))
+    return judge.found
 
 
-def _held() -> tuple[int, int]:
-    gc.collect()
-    own = os.getpid()
-    return family.resident_bytes(own), family.open_files(own)
+def through_a_socket(asked: argparse.Namespace, world: World, count: int) -> Found:
+    """Send to `retrank serve` on the loopback interface; memory is that of its replica."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name, retrank(asked.bundle, Path(name)) as service:
+        judge = Judge(OverSocket(service.port, asked.within), most_s=asked.most_s)
+        pids, number = family.replicas(service.root_pid), 0
+        while judge.found.sent < count and not judge.is_over:
+            number += 1
+            case = draw(world, random.Random(f"{asked.seed}/socket/{number}"))
+            if can_say(case):
+                judge.send(case, f"{asked.seed}/socket/{number}")
+                look(judge, count, pids)
+        missing = set(pids) - set(family.replicas(service.root_pid))
+        if missing:
+            judge.found.faults["a replica ended"] = [str(pid) for pid in missing]
+    return judge.found
 
 
-def report(found: Found, asked: argparse.Namespace) -> list[str]:
-    statuses = page.counted(found.statuses)
-    sent = sum(found.statuses.values())
-    growth = (found.end[0] - found.warm[0]) / _MIB
-    rows = [
-        ("requests", f"{sent:,}", "200,000"),
-        ("status 5xx that is not documented, broken answers, hangs", sum(map(len, found.faults.values())), "0"),
-        ("slowest request", f"{found.slowest_s * 1e3:,.0f} ms", f"{asked.within:g} s"),
-        (
-            "memory at the end against after the first quarter",
-            f"{growth:+.1f} MiB of {found.end[0] / _MIB:,.0f}",
-            "flat",
-        ),
-        ("file descriptors, then and at the end", f"{found.warm[1]}, {found.end[1]}", "flat"),
+def look(judge: Judge, count: int, pids: list[int]) -> None:
+    """Note what is held, forty times over a run."""
+    sent = judge.found.sent
+    if sent % max(1, count // _LOOKS) == 0:
+        gc.collect()
+        judge.found.held.append((sent, sum(map(family.resident_bytes, pids))))
+
+
+def growth(found: Found) -> tuple[int, int]:
+    """Return the bytes held half way through, and in the end."""
+    settled = next(held for sent, held in found.held if sent >= SETTLED * found.held[-1][0])
+    return settled, found.held[-1][1]
+
+
+_KINDS = {2: "2xx", 3: "2xx", 4: "4xx", 5: "documented 5xx"}
+
+
+def parts(found: Found) -> dict[str, int]:
+    """Return the answers by what they were."""
+    counted = {"fault": found.num_faults}
+    for status, count in found.statuses.items():
+        kind = _KINDS.get(status // 100, "hung up")
+        counted[kind] = counted.get(kind, 0) + count
+    return counted
+
+
+def report(found: dict[str, Found], asked: argparse.Namespace, skipped: list[str]) -> list[str]:
+    """Return the page."""
+    sent, faults = sum(one.sent for one in found.values()), sum(one.num_faults for one in found.values())
+    slowest = max(one.slowest_s for one in found.values())
+    rows: list[tuple[object, ...]] = [
+        ("requests", f"{sent:,}", f"{asked.count:,}", page.verdict(sent >= asked.count)),
+        ("status 5xx that is not documented, broken answers, hangs", faults, "0", page.verdict(faults == 0)),
+        ("slowest request", f"{slowest * 1e3:,.0f} ms", f"{asked.within:g} s", page.verdict(slowest <= asked.within)),
     ]
+    for name, one in found.items():
+        if name in ("own", "socket") and len(one.held) > 2:
+            settled, end = growth(one)
+            said = f"{settled / _MIB:.1f} / {end / _MIB:.1f} MiB = {end / settled - 1:+.1%}"
+            reached = end <= settled * (1 + LEVEL)
+            rows.append((f"memory half way and in the end, {name}", said, f"<= +{LEVEL:.0%}", page.verdict(reached)))
+    each = (
+        (name, f"{one.sent:,}", page.counted(one.statuses), f"{one.slowest_s * 1e3:,.0f}", one.num_faults,
+         f"{one.sent / max(one.seconds, 1e-9):,.0f}")
+        for name, one in found.items()
+    )  # fmt: skip
+    curves = {
+        name: ([sent for sent, _ in one.held], [held / _MIB for _, held in one.held])
+        for name, one in found.items()
+        if one.held
+    }
+    memory_at = None if asked.out is None else asked.out.with_name(f"{asked.out.stem}_memory.md")
     return [
         "# Fuzzing the routes",
         "",
         page.conditions("fuzz_requests.py", f"--bundle BUNDLE --count {asked.count} --seed {asked.seed}"),
         "What is sent and what must hold is said at the top of the script.",
         "",
-        *page.table(("what", "measured", "goal"), rows),
+        *page.table(("what", "measured", "goal", "reached"), rows),
         "",
-        f"Answers: {statuses}; {sent / max(found.seconds, 1e-9):,.0f} a second.",
+        *drawing.beside(
+            asked.out, pictures.fuzz({name: parts(one) for name, one in found.items()}), "Answers by engine"
+        ),
+        *page.table(("engine", "requests", "answers", "slowest ms", "faults", "a second"), each),
         "",
-        *(f"- {len(numbers)} x {wrong} (first: `--only {numbers[0]}`)" for wrong, numbers in found.faults.items()),
+        *drawing.beside(memory_at, pictures.memory(curves), "Memory over the requests of each engine"),
+        "Memory in this process holds the generator besides the service; that of the share through a socket is the "
+        "replica's alone.",
+        "",
+        *(
+            f"- {name}: {len(numbers)} x {wrong} (first: `{numbers[0][:200]}`)"
+            for name, one in found.items()
+            for wrong, numbers in one.faults.items()
+        ),
+        *(f"- skipped: {what}" for what in skipped),
     ]
+
+
+def send_again(asked: argparse.Namespace) -> int:
+    """Send one request of our own generator alone, and show it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
+        application(patient(asked.bundle, Path(folder))) as (app, _),
+        in_process(app, asked.within) as target,
+    ):
+        judge, case = Judge(target, most_s=asked.most_s), draw(world_of(asked.bundle), random.Random(asked.only))
+        print(case)
+        judge.send(case, asked.only)
+        print(judge.found)
+    return 1 if judge.found.faults else 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=200_000)
+    parser.add_argument("--count", type=int, default=200_000, help="of all engines together")
+    parser.add_argument("--engines", nargs="+", choices=list(SHARES), default=list(SHARES), metavar="ENGINE")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--within", type=float, default=5.0, help="seconds one request may take")
-    parser.add_argument("--most-s", type=float, default=7_200.0, help="seconds after which it ends in any case")
-    parser.add_argument("--only", type=int, default=None, help="send just this request, and show it")
+    parser.add_argument("--most-s", type=float, default=7_200.0, help="seconds after which an engine ends in any case")
+    parser.add_argument("--only", help="send just this request, SEED/NUMBER, and show it")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     asked = parser.parse_args()
+    if asked.only is not None:
+        return send_again(asked)
     asked.count = min(asked.count, MOST)
-    with (
-        tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
-        application(patient(asked.bundle, Path(folder))) as (app, _),
-    ):
-        found = asyncio.run(run(app, world_of(asked.bundle), asked))
-    page.publish(report(found, asked), asked.out)
-    return 1 if found.faults else 0
+    skipped, chosen = [], list(asked.engines)
+    if "atheris" in chosen and not engines.can_be_guided():
+        chosen.remove("atheris")
+        skipped.append("atheris, which is not installed; it is in the extra `fuzz`")
+    whole = sum(SHARES[name] for name in chosen)
+    found = run(asked, {name: round(asked.count * SHARES[name] / whole) for name in chosen})
+    page.publish(report(found, asked, skipped), asked.out)
+    return 1 if any(one.faults for one in found.values()) else 0
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from serve_bench import family
 from serve_bench.load import LOOPBACK, Seen, Target, closed_loop
 from serve_bench.services import retrank
-from stress import page, pictures
+from stress import drawing, page, pictures
 
 from retrank.contract.bundle import ITEM_VOCAB, USER_VOCAB
 from retrank.contract.files import current
@@ -169,7 +169,7 @@ def report(soak: Soak, asked: argparse.Namespace) -> list[str]:
         "",
         *page.table(("what", "measured", "goal"), rows),
         "",
-        *pictures.beside(asked.out, picture(soak), "Memory and open files over the requests answered"),
+        *drawing.beside(asked.out, picture(soak), "Memory and open files over the requests answered"),
         f"Answers: {answers}.",
         "",
         *page.table(("requests", "replicas MiB", "their files", "others MiB", "their files"), shown),

@@ -18,6 +18,8 @@ from serve_bench.services import Service
 
 PATH = "/v1/recommend"
 CONNECTIONS = 32
+FEW = (1, 2, 4, 8, 16)
+"""Numbers of connections among which a peer finds its own best one."""
 BURST = 300
 _WARM_S = 5.0
 
@@ -78,6 +80,27 @@ def peak(
     return found
 
 
+@dataclass
+class Best:
+    """What a service does with as many connections as suit it, and what it did with other numbers, once each."""
+
+    connections: int
+    measured: Measured
+    by_connections: dict[int, float]
+
+
+def best(service: Service, bodies: Sequence[bytes], *, rounds: int, seconds: float) -> Best:
+    """Closed loop with each of `FEW` connections, then in full with the number that did best."""
+    target = Target.posting(service.port, PATH, bodies)
+    by_connections = {count: closed_loop(target, connections=count, seconds=seconds).rate for count in FEW}
+    chosen = max(by_connections, key=lambda count: by_connections[count])
+    found = Best(chosen, Measured(), by_connections)
+    for _ in range(rounds):
+        _measure(service, found.measured, lambda: closed_loop(target, connections=chosen, seconds=seconds))
+    print(f"{service.name}: {chosen} connections, {found.measured.rate:.0f} requests/s", flush=True)
+    return found
+
+
 def latency(service: Service, bodies: Sequence[bytes], *, rate: float, rounds: int, seconds: float) -> Measured:
     """Open loop at a given rate."""
     found = Measured()
@@ -124,12 +147,13 @@ class Overload:
     Attributes:
         during, after: what was seen at twice the peak, and at 60 % of it right afterwards.
         at_once: what `BURST` new connections that came at once saw, after that.
-        growth_bytes: how much more memory the replicas held at the end than before.
+        before_bytes, growth_bytes: memory of the replicas before, and how much more they held at the end.
     """
 
     during: Measured
     after: Seen
     at_once: Seen
+    before_bytes: int
     growth_bytes: int
 
 
@@ -143,7 +167,7 @@ def overload(service: Service, bodies: Sequence[bytes], *, peak_rate: float, sec
     time.sleep(5.0)
     after = open_loop(target, rate=0.6 * peak_rate, seconds=10.0, connections=64, seed=2)
     at_once = burst(target, connections=BURST)
-    return Overload(during, after, at_once, sum(map(family.resident_bytes, pids)) - before)
+    return Overload(during, after, at_once, before, sum(map(family.resident_bytes, pids)) - before)
 
 
 def _measure(service: Service, into: Measured, run: Callable[[], Seen]) -> None:

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from stress import pictures
+from stress import drawing, page, pictures
 
 from retrank.contract.files import current
-from serve_bench.cases import BURST, CONNECTIONS, Measured, Overload
+from serve_bench.cases import BURST, CONNECTIONS, Best, Measured, Overload
 from serve_bench.load import BACK_OFF_S, Seen
 from serve_bench.requests import K
 
-_DEFAULTS, _FLAGS = "three deployments, defaults", "three deployments, HAProxy and flags"
+DEFAULTS, FLAGS = "three deployments, defaults", "three deployments, HAProxy and flags"
 ONE, TWO = "retrank, 1 replica", "retrank, 2 replicas"
+NORMAL = 1.2
+"""Times the calm p99 of the same run up to which latency counts as back to normal."""
 _MIB = 1 << 20
 
 
@@ -27,10 +29,11 @@ class Figures:
     in_process_ms: float
     pipeline_ms: float
     peak: dict[str, Measured] = field(default_factory=dict)
+    best_of_defaults: Best = field(default_factory=lambda: Best(CONNECTIONS, Measured(), {}))
     latency: Measured = field(default_factory=Measured)
     latency_rate: float = 0.0
     latency_of_two: Measured = field(default_factory=Measured)
-    overload: Overload = field(default_factory=lambda: Overload(Measured(), Seen(), Seen(), 0))
+    overload: Overload = field(default_factory=lambda: Overload(Measured(), Seen(), Seen(), 0, 0))
     overload_peak: float = 0.0
 
 
@@ -45,7 +48,7 @@ def write(arguments: argparse.Namespace, figures: Figures) -> str:
             "",
             *_machine(arguments.bundle),
             "",
-            *pictures.beside(arguments.out, picture(figures), "Latency by quantile at 60 % of the peak and at twice"),
+            *drawing.beside(arguments.out, picture(figures), "Latency by quantile at 60 % of the peak and at twice"),
             "## Goals",
             "",
             "| case | goal | measured | reached |",
@@ -61,6 +64,8 @@ def write(arguments: argparse.Namespace, figures: Figures) -> str:
             "both cores, as may two replicas; one replica uses one.",
             "",
             *_table(figures.peak),
+            "",
+            *_best(figures),
             "",
             "## Latency and overload",
             "",
@@ -84,11 +89,14 @@ def picture(figures: Figures) -> str:
 
 def _goals(figures: Figures) -> list[str]:
     one, two = figures.peak[ONE], figures.peak[TWO]
-    defaults, flags = figures.peak[_DEFAULTS], figures.peak[_FLAGS]
+    defaults, flags = figures.peak[DEFAULTS], figures.peak[FLAGS]
     during, after, at_once = figures.overload.during, figures.overload.after, figures.overload.at_once
-    calm_ms = figures.latency.cpu_ms
+    calm_ms, best = figures.latency.cpu_ms, figures.best_of_defaults
+    best_rate = max(defaults.rate, best.measured.rate)
+    calm_p99_ms, after_p99_ms = figures.latency.seen.quantile_ms(0.99), after.quantile_ms(0.99)
+    overload = figures.overload
     rows = [
-        ("two replicas against three deployments on default settings", ">= 5x", two.rate / defaults.rate, 5.0, "x"),
+        ("two replicas against three deployments on defaults, at their best", ">= 5x", two.rate / best_rate, 5.0, "x"),
         ("two replicas against the same with HAProxy and flags", ">= 1.8x", two.rate / flags.rate, 1.8, "x"),
         ("one replica against the same with HAProxy and flags", ">= 1.8x", one.rate / flags.rate, 1.8, "x"),
         ("1 -> 2 replicas, CPU-normalised", ">= 1.7x", 2 * one.cpu_ms / two.cpu_ms, 1.7, "x"),
@@ -101,7 +109,15 @@ def _goals(figures: Figures) -> list[str]:
         *_latencies("one replica", figures.latency.seen),
         *_latencies("two replicas", figures.latency_of_two.seen),
         ("p99 of a rejection", "<= 5 ms", during.seen.refused_p99_ms, 5.0, " ms"),
-        ("p99 five seconds after the overload", "<= 15 ms", after.quantile_ms(0.99), 15.0, " ms"),
+        ("p99 five seconds after the overload", "<= 15 ms", after_p99_ms, 15.0, " ms"),
+        ("the same against the calm before, same rate", f"<= {NORMAL:g}x", after_p99_ms / calm_p99_ms, NORMAL, "x"),
+        (
+            "growth of memory over the overload",
+            "<= 1 %",
+            100 * overload.growth_bytes / overload.before_bytes,
+            1.0,
+            " %",
+        ),
         (f"{BURST} new connections at once, all answered within", "<= 1 s", at_once.seconds, 1.0, " s"),
     ]
     return lines + [_row(name, goal, f"{value:.2f}{unit}", value <= top) for name, goal, value, top, unit in most]
@@ -115,7 +131,7 @@ def _latencies(who: str, seen: Seen) -> list[tuple[str, str, float, float, str]]
 
 
 def _row(name: str, goal: str, measured: str, reached: bool) -> str:
-    return f"| {name} | {goal} | {measured} | {'yes' if reached else '**no**'} |"
+    return f"| {name} | {goal} | {measured} | {page.verdict(reached)} |"
 
 
 def _table(measured: dict[str, Measured]) -> list[str]:
@@ -133,6 +149,18 @@ def _table(measured: dict[str, Measured]) -> list[str]:
             f"| {others} |"
         )
     return lines
+
+
+def _best(figures: Figures) -> list[str]:
+    best = figures.best_of_defaults
+    tried = ", ".join(f"{rate:.0f} with {count}" for count, rate in best.by_connections.items())
+    rounds = ", ".join(f"{rate:.0f}" for rate in best.measured.rates)
+    return [
+        f"Three deployments on defaults do better with fewer connections, so their best number was looked for: {tried} "
+        f"(requests/s, once each); then {best.connections} in full: **{best.measured.rate:.0f}** ({rounds}), p50 "
+        f"{best.measured.seen.quantile_ms(0.5):.1f} ms, p99 {best.measured.seen.quantile_ms(0.99):.1f} ms. The first "
+        f"goal is judged by the better of this and their figure with {CONNECTIONS}."
+    ]
 
 
 def _under_load(figures: Figures) -> list[str]:
@@ -156,7 +184,8 @@ def _under_load(figures: Figures) -> list[str]:
         f"- Five seconds later, at 60 %: p50 {after.quantile_ms(0.5):.1f} ms, p99 {after.quantile_ms(0.99):.1f} ms.",
         f"- {BURST} new connections at once: {at_once.statuses[200]} x 200, {at_once.statuses[429]} x 429, the last "
         f"one answered after {at_once.seconds:.2f} s.",
-        f"- Memory of the replica after it all: {figures.overload.growth_bytes / _MIB:+.0f} MiB.",
+        f"- Memory of the replica after it all: {overload.growth_bytes / _MIB:+.1f} MiB of "
+        f"{overload.before_bytes / _MIB:.0f}.",
         f"- In process, on one thread, JSON in and out: {figures.in_process_ms:.2f} ms of processor time per request, "
         f"{figures.pipeline_ms:.2f} ms without live profile, token and decision log.",
     ]

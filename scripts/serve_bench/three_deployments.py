@@ -92,7 +92,7 @@ def _application(bundle: Path) -> Any:
             self._runtime = open_runtime(verify(bundle))
 
         async def retrieve(self, history: Rows, ages: Rows) -> tuple[NDArray[np.float32], Rows]:
-            query = self._runtime.encoder.encode(history, ages, np.zeros_like(ages))
+            query = self._runtime.encoder.encode(history, ages, np.zeros_like(ages), self._runtime.fields.untold)
             return query, self._runtime.index.search(query, NUM_CANDIDATES + len(history))
 
     class Ranker:

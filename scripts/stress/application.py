@@ -1,6 +1,6 @@
 """The real application in this process: gate, metrics, state store, event and decision logs; no server around it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,10 +30,12 @@ def open_settings(
 
 
 @contextmanager
-def application(settings: Settings) -> Iterator[tuple[ASGIApp, Service]]:
-    """Open the application, and close it."""
+def application(
+    settings: Settings, changed: Callable[[Recommender], Recommender] = lambda opened: opened
+) -> Iterator[tuple[ASGIApp, Service]]:
+    """Open the application, and close it; `changed` may put something in the way of the opened recommender."""
     protection = open_protection(settings.guard, TelemetrySettings(), {})
-    recommender = Recommender.open(settings.bundle, settings.pipeline)
+    recommender = changed(Recommender.open(settings.bundle, settings.pipeline))
     recommender.tally.telemetry = protection.telemetry
     picked = Picked(recommender)
     service = Service(lambda _: picked, open_backing(settings, protection.telemetry), settings.service)

@@ -13,10 +13,14 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message
 
 from retrank.contract.api import Problem
+from retrank.contract.events import EventsRefused
 from stress.fuzz_cases import Case
 
 DOCUMENTED = {503: {"store_unavailable", "log_unavailable", "not_offered"}, 507: {"store_full"}}
 """Answers above 499 that are part of the interface, by status: the codes they may name."""
+
+_WITH_RECEIPT = b'"code":"all_rejected"'
+"""The one problem with a member of its own (RFC 9457, section 3.2): which events were refused, and why."""
 
 
 class Hang(BaseException):
@@ -115,19 +119,22 @@ def _bounded(seconds: float) -> Iterator[None]:
 
 def fault(case: Case, answer: Answer) -> str | None:
     """Return what is wrong with an answer; None when nothing is."""
-    status = answer.status
-    if status == 0:
+    if answer.status == 0:
         return None if case.hangs_up else "no answer"
+    if case.method == "HEAD" and not answer.body:  # a server drops the body where the application does not
+        return f"{answer.status} to HEAD" if answer.status >= 500 else None
     announced = answer.headers.get("content-length", str(len(answer.body)))
-    if case.method != "HEAD" and int(announced) != len(answer.body):
-        return f"{status}: content-length does not match the body"
-    if status >= 400:
-        return _faulty_problem(answer)
+    if int(announced) != len(answer.body):
+        return f"{answer.status}: content-length does not match the body"
+    return _faulty_problem(answer) if answer.status >= 400 else _faulty_json(answer)
+
+
+def _faulty_json(answer: Answer) -> str | None:
     if answer.headers.get("content-type", "").startswith("application/json"):
         with suppress(ValueError):
             json.loads(answer.body, parse_constant=_no_constant)
             return None
-        return f"{status}: the body is not JSON"
+        return f"{answer.status}: the body is not JSON"
     return None
 
 
@@ -135,8 +142,9 @@ def _faulty_problem(answer: Answer) -> str | None:
     kind = answer.headers.get("content-type", "")
     if kind != "application/problem+json":
         return f"{answer.status}: content-type {kind!r} instead of a problem document"
+    kind_of = EventsRefused if _WITH_RECEIPT in answer.body else Problem
     try:
-        problem = Problem.model_validate_json(answer.body)
+        problem = kind_of.model_validate_json(answer.body)
     except ValidationError as error:
         return f"{answer.status}: no problem document: {error.errors()[0]['msg']}"
     if problem.status != answer.status:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 Header = tuple[bytes, bytes]
-_JSON = (b"content-type", b"application/json")
+JSON = (b"content-type", b"application/json")
 _TEXTS = (
     "", " ", "\x00", "\n", "\x7f", "\u202e", "\ud800", "\udfff\ud800", "\U0001f600" * 70, "é" * 256, "a" * 256,
     "a" * 257, "a" * 20_000, "../../etc/passwd", "%s%n%x", "'; DROP TABLE events; --", "{{7*7}}", "NaN", "null", "true",
@@ -19,7 +19,7 @@ _NUMBERS = (
     0, -0.0, -1, 1, 2, 200, 201, 1_000, 60_000, 60_001, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**40,
     1e-320, 1e308, -1e308, 0.5, 1.5, float("nan"), float("inf"), float("-inf"),
 )  # fmt: skip
-_HEADERS: tuple[Header, ...] = (
+HEADERS: tuple[Header, ...] = (
     (b"content-type", b"application/json"), (b"content-type", b"application/json; charset=utf-16"),
     (b"content-type", b"text/plain"), (b"content-type", b"\xff\xfe"), (b"content-type", b"application/json, text/html"),
     (b"content-length", b"-1"), (b"content-length", b"99999999999999999999999"), (b"content-length", b"\xb2"),
@@ -68,7 +68,7 @@ def draw(world: World, rng: random.Random) -> Case:
     """Return one request: a valid one with a few things wrong, or in one case of four nothing but noise."""
     method, target, body = rng.choice(_VALID)(world, rng)
     kind = rng.random()
-    headers = [_JSON]
+    headers = [JSON]
     if kind < 0.6:
         body = _encoded(_mutated(body, rng), rng)
     elif kind < 0.75:
@@ -80,7 +80,7 @@ def draw(world: World, rng: random.Random) -> Case:
     else:
         target, body = _other_target(target, rng), _encoded(body, rng)
     if rng.random() < 0.15:
-        headers = [*rng.sample(headers, rng.randint(0, 1)), *rng.choices(_HEADERS, k=rng.randint(1, 4))]
+        headers = [*rng.sample(headers, rng.randint(0, 1)), *rng.choices(HEADERS, k=rng.randint(1, 4))]
     if rng.random() < 0.05:
         method = rng.choice(_METHODS)
     if rng.random() < 0.05:

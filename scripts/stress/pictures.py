@@ -1,22 +1,32 @@
-"""Pictures beside the reports: SVG files with the style of the training reports.
+"""The pictures beside the reports, one function each: figures in, the text of an SVG file out.
 
-A report `X.md` gets its picture as `X.svg` in the same folder. Every function returns the text of an SVG file; equal
-figures give equal text.
+A report `X.md` gets its picture as `X.svg` in the same folder, see `drawing.beside`.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from retrank.training.figures import ACCENT, GRID, INK, MUTED, PALETTE, STYLE, as_svg, canvas
+from retrank.training.figures import ACCENT, GRID, INK, MUTED
+from stress.drawing import (
+    ALARM,
+    COLOURS,
+    GOOD,
+    drawn,
+    legend_above,
+    name_rows,
+    reach,
+    stacked,
+    tall,
+    thousands,
+)
 
 _SHARES = np.concatenate([np.linspace(0, 0.9, 91), 1 - np.geomspace(0.1, 1e-4, 121)])
-_ALARM = PALETTE[3]
 _MOST_POINTS = 4_000
+_STATUSES = {"2xx": GOOD, "4xx": ACCENT, "documented 5xx": COLOURS[1], "hung up": MUTED, "fault": ALARM}
 
 
 def timeline(
@@ -36,22 +46,22 @@ def timeline(
     """
     at, took = np.asarray(at_s, dtype=np.float64), np.asarray(took_ms, dtype=np.float64)
     step = max(1, len(at) // _MOST_POINTS)
-    slow = took > np.quantile(took, 0.995)
-    shown = slow | (np.arange(len(at)) % step == 0)
-    with mpl.rc_context(STYLE):
-        figure, axes = canvas(width=9.0)
+    shown = (took > np.quantile(took, 0.995)) | (np.arange(len(at)) % step == 0)
+
+    def paint(axes: Axes) -> None:
         axes.plot(at[shown], took[shown], ".", ms=2, color=MUTED, label="a request", rasterized=False)
         axes.plot(*_each_second(at, took, 0.99), color=ACCENT, lw=1.6, label="p99 of a second")
         for name, moments in marks_s.items():
             for number, moment in enumerate(moments):
                 axes.axvline(moment, color=INK, lw=0.7, ls=":", label=name if number == 0 else None)
         if failed_s:
-            axes.plot(failed_s, np.full(len(failed_s), took.max()), "x", color=_ALARM, label="failed")
+            axes.plot(failed_s, np.full(len(failed_s), took.max()), "x", color=ALARM, label="failed")
         axes.set_yscale("log")
         axes.set_xlabel("seconds")
         axes.set_ylabel("milliseconds")
-        axes.legend(fontsize=9, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.16))
-        return _file(as_svg(figure))
+        legend_above(axes)
+
+    return drawn(paint)
 
 
 def _each_second(at: NDArray[np.float64], took: NDArray[np.float64], share: float) -> tuple[list[float], list[float]]:
@@ -67,9 +77,9 @@ def quantiles(latencies_ms: Mapping[str, Sequence[float]], goals: Mapping[str, t
         latencies_ms: milliseconds, by case.
         goals: points that lines should stay below: share of requests in [0, 1) and milliseconds, by their name.
     """
-    with mpl.rc_context(STYLE):
-        figure, axes = canvas(width=9.0)
-        for (name, values), colour in zip(latencies_ms.items(), (ACCENT, *PALETTE) * len(latencies_ms), strict=False):
+
+    def paint(axes: Axes) -> None:
+        for (name, values), colour in zip(latencies_ms.items(), COLOURS * len(latencies_ms), strict=False):
             axes.plot(_tail(_SHARES), np.quantile(values, _SHARES), color=colour, lw=1.8, label=name)
         for name, (share, most_ms) in goals.items():
             axes.plot(_tail(np.array([share])), [most_ms], "v", color=INK, ms=7)
@@ -79,7 +89,8 @@ def quantiles(latencies_ms: Mapping[str, Sequence[float]], goals: Mapping[str, t
         axes.set_yscale("log")
         axes.set_ylabel("milliseconds")
         axes.legend(fontsize=9)
-        return _file(as_svg(figure))
+
+    return drawn(paint)
 
 
 def _tail(shares: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -96,34 +107,194 @@ def growth(requests: Sequence[int], held: Mapping[str, Sequence[float]], warm_at
         unit: says what 100 % is.
     """
     asked = np.asarray(requests)
-    with mpl.rc_context(STYLE):
-        figure, axes = canvas(width=9.0)
+
+    def paint(axes: Axes) -> None:
         axes.axvspan(0, warm_at, color=GRID, lw=0, label="warm-up")
         axes.axhline(1.0, color=INK, lw=0.8)
-        axes.axhline(1.01, color=_ALARM, lw=0.8, ls="--", label="+1 %")
-        for (name, values), colour in zip(held.items(), (ACCENT, *PALETTE), strict=False):
+        axes.axhline(1.01, color=ALARM, lw=0.8, ls="--", label="+1 %")
+        for (name, values), colour in zip(held.items(), COLOURS, strict=False):
             series = np.asarray(values)
             axes.plot(asked, series / series[np.searchsorted(asked, warm_at)], color=colour, lw=1.8, label=name)
-        _percent(axes)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
+        axes.xaxis.set_major_formatter(thousands)
         axes.set_xlabel("requests answered")
         axes.set_ylabel(unit)
         axes.legend(fontsize=9)
-        return _file(as_svg(figure))
+
+    return drawn(paint)
 
 
-def _percent(axes: Axes) -> None:
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+class Waits(NamedTuple):
+    """How long something took: quantiles in milliseconds, the lowest first, and what they should stay below."""
+
+    quantiles_ms: Sequence[float]
+    goal_ms: float | None = None
 
 
-def beside(out: Path | None, svg: str, says: str) -> list[str]:
-    """Write a picture beside the report that is written to `out`, and return the lines that show it there."""
-    if out is None:
-        return []
-    path = out.with_suffix(".svg")
-    path.write_text(svg)
-    return [f"![{says}]({path.name})", ""]
+def waits(rows: Mapping[str, Mapping[str, Waits]], quantiles_said: str) -> str:
+    """How long things took, on a logarithmic axis: a row each, a line per kind of wait, a tick where a goal is.
+
+    Args:
+        rows: waits by kind, by the name of the row.
+        quantiles_said: which quantiles the dots are.
+    """
+    kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
+
+    def paint(axes: Axes) -> None:
+        for kind, colour in zip(kinds, COLOURS, strict=False):
+            shift = (kinds.index(kind) - (len(kinds) - 1) / 2) * 0.24
+            for number, row in enumerate(rows.values()):
+                if kind not in row:
+                    continue
+                reach(axes, number + shift, row[kind].quantiles_ms, colour=colour)
+                goal_ms = row[kind].goal_ms
+                if goal_ms is not None:
+                    axes.plot([goal_ms, goal_ms], [number - 0.4, number + 0.4], color=INK, lw=1.6)
+            axes.plot([], [], "o-", color=colour, label=kind)
+        if any(wait.goal_ms is not None for row in rows.values() for wait in row.values()):
+            axes.plot([], [], "|", color=INK, ms=12, mew=1.6, label="at most")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(thousands)
+        axes.set_xlabel(f"milliseconds: {quantiles_said}")
+        name_rows(axes, list(rows))
+        legend_above(axes)
+
+    return drawn(paint, height=tall(len(rows) * max(1.0, 0.6 * len(kinds)).__ceil__()))
 
 
-def _file(svg: str) -> str:
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{svg}'
+def kills(moments: Mapping[str, int], events: Mapping[str, int]) -> str:
+    """What a process was doing when it was killed, and what became of the events; a zero is drawn as the word.
+
+    Args:
+        moments: kills, by what the process was doing.
+        events: numbers of events, by what became of them.
+    """
+    rows = {f"killed while {name}": count for name, count in moments.items()} | dict(events)
+
+    def paint(axes: Axes) -> None:
+        colours = [MUTED] * len(moments) + [ACCENT] * len(events)
+        axes.barh(range(len(rows)), list(rows.values()), height=0.62, color=colours, left=0.7)
+        for number, count in enumerate(rows.values()):
+            said, colour = (f"{count:,}", INK) if count else ("none", GOOD)
+            end = (0.7 + count, number)
+            axes.annotate(said, end, (5, 0), textcoords="offset points", va="center", color=colour)
+        axes.set_xscale("log")
+        axes.set_xlim(0.7, max(rows.values()) * 6)
+        axes.xaxis.set_major_formatter(thousands)
+        name_rows(axes, list(rows))
+
+    return drawn(paint, height=tall(len(rows)))
+
+
+def replica_memory(rows: Mapping[str, tuple[float, float]], goals: Mapping[str, float]) -> str:
+    """Memory of processes that map the same files: what the files back, and what is each one's own.
+
+    Args:
+        rows: megabytes that files back, and that none backs, by the name of the row.
+        goals: megabytes that a row should stay below, by its name.
+    """
+
+    def paint(axes: Axes) -> None:
+        parts = {name: {"mapped from files": shared, "no file behind it": own} for name, (shared, own) in rows.items()}
+        stacked(axes, parts, {"mapped from files": ACCENT, "no file behind it": COLOURS[1]})
+        for number, name in enumerate(rows):
+            if name in goals:
+                first = name == next(iter(goals))
+                said = "goal" if first else None
+                axes.plot([goals[name]] * 2, [number - 0.42, number + 0.42], color=INK, lw=1.6, label=said)
+        axes.xaxis.set_major_formatter(thousands)
+        axes.set_xlabel("proportional megabytes, all processes of the row together")
+        legend_above(axes)
+
+    return drawn(paint, height=tall(len(rows)))
+
+
+def ingest(rows: Mapping[str, tuple[float, float]], goal_events: float, goal_ms: float) -> str:
+    """Events a second against how long a receipt takes at p99; what is right of and below the lines meets the goal.
+
+    Args:
+        rows: events a second and milliseconds, by the name of the load.
+        goal_events: events a second to reach.
+        goal_ms: milliseconds to stay below.
+    """
+
+    def paint(axes: Axes) -> None:
+        axes.axhline(goal_ms, color=INK, lw=1.0, ls="--")
+        axes.axvline(goal_events, color=INK, lw=1.0, ls="--")
+        for (name, (events, took_ms)), colour in zip(rows.items(), COLOURS * len(rows), strict=False):
+            axes.plot([events], [took_ms], "o" if "open" in name else "s", ms=8, color=colour, label=name)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter(thousands)
+        axes.yaxis.set_major_formatter(thousands)
+        axes.set_xlabel("events a second")
+        axes.set_ylabel("p99 of a receipt, ms")
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+    return drawn(paint, height=3.8)
+
+
+def fuzz(answers: Mapping[str, Mapping[str, int]]) -> str:
+    """What every engine's requests were answered with, as shares.
+
+    Args:
+        answers: counts by the keys `2xx`, `4xx`, `documented 5xx`, `hung up` and `fault`, by engine.
+    """
+    rows = {
+        f"{name}, {sum(parts.values()):,}": {part: count / max(1, sum(parts.values())) for part, count in parts.items()}
+        for name, parts in answers.items()
+    }
+
+    def paint(axes: Axes) -> None:
+        stacked(axes, rows, _STATUSES)
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        legend_above(axes)
+
+    return drawn(paint, height=tall(len(rows)))
+
+
+def memory(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> str:
+    """Memory over requests: `curves` by name, requests and mebibytes at each look."""
+
+    def paint(axes: Axes) -> None:
+        for (name, (requests, held)), colour in zip(curves.items(), COLOURS, strict=False):
+            axes.plot(requests, held, color=colour, lw=1.8, label=name)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(thousands)
+        axes.set_xlabel("requests")
+        axes.set_ylabel("MiB resident")
+        axes.legend(fontsize=9)
+
+    return drawn(paint)
+
+
+class Flip(NamedTuple):
+    """One bit that was turned: in which file, how far into it in [0, 1], where it was found out, "" when it was not."""
+
+    file: str
+    place: float
+    found: str
+
+
+def flips(done: Sequence[Flip]) -> str:
+    """Every bit that was turned, by file and place in it; what was not refused is a cross."""
+    files = sorted({flip.file for flip in done})
+    stages = sorted({flip.found for flip in done if flip.found})
+
+    def paint(axes: Axes) -> None:
+        for stage, colour in zip(stages, COLOURS, strict=False):
+            found = [flip for flip in done if flip.found == stage]
+            rows = [files.index(flip.file) for flip in found]
+            axes.plot([flip.place for flip in found], rows, "|", ms=8, mew=1.2, color=colour, label=stage)
+        missed = [flip for flip in done if not flip.found]
+        if missed:
+            rows = [files.index(flip.file) for flip in missed]
+            axes.plot([flip.place for flip in missed], rows, "x", ms=10, mew=2.4, color=ALARM, label="not refused")
+        axes.set_xlim(-0.01, 1.01)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.set_xlabel("place in the file")
+        name_rows(axes, files)
+        legend_above(axes)
+
+    return drawn(paint, height=tall(len(files)) * 0.72)

@@ -19,6 +19,7 @@ from retrank.models.sequence import SequenceModel
 from retrank.models.two_tower import TwoTower
 
 NUM_ITEMS, MAX_LENGTH, NUM_ACTIONS = 30, 12, 4
+FIELDS = {"region": 3, "weekday": 7}
 Model = SASRec | HSTU | PooledHistory | TwoTower | WithMixture
 Make = Callable[[], Model]
 
@@ -32,7 +33,13 @@ def _small(kind: type[Model], **settings: object) -> Make:
     return make
 
 
-def _towers(history: Callable[..., SequenceModel], *, content: bool = True, num_actions: int = 0) -> Make:
+def _towers(
+    history: Callable[..., SequenceModel],
+    *,
+    content: bool = True,
+    num_actions: int = 0,
+    context: dict[str, int] | None = None,
+) -> Make:
     def make() -> Model:
         torch.manual_seed(0)
         items = pa.table({"kind": [str(row % 3) for row in range(NUM_ITEMS)], "price": [None, *range(1, NUM_ITEMS)]})
@@ -47,28 +54,43 @@ def _towers(history: Callable[..., SequenceModel], *, content: bool = True, num_
             dropout=0.1,
             id_dropout=0.1,
             num_actions=num_actions,
+            context=context,
         )
 
     return make
 
 
-def _pooled(pooling: Literal["attention", "mean"], num_actions: int = 0) -> Make:
+def _pooled(pooling: Literal["attention", "mean"], num_actions: int = 0, context: dict[str, int] | None = None) -> Make:
     def make() -> Model:
         torch.manual_seed(0)
         return PooledHistory(
-            NUM_ITEMS, max_length=MAX_LENGTH, width=16, dropout=0.1, pooling=pooling, num_actions=num_actions
+            NUM_ITEMS,
+            max_length=MAX_LENGTH,
+            width=16,
+            dropout=0.1,
+            pooling=pooling,
+            num_actions=num_actions,
+            context=context,
         )
 
     return make
 
 
-def _with_mixture() -> Model:
+def _with_mixture(context: dict[str, int] | None = None) -> Model:
     torch.manual_seed(0)
-    return WithMixture(NUM_ITEMS, encoder=SASRec, head=MixtureOfLogits, max_length=MAX_LENGTH, width=16, dropout=0.1)
+    return WithMixture(
+        NUM_ITEMS,
+        encoder=SASRec,
+        head=MixtureOfLogits,
+        max_length=MAX_LENGTH,
+        width=16,
+        dropout=0.1,
+        context=context,
+    )
 
 
 FORGETS_ORDER = "pooled, mean"
-ENCODERS = {
+ENCODERS: dict[str, Make] = {
     "gated cosine": _small(SASRec, flavour="gated", similarity="cosine"),
     "gated dot": _small(SASRec, flavour="gated", similarity="dot"),
     "classic cosine": _small(SASRec, flavour="classic", similarity="cosine"),
@@ -91,9 +113,18 @@ ENCODERS = {
     "two towers, ids only": _towers(PooledHistory, content=False),
     "with a mixture": _with_mixture,
     "two towers with actions": _towers(HSTU, num_actions=NUM_ACTIONS),
+    "sasrec in context": _small(SASRec, context=FIELDS),
+    "classic in context": _small(SASRec, context=FIELDS, flavour="classic", similarity="dot"),
+    "hstu in context": _small(HSTU, context=FIELDS, num_actions=NUM_ACTIONS),
+    "pooled in context": _pooled("attention", context=FIELDS),
+    "two towers, pooled, in context": _towers(PooledHistory, context=FIELDS),
+    "two towers, sasrec, in context": _towers(partial(SASRec, num_blocks=1), context=FIELDS),
+    "with a mixture in context": lambda: _with_mixture(FIELDS),
 }
 READ_ACTIONS = {name: make for name, make in ENCODERS.items() if "with actions" in name}
 every_encoder_of_actions = pytest.mark.parametrize("make", READ_ACTIONS.values(), ids=READ_ACTIONS.keys())
+READ_CONTEXT = {name: make for name, make in ENCODERS.items() if "in context" in name}
+every_encoder_in_context = pytest.mark.parametrize("make", READ_CONTEXT.values(), ids=READ_CONTEXT.keys())
 every_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS.keys())
 
 
@@ -101,16 +132,22 @@ def _histories(batch: int, length: int, seed: int = 1) -> torch.Tensor:
     return torch.randint(1, NUM_ITEMS + 1, (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
-def _inputs(model: Model, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+def _inputs(
+    model: Model,
+    item_rows: torch.Tensor,
+    actions: torch.Tensor | None = None,
+    context: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
     """Return what the model reads; events become older faster and faster, padding has age 0.
 
-    The action of an event is a function of its item, which is all that most promises need.
+    The action of an event and the context after it are functions of its item, which is all that most promises need.
     """
     steps = torch.arange(item_rows.shape[1] - 1, -1, -1)
     values = {
         "item_rows": item_rows,
         "ages": 50 * steps**3 * (item_rows != 0),
         "actions": item_rows % (NUM_ACTIONS + 1) if actions is None else actions,
+        "context": torch.stack([item_rows % 4, item_rows % 8], dim=-1) if context is None else context,
     }
     return {name: values[name] for name in model.inputs}
 
@@ -179,6 +216,49 @@ def test_a_query_never_sees_what_is_done_later(make: Make) -> None:
     later = actions.clone()
     later[:, 5:] = torch.tensor([2, 3, 4])
     torch.testing.assert_close(_queries(model, histories, actions)[:, :5], _queries(model, histories, later)[:, :5])
+
+
+def _spoken(model: Model) -> Model:
+    """Give values of the context vectors of some size; they begin at nothing."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("context.table"):
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+    return model.eval()
+
+
+def _asked(model: Model, item_rows: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    query: torch.Tensor = model(**_inputs(model, item_rows, context=context))
+    return query
+
+
+@every_encoder_in_context
+def test_the_moment_changes_the_answer_by_every_field(make: Make) -> None:
+    model, histories = _spoken(make()), _histories(3, 5)
+    untold, region, weekday = (torch.tensor(rows).expand(3, 1, 2) for rows in ([0, 0], [2, 0], [0, 6]))
+    answers = [_asked(model, histories, context) for context in (untold, region, weekday)]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.allclose(answers[one], answers[other], atol=1e-3)
+
+
+@every_encoder_in_context
+def test_a_moment_of_which_nothing_is_told_changes_nothing(make: Make) -> None:
+    model, histories = make().eval(), _histories(3, 5)
+    untold, told = (torch.tensor(rows).expand(3, 1, 2) for rows in ([0, 0], [2, 6]))
+    before = _asked(model, histories, untold)
+    torch.testing.assert_close(_asked(model, histories, told), before, atol=0, rtol=0)  # nothing was learned yet
+    torch.testing.assert_close(_asked(_spoken(model), histories, untold), before, atol=0, rtol=0)
+
+
+@every_encoder_in_context
+def test_only_the_moment_that_is_asked_about_counts(make: Make) -> None:
+    """A request tells its own moment alone; in training every place is asked about, each in its own."""
+    model, histories = _spoken(make()), _histories(3, 6)
+    whole = _inputs(model, histories)
+    last = {**whole, "context": whole["context"][:, -1:]}
+    torch.testing.assert_close(model(**whole), model(**last), atol=0, rtol=0)
+    other = {**whole, "context": torch.cat([whole["context"][:, :3], torch.ones(3, 3, 2, dtype=torch.int64)], dim=1)}
+    torch.testing.assert_close(model.encode_all(**whole)[:, :3], model.encode_all(**other)[:, :3])
 
 
 @every_encoder

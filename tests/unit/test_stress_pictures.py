@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stress import pictures
+from stress import drawing, pictures
+from stress.pictures import Flip, Waits
 
 RNG = np.random.default_rng(0)
 TOOK_MS = [float(one) for one in RNG.lognormal(1.0, 0.5, 9_000)]
@@ -25,6 +26,37 @@ DRAWN = {
     "growth": (
         lambda: pictures.growth([10, 20, 40, 80], {"memory": [90, 100, 100, 101]}, 20, "of the warm state"),
         ("memory", "warm-up", "+1 %", "100.0%"),
+    ),
+    "waits": (
+        lambda: pictures.waits(
+            {
+                "Redis killed": {"slate": Waits([5, 18, 23], 100)},
+                "calm": {"slate": Waits([1, 2]), "event": Waits([3, 4])},
+            },
+            "p50, p99, slowest",
+        ),
+        ("Redis killed", "calm", "slate", "event", "at most", "p99, slowest"),
+    ),
+    "kills": (
+        lambda: pictures.kills({"writing": 887}, {"acknowledged": 68_674, "lost": 0}),
+        ("killed while writing", "887", "68,674", "lost", "none"),
+    ),
+    "replica_memory": (
+        lambda: pictures.replica_memory({"1 process": (800.0, 100.0), "4": (800.0, 400.0)}, {"4": 1_170.0}),
+        ("1 process", "mapped from files", "no file behind it", "goal"),
+    ),
+    "ingest": (
+        lambda: pictures.ingest({"SQLite, open, 5,000/s": (5_002, 18.8), "none, closed": (81e3, 19)}, 5_000, 20),
+        ("SQLite, open", "none, closed", "events a second", "p99"),
+    ),
+    "fuzz": (
+        lambda: pictures.fuzz({"own": {"2xx": 70, "4xx": 30}, "atheris": {"4xx": 9, "fault": 1}}),
+        ("own, 100", "atheris, 10", "documented 5xx", "fault", "100%"),
+    ),
+    "memory": (lambda: pictures.memory({"the service": ([0, 5, 9], [200, 240, 241])}), ("the service", "MiB")),
+    "flips": (
+        lambda: pictures.flips([Flip("a.npy", 0.5, "the check"), Flip("b.npy", 0.1, "")]),
+        ("a.npy", "b.npy", "the check", "not refused", "place in the file"),
     ),
 }
 
@@ -47,7 +79,7 @@ def test_thousands_of_requests_do_not_make_a_picture_of_thousands_of_points_but_
 
 
 def test_the_report_shows_the_picture_that_lies_beside_it(tmp_path: Path) -> None:
-    lines = pictures.beside(tmp_path / "soak.md", timeline(), "Memory")
+    lines = drawing.beside(tmp_path / "soak.md", timeline(), "Memory")
     assert lines[0] == "![Memory](soak.svg)"
     assert ET.parse(tmp_path / "soak.svg").getroot().tag.endswith("svg")
-    assert pictures.beside(None, timeline(), "Memory") == []
+    assert drawing.beside(None, timeline(), "Memory") == []

@@ -77,7 +77,8 @@ class RecommendRequest(_Message):
         user_id, anonymous_id: who asks; the account, and the browser or device.
         session: the visit at hand.
         placement: where the slate will be shown; travels into the token, the decision log and the metrics.
-        context: what else is known of the moment; kept with the decision, no model reads it yet.
+        context: what else is known of the moment, by name; kept with the decision, and read by a model that learned of
+            fields of these names (docs/context.md). Other names, and values it never met, change nothing.
         k: items wanted.
         seed_items: items the slate should go with, such as those in a basket; they end the history.
         exclude_items: items that must not appear.

@@ -40,6 +40,10 @@ From a model that reads what items are also, both or none:
         item_encoder.onnx     codes [R, F], tokens [R, T] int64 -> item_vectors [R, D] float32, of items of no training
         item_encoding.json    from attributes to codes and tokens, see ItemEncoding
 
+From a model that reads attributes of users:
+        user_fields.npy       [U + 1, F] int32 rows of the fields of `context` in features.json that users tell, 0 =
+                              unknown or told by others; row 0 is nobody
+
 Nothing here is pickled, and nothing is parsed before its hash was checked: FAISS and ONNX files are hostile until then.
 """
 
@@ -99,7 +103,8 @@ RANKER_FILES = (
 ITEM_ENCODER = "item_encoder.onnx"
 ITEM_ENCODING = "item_encoding.json"
 ITEM_ENCODER_FILES = (ITEM_ENCODER, ITEM_ENCODING)
-_OPTIONAL = (RANKER_FILES, ITEM_ENCODER_FILES)
+USER_FIELDS = "user_fields.npy"
+_OPTIONAL = (RANKER_FILES, ITEM_ENCODER_FILES, (USER_FIELDS,))
 _ID_LENGTH = 16
 
 
@@ -257,7 +262,8 @@ def _verify_files(directory: Path, files: Mapping[str, SealedFile], rest: Rest) 
     if not is_complete(files):
         raise FormatError(
             f"{directory}: the manifest lists {sorted(files)}, expected {sorted(FILES)}, and with a ranker also "
-            f"{sorted(RANKER_FILES)}, with an item encoder {sorted(ITEM_ENCODER_FILES)}"
+            f"{sorted(RANKER_FILES)}, with an item encoder {sorted(ITEM_ENCODER_FILES)}, where users tell fields "
+            f"{USER_FIELDS}"
         )
     optional = [name for part in _OPTIONAL for name in part]
     unsealed = sorted(name for name in optional if name not in files and (directory / name).exists())

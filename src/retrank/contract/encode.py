@@ -4,6 +4,9 @@ No array tells what is to be predicted. An event and its action become known tog
 is asked after the events it reads and before its target, whose item and action are in no array. That holds inside a
 training window too: position i reads events up to i and is asked for event i + 1, whose action stands at i + 1, where
 models let only later positions look.
+
+The context is of the moment that is asked about, which the one who asks knows: for a position inside a training window
+that is the moment of the next event, of which nothing else is told.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,18 +20,24 @@ from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 
 PADDING_ROW = 0
-InputName = Literal["item_rows", "ages", "actions"]
+InputName = Literal["item_rows", "ages", "actions", "context"]
 ITEM_ROWS: InputName = "item_rows"
 AGES: InputName = "ages"
 ACTIONS: InputName = "actions"
+CONTEXT: InputName = "context"
 """Names of what a model can read.
 
 `ages`: whole seconds from an event to the moment that is asked about, >= 0. `actions`: what was done, rows 1..A of the
-store's action names; 0 = padding or unknown.
+store's action names; 0 = padding or unknown. `context`: what is known of the moment asked about, rows of the fields of
+`contract.context`, 0 = unknown.
 """
 
 ModelInputs = Mapping[InputName, NDArray[np.int64]]
-"""`[B, L]` int64 by name; newest event last, padded on the left with 0."""
+"""`[B, L]` int64 by name; newest event last, padded on the left with 0.
+
+`context` alone is `[B, P, F]`: rows of F fields for the moments after the last P places. P is 1 where one moment is
+asked about, and L where each place is.
+"""
 _SECOND = 1_000_000
 _Value = TypeVar("_Value", bound=np.generic)
 
@@ -38,22 +47,25 @@ def encode(histories: Sequences, inputs: Sequence[InputName], max_length: int) -
 
     Args:
         histories: B histories, oldest event first.
-        inputs: which arrays the model reads, of `ITEM_ROWS`, `AGES` and `ACTIONS`.
+        inputs: which arrays the model reads, of `ITEM_ROWS`, `AGES`, `ACTIONS` and `CONTEXT`.
         max_length: longest history a model reads, >= 1.
 
     Returns:
-        One `[B, L]` int64 array per name with L = min(max_length, longest history), at least 1; newest event last.
-        The moment asked about is `histories.asked_at`; without one it is that of the newest event.
+        One `[B, L]` int64 array per name with L = min(max_length, longest history), at least 1; newest event last. The
+        context is `[B, 1, F]`. The moment asked about is `histories.asked_at` and `asked_in`; without one it is that
+        of the newest event.
 
     Raises:
-        DataError: ages or actions are asked for and the histories have none.
+        DataError: ages, actions or the context are asked for and the histories have none.
     """
     lengths = np.minimum(histories.lengths, max_length)
     asked_at = histories.asked_at
     if asked_at is None and AGES in inputs and histories.times is not None:
         newest = np.maximum(histories.offsets[1:] - 1, 0)
         asked_at = histories.times[newest] if len(histories.times) else np.zeros(len(histories), dtype=np.int64)
-    return encode_windows(histories, histories.offsets[1:], real_places(lengths), inputs, asked_at)
+    of_events = [name for name in inputs if name != CONTEXT]
+    encoded = encode_windows(histories, histories.offsets[1:], real_places(lengths), of_events, asked_at)
+    return {name: encoded[name] if name in encoded else _asked_in(histories) for name in inputs}
 
 
 def encode_windows(
@@ -73,15 +85,17 @@ def encode_windows(
         asked_at: `[B]` int64 moments from which ages count back.
 
     Returns:
-        One `[B, L]` int64 array per name, 0 where a place is not real.
+        One `[B, L]` int64 array per name, 0 where a place is not real. The context is `[B, L, F]`, at each place that
+        of the next event, which must exist.
 
     Raises:
-        DataError: ages or actions are asked for and the histories have none.
+        DataError: ages, actions or the context are asked for and the histories have none.
     """
     make: Mapping[InputName, Callable[[], NDArray[np.int64]]] = {
         ITEM_ROWS: lambda: _laid_out(histories.item_rows, stops, real),
         AGES: lambda: _ages(histories, stops, real, asked_at),
         ACTIONS: lambda: _laid_out(_actions(histories), stops, real),
+        CONTEXT: lambda: _following(_contexts(histories), stops, real),
     }
     return {name: make[name]() for name in inputs}
 
@@ -111,7 +125,10 @@ def values_before(column: NDArray[np.integer], stops: NDArray[np.int64], width: 
 
 
 def asked_now(
-    item_rows: NDArray[np.integer], ages: NDArray[np.integer], actions: NDArray[np.integer] | None = None
+    item_rows: NDArray[np.integer],
+    ages: NDArray[np.integer],
+    actions: NDArray[np.integer] | None = None,
+    context: NDArray[np.integer] | None = None,
 ) -> Sequences:
     """Return one history of H events, oldest first, as it stands when something is asked.
 
@@ -119,17 +136,20 @@ def asked_now(
         item_rows: `[H]` rows 1..N.
         ages: `[H]` whole seconds since each event.
         actions: `[H]` action rows, 0 = unknown; None = all unknown.
+        context: `[F]` rows of what is known of the moment; None where nothing reads it.
     """
     offsets = np.array([0, len(item_rows)], dtype=np.int64)
     times = -np.asarray(ages, dtype=np.int64) * _SECOND
     done = np.zeros(len(item_rows), dtype=np.int16) if actions is None else np.asarray(actions, dtype=np.int16)
-    return Sequences(np.asarray(item_rows, dtype=np.int32), offsets, times, np.zeros(1, dtype=np.int64), done)
+    asked_at, asked_in = np.zeros(1, dtype=np.int64), None if context is None else np.asarray([context], dtype=np.int32)
+    return Sequences(np.asarray(item_rows, dtype=np.int32), offsets, times, asked_at, done, asked_in=asked_in)
 
 
 def encode_one(
     item_rows: NDArray[np.integer],
     ages: NDArray[np.integer],
     actions: NDArray[np.integer],
+    context: NDArray[np.integer],
     inputs: Sequence[InputName],
     max_length: int,
 ) -> ModelInputs:
@@ -139,14 +159,21 @@ def encode_one(
         item_rows: `[H]` rows 1..N, oldest first, H >= 1.
         ages: `[H]` whole seconds since each event, >= 0.
         actions: `[H]` action rows, 0 = unknown.
+        context: `[F]` rows of what is known of the moment.
         inputs: which arrays the model reads.
         max_length: longest history a model reads, >= 1.
 
     Returns:
-        One `[1, L]` int64 array per name with L = min(max_length, H); there is nothing to pad.
+        One `[1, L]` int64 array per name with L = min(max_length, H), of the context `[1, 1, F]`; there is nothing to
+        pad.
     """
     columns = {ITEM_ROWS: item_rows, AGES: ages, ACTIONS: actions}
-    return {name: columns[name][None, -max_length:].astype(np.int64, copy=False) for name in inputs}
+    return {
+        name: (context[None, None] if name == CONTEXT else columns[name][None, -max_length:]).astype(
+            np.int64, copy=False
+        )
+        for name in inputs
+    }
 
 
 def _laid_out(column: NDArray[np.integer], stops: NDArray[np.int64], real: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -177,6 +204,33 @@ def _actions(histories: Sequences) -> NDArray[np.int16]:
             "source with an action column"
         )
     return histories.actions
+
+
+def _contexts(histories: Sequences) -> NDArray[np.int32]:
+    """Return `[E, F]` int32 rows of the fields."""
+    if histories.contexts is None:
+        raise DataError(
+            "this model reads the context of a request and the histories have none; open the store as the run was "
+            "trained, with its context.fields"
+        )
+    return histories.contexts
+
+
+def _following(contexts: NDArray[np.int32], stops: NDArray[np.int64], real: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return `[B, L, F]` int64: at each place the context of the event after it."""
+    after = stops[:, None] + np.arange(1 - real.shape[1], 1)
+    return contexts[np.maximum(after, 0)].astype(np.int64) * real[:, :, None]
+
+
+def _asked_in(histories: Sequences) -> NDArray[np.int64]:
+    """Return `[B, 1, F]` int64 rows of the moment asked about, or of the newest event where none is named."""
+    if histories.asked_in is not None:
+        return histories.asked_in[:, None].astype(np.int64)
+    contexts = _contexts(histories)
+    asked_in = np.zeros((len(histories), 1, contexts.shape[1]), dtype=np.int64)
+    met = np.flatnonzero(histories.lengths)
+    asked_in[met, 0] = contexts[histories.offsets[met + 1] - 1]
+    return asked_in
 
 
 @lru_cache(maxsize=256)  # a batch has one width, and an epoch few

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrank.contract.bundle import FEATURES, VerifiedBundle
+from retrank.contract.context import ContextSpec
 from retrank.contract.encode import InputName, ModelInputs, encode
 from retrank.contract.errors import FormatError
 from retrank.contract.sequences import Sequences
@@ -34,13 +35,16 @@ class FeatureSpec(BaseModel):
     inputs: tuple[InputName, ...] = ("item_rows",)
     actions: tuple[str, ...] = ()
     """Names of the action rows 1..A, in `history_actions.npy` too; empty when the data has no actions."""
+    context: ContextSpec | None = None
+    """The fields of the input `context`; None where the model does not read it, as in older bundles."""
     output_name: Literal["query"] = "query"
     item_column: Literal["item_id"] = "item_id"
     user_column: Literal["user_id"] = "user_id"
 
     def canonical(self) -> bytes:
-        """Return the spec as canonical JSON: sorted keys, no blanks, UTF-8."""
-        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":")).encode()
+        """Return the spec as canonical JSON: sorted keys, no blanks, UTF-8; without a context as older versions did."""
+        left_out = {"context"} if self.context is None else None
+        return json.dumps(self.model_dump(exclude=left_out), sort_keys=True, separators=(",", ":")).encode()
 
     @property
     def hash(self) -> str:

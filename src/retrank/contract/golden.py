@@ -33,6 +33,7 @@ class GoldenCase(BaseModel):
         item_rows: rows of the known ones among them; what the encoder is given.
         ages: whole seconds from each of these events to the request, >= 0; what the encoder is given, if it reads them.
         actions: action row of each of these events, 0 = unknown; what the encoder is given, if it reads them.
+        context: rows of the fields of the moment, 0 = unknown; what the encoder is given, if it reads them.
         top_rows: rows of the K best items, best first, ties by row.
         top_item_ids: their raw ids.
         top_scores: their scores, non-increasing.
@@ -46,6 +47,7 @@ class GoldenCase(BaseModel):
     item_rows: list[int]
     ages: list[int]
     actions: list[int]
+    context: list[int] = []
     top_rows: list[int]
     top_item_ids: list[str]
     top_scores: list[float]
@@ -54,12 +56,13 @@ class GoldenCase(BaseModel):
     def history(self) -> Sequences:
         """Return the history that the encoder is given."""
         ages, actions = np.array(self.ages, dtype=np.int64), np.array(self.actions, dtype=np.int16)
-        return asked_now(np.array(self.item_rows, dtype=np.int32), ages, actions)
+        context = np.array(self.context, dtype=np.int32)
+        return asked_now(np.array(self.item_rows, dtype=np.int32), ages, actions, context)
 
 
 def write_golden(path: Path, cases: Iterable[GoldenCase]) -> None:
-    """Write one JSON object per line."""
-    path.write_text("".join(case.model_dump_json() + "\n" for case in cases), encoding="utf-8")
+    """Write one JSON object per line; a context that nobody reads is left out."""
+    path.write_text("".join(case.model_dump_json(exclude_defaults=True) + "\n" for case in cases), encoding="utf-8")
 
 
 def read_golden(path: Path) -> list[GoldenCase]:

@@ -24,6 +24,9 @@ class Sequences:
             than its newest event; None when nothing is asked or the moment is unknown.
         actions: `[E]` int16, what was done (viewed, bought, ...): rows 1..A of the store's action names, 0 = unknown;
             None when no action is known.
+        contexts: `[E, F]` int32, what was known of the moment of each event: rows of F fields, 0 = unknown, see
+            `contract.context`; None when no field is read.
+        asked_in: `[U, F]` int32, the same of the moment for which something is asked about each history.
     """
 
     item_rows: NDArray[np.int32]
@@ -31,6 +34,8 @@ class Sequences:
     times: NDArray[np.int64] | None = None
     asked_at: NDArray[np.int64] | None = None
     actions: NDArray[np.int16] | None = None
+    contexts: NDArray[np.int32] | None = None
+    asked_in: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         """Refuse columns that do not fit together.
@@ -45,8 +50,11 @@ class Sequences:
             raise DataError(f"{len(self.times)} times for {len(self.item_rows)} events; one per event is needed")
         if self.actions is not None and len(self.actions) != len(self.item_rows):
             raise DataError(f"{len(self.actions)} actions for {len(self.item_rows)} events; one per event is needed")
-        if self.asked_at is not None and len(self.asked_at) != len(self):
-            raise DataError(f"{len(self.asked_at)} moments asked about for {len(self)} users; one per user is needed")
+        if self.contexts is not None and len(self.contexts) != len(self.item_rows):
+            raise DataError(f"{len(self.contexts)} contexts for {len(self.item_rows)} events; one per event is needed")
+        for asked in (self.asked_at, self.asked_in):
+            if asked is not None and len(asked) != len(self):
+                raise DataError(f"{len(asked)} moments asked about for {len(self)} users; one per user is needed")
 
     def __len__(self) -> int:
         """Return the number of users U."""
@@ -68,10 +76,16 @@ class Sequences:
     def take(self, users: NDArray[np.integer]) -> "Sequences":
         """Return the sequences of the given 0-based user positions, in that order (one vectorised gather)."""
         starts, lengths = self.offsets[users], self.lengths[users]
-        return self.slices(starts, starts + lengths, None if self.asked_at is None else self.asked_at[users])
+        asked_at = None if self.asked_at is None else self.asked_at[users]
+        asked_in = None if self.asked_in is None else self.asked_in[users]
+        return self.slices(starts, starts + lengths, asked_at, asked_in)
 
     def slices(
-        self, starts: NDArray[np.int64], stops: NDArray[np.int64], asked_at: NDArray[np.int64] | None = None
+        self,
+        starts: NDArray[np.int64],
+        stops: NDArray[np.int64],
+        asked_at: NDArray[np.int64] | None = None,
+        asked_in: NDArray[np.int32] | None = None,
     ) -> "Sequences":
         """Return one sequence per pair of absolute event positions `starts[i]:stops[i]` (one vectorised gather)."""
         lengths = stops - starts
@@ -79,7 +93,16 @@ class Sequences:
         positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         times = None if self.times is None else np.asarray(self.times[positions])
         actions = None if self.actions is None else np.asarray(self.actions[positions])
-        return Sequences(np.asarray(self.item_rows[positions]), offsets, times, asked_at, actions)
+        contexts = None if self.contexts is None else self.contexts[positions]
+        return Sequences(
+            np.asarray(self.item_rows[positions]),
+            offsets,
+            times,
+            asked_at,
+            actions,
+            contexts=contexts,
+            asked_in=asked_in,
+        )
 
     @classmethod
     def from_lists(

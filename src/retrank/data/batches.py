@@ -32,7 +32,8 @@ class Batch(NamedTuple):
     """B histories and what is to be predicted after some of their events (T may be 0).
 
     Attributes:
-        inputs: `[B, L]` int64 arrays by name, left-padded with 0, newest event last; see `contract.encode`.
+        inputs: `[B, L]` int64 arrays by name, left-padded with 0, newest event last, and the context `[B, L, F]`; see
+            `contract.encode`.
         positions: `[T]` int64 indices into the flattened `[B * L]` positions that are supervised.
         target_rows: `[T, K]` int64 item rows 1..N, 0 = none; at least one target in each row.
     """

@@ -19,7 +19,8 @@ from retrank.config import instantiate
 from retrank.contract.actions import Actions, action_facts, told, type_by_name
 from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.contract.files import publish, sha256_of, staging
-from retrank.data.item_attributes import AttributeCollector, item_table
+from retrank.data.item_attributes import AttributeCollector, item_table, user_table
+from retrank.data.readers.items_file import UsersFile
 from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME, USER, VALUE, Reader
 from retrank.data.report import RowReport
 from retrank.data.spool import Spool
@@ -53,6 +54,7 @@ def run(cfg: Mapping[str, Any]) -> EventStore:
         max_bad_share=float(cfg["max_bad_share"]),
         items_without_events=bool(cfg["items_without_events"]),
         progress=bool(cfg["progress"]),
+        users=instantiate(cfg["users"]) if cfg.get("users") else None,
     )
     state = "up to date" if before == store.facts.fingerprint else "written"
     facts = store.facts
@@ -77,16 +79,18 @@ def ingest(
     max_bad_share: float = 0.01,
     items_without_events: bool = True,
     progress: bool = False,
+    users: UsersFile | None = None,
 ) -> EventStore:
     """Read a source into the store at `out` and open it; do nothing when the store is up to date.
 
     Args:
         reader: the source.
         out: root of the store; a killed ingest leaves what was there before, or the new store, never a mixture.
-        max_bad_share: share of bad rows, 0..1, above which the ingest fails; of events and of item files alike.
+        max_bad_share: share of bad rows, 0..1, above which the ingest fails; of events, item and user files alike.
         items_without_events: items that only the source's item table knows join the catalogue, after those with
             events: what is in the shop can be found and, by a model that reads content, recommended.
         progress: show a progress bar on standard error.
+        users: attributes of users; of those without events nothing is kept.
 
     Raises:
         SourceError: a source file is missing or unreadable, or holds no event.
@@ -95,17 +99,18 @@ def ingest(
     """
     if not 0 <= max_bad_share <= 1:
         raise ConfigError(f"max_bad_share is {max_bad_share}; expected a share in 0..1")
-    fingerprint = _fingerprint(reader, f"{max_bad_share} {items_without_events}")
+    fingerprint = _fingerprint(reader, f"{max_bad_share} {items_without_events}", users)
     if read_fingerprint(out) == fingerprint:
         return EventStore.open(out)
     try:
         with _only_writer(out), staging(out) as staged, staging(out) as spooled, Spool(spooled) as spool:
             vocabs, report = _read(reader, spool, max_bad_share, progress=progress)
-            of_items = RowReport()
-            described = reader.item_table(of_items)
-            of_items.check(max_bad_share)
-            tables = _tables(vocabs, described, items_without_events=items_without_events)
-            account = _account(report, of_items, tables.actions)
+            of_items, of_users = RowReport(), RowReport()
+            described, known = reader.item_table(of_items), users.read(of_users) if users else None
+            for rows in (of_items, of_users):
+                rows.check(max_bad_share)
+            tables = _tables(vocabs, described, known, items_without_events=items_without_events)
+            account = _account(report, {"items": of_items, "users": of_users}, tables.actions)
             facts = write_store(spool, tables, Provenance(reader.name, account, fingerprint), staged)
             _publish(staged, out, facts.data_hash)
     except OSError as error:
@@ -113,9 +118,12 @@ def ingest(
     return EventStore.open(out)
 
 
-def _account(report: RowReport, of_items: RowReport, actions: list[str]) -> dict[str, Any]:
-    """Return what the store keeps of its making; `event_types` is what export seals of an action unless it is told."""
-    account = report.as_dict() | ({"items": of_items.as_dict()} if of_items.rows else {})
+def _account(report: RowReport, apart: Mapping[str, RowReport], actions: list[str]) -> dict[str, Any]:
+    """Return what the store keeps of its making; `event_types` is what export seals of an action unless it is told.
+
+    `apart` tells of attributes in files of their own, by name, where there are any.
+    """
+    account = report.as_dict() | {name: rows.as_dict() for name, rows in apart.items() if rows.rows}
     return account | ({"event_types": {name: type_by_name(name) for name in actions}} if actions else {})
 
 
@@ -151,13 +159,19 @@ def _read(reader: Reader, spool: Spool, max_bad_share: float, *, progress: bool)
     return vocabs, report
 
 
-def _tables(vocabs: _Vocabs, described: pa.Table | None, *, items_without_events: bool) -> Tables:
-    """Return ids and attributes; `described` items may join the catalogue, those with events keep the first rows."""
+def _tables(
+    vocabs: _Vocabs, described: pa.Table | None, known: pa.Table | None, *, items_without_events: bool
+) -> Tables:
+    """Return ids and attributes; `described` items may join the catalogue, those with events keep the first rows.
+
+    Of `known` users only those with events are kept.
+    """
     if described is not None and items_without_events:
         vocabs.items.encode(described.column("item_id").combine_chunks())
     items = item_table(vocabs.items.ids(), vocabs.attributes, described)
     categories = {name: builder.ids() for name, builder in vocabs.categories.items()}
-    return Tables(vocabs.users.ids(), items, vocabs.actions.ids(), categories)
+    users = user_table(vocabs.users.ids(), known)
+    return Tables(users, items, vocabs.actions.ids(), categories)
 
 
 def _encode(batch: pa.RecordBatch, vocabs: _Vocabs) -> dict[str, NDArray[Any]]:
@@ -190,9 +204,10 @@ def _encode_context(name: str, column: pa.Array, vocabs: _Vocabs) -> NDArray[Any
     return numbers
 
 
-def _fingerprint(reader: Reader, settings: str) -> str:
-    digest = hashlib.sha256(f"{STORE_FORMAT} {settings} {type(reader).__qualname__} {reader!r}\n".encode())
-    for path in reader.sources():
+def _fingerprint(reader: Reader, settings: str, users: UsersFile | None) -> str:
+    told = f" {users!r}" if users else ""
+    digest = hashlib.sha256(f"{STORE_FORMAT} {settings} {type(reader).__qualname__} {reader!r}{told}\n".encode())
+    for path in [*reader.sources(), *(users.sources() if users else ())]:
         try:
             digest.update(f"{path.name} {sha256_of(path)}\n".encode())
         except OSError as error:

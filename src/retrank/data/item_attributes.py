@@ -1,4 +1,4 @@
-"""The item table of a store: ids in row order and the attributes that the source knows about them."""
+"""The tables of items and users of a store: ids in row order and the attributes that the source knows about them."""
 
 from collections.abc import Mapping
 
@@ -40,12 +40,21 @@ def item_table(item_ids: list[str], collected: AttributeCollector, separate: pa.
     """
     columns: dict[str, pa.Array | pa.ChunkedArray] = {"item_id": pa.array(item_ids, pa.string())}
     columns.update(collected.columns(item_ids))
-    if separate is not None:
-        places: dict[str, int] = {}
-        for place, item in enumerate(separate.column("item_id").to_pylist()):
-            places.setdefault(str(item), place)
-        rows = pa.array([places.get(item) for item in item_ids], pa.int64())
-        for name in separate.column_names:
-            if name != "item_id":
-                columns[name] = separate.column(name).combine_chunks().take(rows)
-    return pa.table(columns)
+    return pa.table(columns | _beside(item_ids, separate, "item_id"))
+
+
+def user_table(user_ids: list[str], separate: pa.Table | None) -> pa.Table:
+    """Return U rows: `user_id`, then the attributes of `separate`, whose other users are dropped."""
+    return pa.table({"user_id": pa.array(user_ids, pa.string())} | _beside(user_ids, separate, "user_id"))
+
+
+def _beside(ids: list[str], separate: pa.Table | None, id_name: str) -> dict[str, pa.Array]:
+    """Return the columns of a table in the order of ids, null where it has none; a repeated id keeps its first row."""
+    if separate is None:
+        return {}
+    places: dict[str, int] = {}
+    for place, one in enumerate(separate.column(id_name).to_pylist()):
+        places.setdefault(str(one), place)
+    rows = pa.array([places.get(one) for one in ids], pa.int64())
+    names = [name for name in separate.column_names if name != id_name]
+    return {name: separate.column(name).combine_chunks().take(rows) for name in names}

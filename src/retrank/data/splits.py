@@ -195,11 +195,11 @@ def _last_event_cases(
 
 
 def _asked(cases: Cases) -> Cases:
-    """Let each case be asked at the time of its first target, which is when a request would have come."""
-    times = cases.targets.times
-    if times is None:
-        return cases
-    return replace(cases, inputs=replace(cases.inputs, asked_at=times[cases.targets.offsets[:-1]]))
+    """Let each case be asked at the moment of its first target, which is when a request would have come."""
+    first, targets = cases.targets.offsets[:-1], cases.targets
+    asked_at = None if targets.times is None else targets.times[first]
+    asked_in = None if targets.contexts is None else targets.contexts[first]
+    return replace(cases, inputs=replace(cases.inputs, asked_at=asked_at, asked_in=asked_in))
 
 
 def _counts_before(sequences: Sequences, moment: int) -> NDArray[np.int64]:
@@ -221,4 +221,5 @@ def _new_items(inputs: Sequences, window: Sequences, num_items: int, *, only_fir
     lengths = np.bincount(window_owner[kept], minlength=len(window))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     times = None if window.times is None else window.times[kept]
-    return Sequences(window.item_rows[kept], offsets, times)
+    contexts = None if window.contexts is None else window.contexts[kept]
+    return Sequences(window.item_rows[kept], offsets, times, contexts=contexts)

@@ -8,7 +8,7 @@
         values.npy            [E] float32; absent when the source has no value
         actions.npy           [E] int16, index into facts.actions, -1 = missing; absent when the source has no action
         context_<name>.npy    [E] numbers, or int32 codes into context_<name>.parquet when the source holds text
-        users.parquet         row i is user row i + 1: user_id
+        users.parquet         row i is user row i + 1: user_id, then attributes, all text
         items.parquet         row i is item row i + 1: item_id, then attributes
 
 Events are sorted by user row, then time, then original order: ties keep the order of the source (the tie policy).
@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from retrank.contract.context import ContextSpec
 from retrank.contract.errors import SourceError
 from retrank.contract.files import current
 from retrank.contract.sequences import Sequences
@@ -52,7 +53,7 @@ class StoreFacts(BaseModel):
     Attributes:
         context: names of the context columns, each with "number" or "category".
         report: rows read, accepted, left out by rule and refused as bad, with first examples (see RowReport); under
-            `items` the same for item attributes in a file of their own.
+            `items` and `users` the same for attributes in a file of their own.
         fingerprint: SHA-256 over source files and settings; equal means a second ingest has nothing to do.
     """
 
@@ -77,11 +78,15 @@ class StoreFacts(BaseModel):
 
 @dataclass(frozen=True)
 class EventStore:
-    """An opened store; columns are memory-mapped, so opening is quick and processes share pages."""
+    """An opened store; columns are memory-mapped, so opening is quick and processes share pages.
+
+    `context_spec` says what the rows of `sequences.contexts` mean; None where nothing reads them.
+    """
 
     directory: Path
     facts: StoreFacts
     sequences: Sequences
+    context_spec: ContextSpec | None = None
 
     @classmethod
     def open(cls, path: Path | str) -> "EventStore":
@@ -134,6 +139,11 @@ class EventStore:
     def item_table(self) -> pa.Table:
         """Table of N rows: item_id, then attributes such as title and price; row i is item row i + 1."""
         return pq.read_table(self.directory / ITEMS)
+
+    @cached_property
+    def user_table(self) -> pa.Table:
+        """Table of U rows: user_id, then attributes, all text; row i is user row i + 1."""
+        return pq.read_table(self.directory / USERS)
 
     @cached_property
     def values(self) -> NDArray[np.float32] | None:
@@ -229,8 +239,9 @@ def _check_rows(path: Path, expected: int) -> None:
 def report_lines(report: Mapping[str, Any]) -> list[str]:
     """Return the report of a store as lines for a person: rows read, accepted, and counts per rule."""
     lines = [f"rows read {report['rows']:,}, accepted {report['accepted']:,}", *_counts(report)]
-    if items := report.get("items"):
-        lines += [f"item rows read {items['rows']:,}", *_counts(items)]
+    for kind in ("item", "user"):
+        if apart := report.get(f"{kind}s"):
+            lines += [f"{kind} rows read {apart['rows']:,}", *_counts(apart)]
     return lines
 
 

@@ -42,13 +42,13 @@ class Tables:
     """What is known beside the events: ids, item attributes and the text behind codes.
 
     Attributes:
-        user_ids: U ids in row order.
+        users: U rows, `user_id` first.
         items: N rows, `item_id` first.
         actions: names of the action codes.
         categories: per text context column, the text behind its codes.
     """
 
-    user_ids: list[str]
+    users: pa.Table
     items: pa.Table
     actions: list[str]
     categories: Mapping[str, list[str]]
@@ -76,13 +76,13 @@ def write_store(spool: Spool, tables: Tables, provenance: Provenance, staged: Pa
         The facts written to `store.json`; `facts.data_hash` is SHA-256 over columns, ids and attributes.
     """
     digest = hashlib.sha256()
-    first_at, last_at = _write_columns(spool, len(tables.user_ids), staged, digest)
+    first_at, last_at = _write_columns(spool, tables.users.num_rows, staged, digest)
     context = _write_tables(tables, spool.columns, staged, digest)
     facts = StoreFacts(
         format_version=STORE_FORMAT,
         name=provenance.name,
         data_hash=digest.hexdigest(),
-        num_users=len(tables.user_ids),
+        num_users=tables.users.num_rows,
         num_items=tables.items.num_rows,
         num_events=spool.num_events,
         first_event_at=first_at,
@@ -135,8 +135,7 @@ def _write_column(path: Path, column: NDArray[Any], order: NDArray[np.uint32] | 
 
 def _write_tables(tables: Tables, columns: list[str], staged: Path, digest: _Hash) -> dict[str, str]:
     """Write ids, attributes and categories; return the kind of each context column."""
-    users = pa.table({"user_id": pa.array(tables.user_ids, pa.string())})
-    for name, table in ((USERS, users), (ITEMS, tables.items)):
+    for name, table in ((USERS, tables.users), (ITEMS, tables.items)):
         _write_table(staged / name, table, digest)
     digest.update(json.dumps(tables.actions).encode())
     context = {}

@@ -48,7 +48,8 @@ def visits_between(
     begins = _begins(owners[inside], times[inside], int(hours * _HOUR_US))
     visit = np.cumsum(begins) - 1  # [events inside]
     first = inside[begins]  # [V] position of the first event of each visit
-    inputs = sequences.slices(sequences.offsets[owners[first]], first, times[first])
+    asked_in = None if sequences.contexts is None else sequences.contexts[first]
+    inputs = sequences.slices(sequences.offsets[owners[first]], first, times[first], asked_in)
     kept = _first_meetings(owners, np.asarray(sequences.item_rows))[inside] & (inputs.lengths > 0)[visit]
     targets, owner_of_target = inside[kept], visit[kept]
     summed = _sums(inside, visit, np.asarray(sequences.item_rows), marks, targets=targets, owner=owner_of_target)

@@ -134,12 +134,7 @@ def assemble(
     check_fit(model, catalogue, fallbacks)
     gates.check_metrics(model.metrics)
     actions = _actions(catalogue, circumstances)
-    spec = FeatureSpec(
-        max_length=model.encoder.max_length,
-        similarity=model.similarity,
-        inputs=model.encoder.inputs,
-        actions=tuple(catalogue.actions),
-    )
+    spec = _spec(model, catalogue)
     with staging(root) as staged:
         encoder = _export(model, catalogue, gates, circumstances, staged=staged, rng=rng)
         say(f"export: building the index over {model.encoder.num_items:,} items")
@@ -193,6 +188,17 @@ def assemble(
     return sealed
 
 
+def _spec(model: TrainedModel, catalogue: Catalogue) -> FeatureSpec:
+    """Return how serving has to encode a request."""
+    return FeatureSpec(
+        max_length=model.encoder.max_length,
+        similarity=model.similarity,
+        inputs=model.encoder.inputs,
+        actions=tuple(catalogue.actions),
+        context=catalogue.context,
+    )
+
+
 def _actions(catalogue: Catalogue, circumstances: Circumstances) -> Actions:
     """Return what the actions of the data are live, and say it."""
     actions = Actions(action_facts(catalogue.actions, catalogue.histories.actions, catalogue.action_types))
@@ -212,7 +218,11 @@ def _export(
 ) -> _Encoder:
     """Write the ONNX file and hold it against torch."""
     circumstances.say(f"export: {model.name} to ONNX")
-    export_encoder(model.encoder, staged / bundle.QUERY_ENCODER)
+    if catalogue.context is not None:
+        told = ", ".join(f"{name} ({size:,} values)" for name, size in catalogue.context.sizes.items())
+        circumstances.say(f"export: of the moment of a request it reads {told}")
+    num_fields = 0 if catalogue.context is None else len(catalogue.context.fields)
+    export_encoder(model.encoder, staged / bundle.QUERY_ENCODER, num_fields=num_fields)
     session = open_encoder(staged / bundle.QUERY_ENCODER)
     vectors = _item_vectors(model)
     sample = sample_histories(catalogue.histories, gates.parity_rows, model.encoder.max_length, rng)

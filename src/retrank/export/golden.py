@@ -24,12 +24,13 @@ _HOUR_US = 3_600_000_000
 
 
 class _Request(NamedTuple):
-    """Raw ids of a history, unknown ones included; ages in seconds and action rows of the known ones."""
+    """Raw ids of a history, unknown ones included; ages in seconds and action rows of the known ones; the context."""
 
     kind: str
     item_ids: list[str]
     ages: list[int]
     actions: list[int]
+    context: list[int]
 
 
 def make_golden(
@@ -55,7 +56,9 @@ def make_golden(
     rows = [items.rows(request.item_ids).tolist() for request in requests]
     times = [[-age * 1_000_000 for age in request.ages] for request in requests]
     done = [request.actions for request in requests]
-    asked = replace(Sequences.from_lists(rows, times, done), asked_at=np.zeros(len(rows), dtype=np.int64))
+    asked_in = np.array([request.context for request in requests], dtype=np.int32)
+    asked_at = np.zeros(len(rows), dtype=np.int64)
+    asked = replace(Sequences.from_lists(rows, times, done), asked_at=asked_at, asked_in=asked_in)
     queries = torch_queries(encoder, asked)
     top_rows, top_scores = exact_top_k(queries, item_vectors, min(TOP_K, len(items)))
     return [
@@ -65,6 +68,7 @@ def make_golden(
             item_rows=item_rows,
             ages=request.ages,
             actions=request.actions,
+            context=request.context,
             top_rows=best.tolist(),
             top_item_ids=[items.id(row) for row in best],
             top_scores=scores.tolist(),
@@ -75,6 +79,7 @@ def make_golden(
 
 
 def _requests(histories: Sequences, items: Vocab, max_length: int, rng: np.random.Generator) -> Iterator[_Request]:
+    untold = [0] * (0 if histories.contexts is None else histories.contexts.shape[1])
     for user in rng.choice(np.flatnonzero(histories.lengths), NUM_USERS):
         yield _real("user", histories.take(np.array([user])), items, max_length)
     sessions = sample_histories(histories, 3 + NUM_SESSIONS + NUM_PARTLY_UNKNOWN, max_length, rng)
@@ -84,15 +89,15 @@ def _requests(histories: Sequences, items: Vocab, max_length: int, rng: np.rando
     ]
     yield from recent[:NUM_SESSIONS]
     for row in rng.integers(1, len(items), size=NUM_SINGLE, endpoint=True).tolist():
-        yield _Request("single_item", [items.id(row)], [0], [0])
-    for _, item_ids, ages, actions in recent[NUM_SESSIONS:]:
-        yield _Request("unknown_items", [_unknown(items, 0), *item_ids, _unknown(items, 1)], ages, actions)
-    yield _Request("unknown_items", [_unknown(items, 2)], [], [])
-    yield _Request("nothing", [], [], [])
+        yield _Request("single_item", [items.id(row)], [0], [0], untold)
+    for _, item_ids, ages, actions, context in recent[NUM_SESSIONS:]:
+        yield _Request("unknown_items", [_unknown(items, 0), *item_ids, _unknown(items, 1)], ages, actions, context)
+    yield _Request("unknown_items", [_unknown(items, 2)], [], [], untold)
+    yield _Request("nothing", [], [], [], untold)
 
 
 def _real(kind: str, history: Sequences, items: Vocab, max_length: int) -> _Request:
-    """Ask one hour after the newest event of one history; without times every event is new."""
+    """Ask one hour after the newest event of one history, in its context; without times every event is new."""
     newest = history.of(0)[-max_length:].tolist()
     if history.times is None:
         ages = np.zeros(len(newest), dtype=np.int64)
@@ -100,7 +105,8 @@ def _real(kind: str, history: Sequences, items: Vocab, max_length: int) -> _Requ
         asked_at = history.times[-1:] + _HOUR_US
         ages = encode(replace(history, asked_at=asked_at), (AGES,), max_length)[AGES][0, -len(newest) :]
     actions = np.zeros(len(newest), dtype=np.int16) if history.actions is None else history.actions[-len(newest) :]
-    return _Request(kind, [items.id(row) for row in newest], ages.tolist(), actions.tolist())
+    context = [] if history.contexts is None else history.contexts[-1].tolist()
+    return _Request(kind, [items.id(row) for row in newest], ages.tolist(), actions.tolist(), context)
 
 
 def _unknown(items: Vocab, number: int) -> str:

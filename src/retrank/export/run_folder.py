@@ -24,6 +24,7 @@ from retrank.models.protocols import QueryEncoder, Tabulated
 from retrank.models.two_tower import TwoTower
 from retrank.training.baseline_table import RECIPES
 from retrank.training.checkpoint import load_model
+from retrank.training.context_side import open_store
 from retrank.training.evaluate import baselines_of
 from retrank.training.item_side import ITEM_ENCODING
 from retrank.training.ranking.load import load_ranker
@@ -61,7 +62,7 @@ def read_run(run_dir: Path, store_path: Path | None) -> tuple[TrainedModel, Even
     """
     module, config = load_model(run_dir)
     encoder = cast(_Encoder, module.tabulated() if isinstance(module, Tabulated) else module)
-    store = EventStore.open(store_path or Path(config["store"]))
+    store = open_store(store_path or Path(config["store"]), config)
     card = _read_json(run_dir / RUN_CARD)
     if not (run_dir / PAGE).is_file():
         raise TrainingError(
@@ -149,6 +150,7 @@ def read_catalogue(store: EventStore) -> Catalogue:
         user_ids=store.users.ids,
         histories=store.sequences,
         actions=facts.actions,
+        context=store.context_spec,
         facts=DataFacts(
             name=facts.name,
             data_hash=facts.data_hash,

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from retrank.contract.context import ContextSpec
+from retrank.contract.encode import CONTEXT
 from retrank.contract.errors import BundleError
 from retrank.contract.features import ITEM_COLUMN
 from retrank.contract.manifest import DataFacts, MetricFacts
@@ -55,6 +57,7 @@ class Catalogue:
         facts: where the data came from.
         actions: names of the action rows 1..A in `histories`.
         action_types: event types of actions whose name does not say it, see `contract.actions`.
+        context: what the rows of `histories.contexts` mean; None where the model does not read them.
     """
 
     items: pa.Table
@@ -63,6 +66,7 @@ class Catalogue:
     facts: DataFacts
     actions: Sequence[str] = ()
     action_types: Mapping[str, str] = field(default_factory=dict)
+    context: ContextSpec | None = None
 
     @property
     def item_ids(self) -> list[str]:
@@ -140,3 +144,9 @@ def check_fit(model: TrainedModel, catalogue: Catalogue, fallbacks: Fallbacks) -
     done = catalogue.histories.actions
     if done is not None and done.max(initial=0) > len(catalogue.actions):
         raise BundleError(f"a history names action row {done.max()}, but {len(catalogue.actions)} actions have names")
+    if (CONTEXT in model.encoder.inputs) != (catalogue.context is not None):
+        told = "none" if catalogue.context is None else ", ".join(catalogue.context.sizes)
+        raise BundleError(
+            f"the model reads {', '.join(model.encoder.inputs)} and the fields of the context are {told}; was it "
+            "trained on this store?"
+        )

@@ -23,7 +23,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from retrank.contract.encode import ModelInputs
+from retrank.contract.encode import CONTEXT, ModelInputs
 from retrank.contract.errors import BundleError
 from retrank.contract.features import OUTPUT_NAME
 from retrank.export.folded_attention import folded
@@ -33,23 +33,33 @@ OPSET = 20
 """ONNX operator set of the exported graph; ONNX Runtime >= 1.17 reads it."""
 
 
-def export_encoder(model: QueryEncoder, path: Path) -> None:
+def export_encoder(model: QueryEncoder, path: Path, *, num_fields: int = 0) -> None:
     """Write `model.forward` to `path`: its inputs, int64 `[batch, length]` each -> `query` float32 `[batch, width]`.
+
+    Args:
+        model: the encoder.
+        path: the file.
+        num_fields: fields F of the input `context`, which is `[batch, 1, F]`, if the model reads it.
 
     Raises:
         BundleError: the model cannot be exported, or the file is not self-contained or not valid ONNX.
     """
     shape = (2, model.max_length)
     examples: dict[str, torch.Tensor] = {name: torch.ones(shape, dtype=torch.int64) for name in model.inputs}
-    sizes = {0: torch.export.Dim("batch", min=1)}
+    batch = torch.export.Dim("batch", min=1)
+    sizes = {0: batch}
     if model.max_length > 1:
         sizes[1] = torch.export.Dim("length", min=1, max=model.max_length)
+    dynamic_sizes: dict[str, dict[int, Any]] = dict.fromkeys(model.inputs, sizes)
+    if CONTEXT in examples:
+        examples[CONTEXT] = torch.ones((2, 1, num_fields), dtype=torch.int64)
+        dynamic_sizes[CONTEXT] = {0: batch}
     export_graph(
         folded(model),
         examples,
         path,
         output=OUTPUT_NAME,
-        dynamic_sizes=dict.fromkeys(model.inputs, sizes),
+        dynamic_sizes=dynamic_sizes,
     )
 
 

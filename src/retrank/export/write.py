@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from retrank.contract import bundle
 from retrank.contract.attributes import AttributeArrays
+from retrank.contract.context import ContextRows
 from retrank.contract.features import ITEM_COLUMN
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
@@ -19,7 +20,7 @@ _SCORE_BINS = 40
 
 
 def write_catalogue(catalogue: Catalogue, attributes: AttributeArrays, directory: Path) -> None:
-    """Write items with their attributes, users and histories."""
+    """Write items with their attributes, users with what models read of them, and histories."""
     Vocab(texts_of(catalogue.items.column(ITEM_COLUMN))).write(directory, bundle.ITEM_VOCAB)
     Vocab(catalogue.user_ids).write(directory, bundle.USER_VOCAB)
     attributes.write(directory)
@@ -29,6 +30,20 @@ def write_catalogue(catalogue: Catalogue, attributes: AttributeArrays, directory
     actions = () if catalogue.histories.actions is None else catalogue.histories.actions
     np.save(directory / bundle.HISTORY_ACTIONS, np.asarray(actions, dtype=np.int16))
     np.save(directory / bundle.HISTORY_OFFSETS, np.asarray(catalogue.histories.offsets, dtype=np.int64))
+    _write_user_fields(catalogue, directory)
+
+
+def _write_user_fields(catalogue: Catalogue, directory: Path) -> None:
+    """Write the rows of the fields that users tell, if there are any; they are the same at all events of a user."""
+    if catalogue.context is None:
+        return
+    of_users, histories = ContextRows(catalogue.context).of_users, catalogue.histories
+    if of_users.any():
+        assert histories.contexts is not None, "a catalogue with fields has their rows"
+        rows = np.zeros((len(histories) + 1, len(of_users)), dtype=np.int32)
+        met = np.flatnonzero(histories.lengths)
+        rows[met + 1] = histories.contexts[histories.offsets[met]] * of_users
+        np.save(directory / bundle.USER_FIELDS, rows)
 
 
 def write_fallbacks(fallbacks: Fallbacks, directory: Path) -> None:

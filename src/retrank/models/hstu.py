@@ -1,5 +1,6 @@
 """HSTU: pointwise attention over a user's event history that knows how long ago every event was."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 
 from retrank.contract.encode import AGES
 from retrank.models.blocks import Dropout
-from retrank.models.sequence import INITIAL_DEVIATION, SequenceModel, check_blocks, initialise, visible
+from retrank.models.sequence import INITIAL_DEVIATION, SequenceModel, check_blocks, initialise, newest, visible
 
 _NUM_BUCKETS = 128
 _BUCKET_WIDTH = 0.301
@@ -31,6 +32,7 @@ class HSTU(SequenceModel):
         time_bias: read the ages of events; needs data with times.
         similarity: "cosine" scales queries and item vectors to length 1; "dot" leaves them.
         num_actions: kinds of events told apart, those of the store; 0 = what was done is not read.
+        context: fields of the moment of a request and how many values each has; None = it is not read.
 
     Raises:
         ConfigError: a size or choice is out of range.
@@ -52,6 +54,7 @@ class HSTU(SequenceModel):
         time_bias: bool = True,
         similarity: Literal["cosine", "dot"] = "cosine",
         num_actions: int = 0,
+        context: Mapping[str, int] | None = None,
     ) -> None:
         check_blocks(width, num_blocks, num_heads)
         super().__init__(
@@ -61,6 +64,7 @@ class HSTU(SequenceModel):
             dropout=dropout,
             similarity=similarity,
             num_actions=num_actions,
+            context=context,
         )
         self.inputs = self._reads(AGES) if time_bias else self._reads()
         self.blocks = nn.ModuleList(
@@ -69,24 +73,32 @@ class HSTU(SequenceModel):
         initialise(self)
 
     def encode_all(
-        self, item_rows: torch.Tensor, ages: torch.Tensor | None = None, actions: torch.Tensor | None = None
+        self,
+        item_rows: torch.Tensor,
+        ages: torch.Tensor | None = None,
+        actions: torch.Tensor | None = None,
+        context: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Map `[B, L]` int64 inputs (left-padded with 0) to `[B, L, D]` float32, one query per position."""
         states, allowed, gaps = self._read(item_rows, ages, actions)
         for block in self.blocks:
             states = block(states, states, allowed, gaps)
-        return self._query(states)
+        return self._query(states, context)
 
     def forward(
-        self, item_rows: torch.Tensor, ages: torch.Tensor | None = None, actions: torch.Tensor | None = None
+        self,
+        item_rows: torch.Tensor,
+        ages: torch.Tensor | None = None,
+        actions: torch.Tensor | None = None,
+        context: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Map `[B, L]` int64 inputs (left-padded with 0) to the `[B, D]` float32 query of the request."""
         states, allowed, gaps = self._read(item_rows, ages, actions)
         for block in self.blocks[:-1]:
             states = block(states, states, allowed, gaps)
         newest_gaps = None if gaps is None else gaps[:, -1:]
-        newest = self.blocks[-1](states, states[:, -1:], allowed[:, :, -1:], newest_gaps)[:, 0]
-        return self._query(newest)
+        last = self.blocks[-1](states, states[:, -1:], allowed[:, :, -1:], newest_gaps)[:, 0]
+        return self._query(last, newest(context))
 
     def _read(
         self, item_rows: torch.Tensor, ages: torch.Tensor | None, actions: torch.Tensor | None

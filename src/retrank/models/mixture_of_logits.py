@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
@@ -101,6 +101,7 @@ class WithMixture(nn.Module):
         max_length: longest history the model reads, in events.
         width: size D of queries and item vectors.
         dropout: rate in the sequence model, 0 <= rate < 1.
+        context: fields of the moment of a request and how many values each has; None = it is not read.
 
     Raises:
         ConfigError: a size or choice is out of range.
@@ -115,9 +116,11 @@ class WithMixture(nn.Module):
         max_length: int = 200,
         width: int = 64,
         dropout: float = 0.2,
+        context: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = encoder(num_items, max_length=max_length, width=width, dropout=dropout, similarity="cosine")
+        shared = {"max_length": max_length, "width": width, "dropout": dropout, "similarity": "cosine"}
+        self.encoder = encoder(num_items, **shared, **({"context": context} if context else {}))
         self.head = head(width)
         self.num_items, self.max_length, self.width = num_items, max_length, width
         self.similarity = "cosine"

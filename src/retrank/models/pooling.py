@@ -1,6 +1,7 @@
 """A history as a weighted mean of its events: the cheapest history encoder there is."""
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from retrank.contract.errors import ConfigError
 from retrank.models.blocks import SwiGLU
-from retrank.models.sequence import SequenceModel, initialise, visible
+from retrank.models.sequence import SequenceModel, initialise, newest, visible
 
 _EXPANSION = 2
 _HALF_LIFE = 0.25
@@ -26,6 +27,7 @@ class PooledHistory(SequenceModel):
             weighs them alike and forgets their order.
         similarity: "cosine" scales queries and item vectors to length 1; "dot" leaves them.
         num_actions: kinds of events told apart, those of the store; 0 = what was done is not read.
+        context: fields of the moment of a request and how many values each has; None = it is not read.
 
     Raises:
         ConfigError: a size or choice is out of range.
@@ -45,6 +47,7 @@ class PooledHistory(SequenceModel):
         pooling: Literal["attention", "mean"] = "attention",
         similarity: Literal["cosine", "dot"] = "cosine",
         num_actions: int = 0,
+        context: Mapping[str, int] | None = None,
     ) -> None:
         if pooling not in ("attention", "mean"):
             raise ConfigError(f"pooling is {pooling!r}; expected attention or mean")
@@ -57,6 +60,7 @@ class PooledHistory(SequenceModel):
             dropout=dropout,
             similarity=similarity,
             num_actions=num_actions,
+            context=context,
         )
         self.inputs = self._reads()
         self.relevance = nn.Linear(width, 1, bias=False) if pooling == "attention" else None
@@ -65,22 +69,28 @@ class PooledHistory(SequenceModel):
         self.net = SwiGLU(width, _EXPANSION * width)
         initialise(self)
 
-    def encode_all(self, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
+    def encode_all(
+        self, item_rows: torch.Tensor, actions: torch.Tensor | None = None, context: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Map `[B, L]` int64 inputs (left-padded with 0) to `[B, L, D]` float32, one query per position."""
-        return self._pool(self._embed(item_rows, actions), visible(item_rows)[:, 0])
+        return self._query(self._pool(self._embed(item_rows, actions), visible(item_rows)[:, 0]), context)
 
-    def forward(self, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, item_rows: torch.Tensor, actions: torch.Tensor | None = None, context: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Map `[B, L]` int64 inputs (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
-        return self._pool(self._embed(item_rows, actions), visible(item_rows)[:, 0, -1:])[:, 0]
+        pooled = self._pool(self._embed(item_rows, actions), visible(item_rows)[:, 0, -1:])[:, 0]
+        return self._query(pooled, newest(context))
 
     def _pool(self, events: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """Let the last R positions pool `[B, L, D]` events; `allowed` `[B, R, L]` says which."""
+        """Let the last R positions pool `[B, L, D]` events to `[B, R, D]` states; `allowed` `[B, R, L]` says which."""
         scores = torch.zeros_like(allowed, dtype=events.dtype)
         if self.relevance is not None:
             scores = scores + self.relevance(events).transpose(1, 2) + self._recency(*allowed.shape[1:])
         weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
         pooled = weights @ events  # [B, R, D]
-        return self._query(pooled + self.dropout(self.net(self.pooled_norm(pooled))))
+        bent: torch.Tensor = pooled + self.dropout(self.net(self.pooled_norm(pooled)))
+        return bent
 
     def _recency(self, readers: int, length: int) -> torch.Tensor:
         """`[R, L]`: what is learned about events that many places before the reader; the future is masked anyway."""

@@ -1,5 +1,6 @@
 """SASRec: self-attention over a user's event history, one query vector per position."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 
 from retrank.contract.errors import ConfigError
 from retrank.models.blocks import Attention, ClassicBlock, GatedBlock, ReluNet, SwiGLU
-from retrank.models.sequence import SequenceModel, check_blocks, initialise, visible
+from retrank.models.sequence import SequenceModel, check_blocks, initialise, newest, visible
 
 _FLAVOURS = {"classic": (ClassicBlock, ReluNet), "gated": (GatedBlock, SwiGLU)}
 _EXPANSION = 4
@@ -27,6 +28,7 @@ class SASRec(SequenceModel):
         similarity: "cosine" scales queries and item vectors to length 1; "dot" leaves them. Either way
             score = query . item vector; a temperature belongs to the loss.
         num_actions: kinds of events told apart, those of the store; 0 = what was done is not read.
+        context: fields of the moment of a request and how many values each has; None = it is not read.
 
     Raises:
         ConfigError: a size or choice is out of range.
@@ -49,6 +51,7 @@ class SASRec(SequenceModel):
         flavour: Literal["classic", "gated"] = "gated",
         similarity: Literal["cosine", "dot"] = "cosine",
         num_actions: int = 0,
+        context: Mapping[str, int] | None = None,
     ) -> None:
         check_blocks(width, num_blocks, num_heads)
         super().__init__(
@@ -58,6 +61,7 @@ class SASRec(SequenceModel):
             dropout=dropout,
             similarity=similarity,
             num_actions=num_actions,
+            context=context,
         )
         self.inputs = self._reads()
         _check_flavour(flavour)
@@ -68,22 +72,26 @@ class SASRec(SequenceModel):
         )
         initialise(self)
 
-    def encode_all(self, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
+    def encode_all(
+        self, item_rows: torch.Tensor, actions: torch.Tensor | None = None, context: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Map `[B, L]` int64 inputs (left-padded with 0) to `[B, L, D]` float32, one query per position."""
         allowed = visible(item_rows)
         states = self._embed(item_rows, actions)
         for block in self.blocks:
             states = block(states, allowed)
-        return self._query(states)
+        return self._query(states, context)
 
-    def forward(self, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, item_rows: torch.Tensor, actions: torch.Tensor | None = None, context: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Map `[B, L]` int64 inputs (left-padded with 0) to the `[B, D]` float32 query after the newest event."""
         allowed = visible(item_rows)
         states = self._embed(item_rows, actions)
         for block in self.blocks[:-1]:
             states = block(states, allowed)
-        newest = self.blocks[-1].newest(states, allowed)[:, 0]  # type: ignore[operator]  # ModuleList forgets Block
-        return self._query(newest)
+        last = self.blocks[-1].newest(states, allowed)[:, 0]  # type: ignore[operator]  # ModuleList forgets Block
+        return self._query(last, newest(context))
 
 
 def _check_flavour(flavour: str) -> None:

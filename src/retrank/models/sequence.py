@@ -1,15 +1,17 @@
 """What sequence models have in common: the item table on both sides, who sees whom, first weights, sensible sizes."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from retrank.contract.encode import ACTIONS, ITEM_ROWS, PADDING_ROW, InputName
+from retrank.contract.encode import ACTIONS, CONTEXT, ITEM_ROWS, PADDING_ROW, InputName
 from retrank.contract.errors import ConfigError
 from retrank.models.action_types import forget_some
 from retrank.models.blocks import Dropout
+from retrank.models.request_context import RequestContext
 
 INITIAL_DEVIATION = 0.02
 
@@ -24,6 +26,7 @@ class SequenceModel(nn.Module):
         dropout: rate on the input, 0 <= rate < 1.
         similarity: "cosine" scales queries and item vectors to length 1; "dot" leaves them.
         num_actions: kinds of events told apart, rows 1..num_actions; 0 = what was done is not read.
+        context: fields of the moment of a request and how many values each has; None = it is not read.
     """
 
     inputs: tuple[InputName, ...]
@@ -37,6 +40,7 @@ class SequenceModel(nn.Module):
         dropout: float,
         similarity: Literal["cosine", "dot"],
         num_actions: int = 0,
+        context: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         if similarity not in ("cosine", "dot"):
@@ -51,6 +55,7 @@ class SequenceModel(nn.Module):
         self.num_actions = num_actions
         self.items = nn.Embedding(num_items + 1, width, padding_idx=PADDING_ROW)
         self.actions = nn.Embedding(num_actions + 1, width, padding_idx=PADDING_ROW) if num_actions else None
+        self.context = RequestContext(context, width) if context else None
         self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(width)
 
@@ -68,8 +73,9 @@ class SequenceModel(nn.Module):
         self.items.weight[PADDING_ROW] = 0.0
 
     def _reads(self, *others: InputName) -> tuple[InputName, ...]:
-        """Return the names of all inputs, given those besides item rows and actions."""
-        return (ITEM_ROWS, *others, *((ACTIONS,) if self.num_actions else ()))
+        """Return the names of all inputs, given those besides item rows, actions and the context."""
+        actions, context = (ACTIONS,) if self.num_actions else (), (CONTEXT,) if self.context else ()
+        return (ITEM_ROWS, *others, *actions, *context)
 
     def _embed(self, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:
         """Map `[B, L]` item rows, and action rows if they are read, to the first states, `[B, L, D]`."""
@@ -85,12 +91,21 @@ class SequenceModel(nn.Module):
         embedded: torch.Tensor = self.dropout(events * self.width**0.5)
         return embedded
 
-    def _query(self, states: torch.Tensor) -> torch.Tensor:
-        """Map last states `[..., D]` to queries."""
-        return self._similar(self.norm(states))
+    def _query(self, states: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        """Map last states `[..., D]`, and rows of the context `[..., F]` if it is read, to queries."""
+        queries = self.norm(states)
+        if self.context is not None:
+            assert context is not None, "a model that reads the context is given it"
+            queries = queries + self.context(queries, context)
+        return self._similar(queries)
 
     def _similar(self, vectors: torch.Tensor) -> torch.Tensor:
         return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
+
+
+def newest(context: torch.Tensor | None) -> torch.Tensor | None:
+    """Return `[B, F]`, the context of the moment after the newest event, out of `[B, P, F]`."""
+    return None if context is None else context[:, -1]
 
 
 def check_blocks(width: int, num_blocks: int, num_heads: int) -> None:

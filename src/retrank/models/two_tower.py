@@ -1,7 +1,7 @@
 """Two towers: a query from a user's history on one side, an item from its id and its content on the other."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, cast
 
 import torch
@@ -31,6 +31,7 @@ class TwoTower(nn.Module):
         id_dropout: share of items that go by their content alone in a training step, 0 <= share < 1.
         similarity: "cosine" scales queries and item vectors to length 1; "dot" leaves them.
         num_actions: kinds of events the history encoder tells apart, those of the store; 0 = it does not read them.
+        context: fields of the moment of a request that the query reads, and how many values each has; None = none.
 
     Raises:
         ConfigError: a size or choice is out of range.
@@ -51,10 +52,12 @@ class TwoTower(nn.Module):
         id_dropout: float = 0.2,
         similarity: Literal["cosine", "dot"] = "cosine",
         num_actions: int = 0,
+        context: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         shared = {"max_length": max_length, "width": width, "dropout": dropout, "similarity": similarity}
-        self.history = history(num_items, **shared, num_actions=num_actions)
+        told = {"context": context} if context else {}
+        self.history = history(num_items, **shared, num_actions=num_actions, **told)
         tower = ItemTower(self.history.items, content=content, id_dropout=id_dropout)
         self.history.items = tower  # type: ignore[assignment]  # it reads like an embedding
         self.num_items, self.max_length, self.width = num_items, max_length, width

@@ -132,6 +132,7 @@ class Draft(NamedTuple):
         history: `[H]` int64 known item rows, oldest first: the sealed history, live events, the session, seed items.
         ages: `[H]` int64 whole seconds since each of these events; 0 for the session, which is happening now.
         actions: `[H]` int64 action rows of these events, 0 = unknown, as for the session.
+        context: `[F]` int64 rows of what is known of the moment, 0 = unknown; F is 0 where no model reads it.
         seen: `[X]` int64 increasing item rows that must not appear because the user knows them.
         excluded: `[Y]` int64 increasing item rows that must not appear because the request says so.
         query: `[D]` float32 vector of the history; None until encoded, or when there is no history.
@@ -162,6 +163,7 @@ class Draft(NamedTuple):
     history: NDArray[np.int64] = _NO_ROWS
     ages: NDArray[np.int64] = _NO_ROWS
     actions: NDArray[np.int64] = _NO_ROWS
+    context: NDArray[np.int64] = _NO_ROWS
     seen: NDArray[np.int64] = _NO_ROWS
     excluded: NDArray[np.int64] = _NO_ROWS
     query: NDArray[np.float32] | None = None

@@ -107,7 +107,16 @@ class Ladders:
     def _hydrate(self) -> Stage:
         runtime = self._runtime
         sealed_us = int(runtime.manifest.created_at.timestamp() * _US)
-        return Hydrate(runtime.users, runtime.items, runtime.histories, sealed_us, self._now, runtime.actions)
+        return Hydrate(
+            runtime.users,
+            runtime.items,
+            runtime.histories,
+            sealed_us,
+            self._now,
+            runtime.actions,
+            runtime.fields,
+            runtime.user_fields,
+        )
 
     def _sources(self) -> list[Stage]:
         runtime, second, count = self._runtime, self._runtime.second, self._settings.num_candidates

@@ -91,7 +91,7 @@ class Pipeline:
                 continue
             draft = _isolated(stage, draft)
             now = self._clock()
-            time.took(now - before)
+            time.took(now - before, late=now > deadline)
             took_ms[stage.step] += (now - before) * 1e3
             before = now
         took_ms["total"] = (before - started) * 1e3

@@ -237,7 +237,8 @@ class Recommender:
                     "the log has the cause, export the bundle again"
                 )
             unknown = np.zeros(length, dtype=np.int64)
-            self.runtime.encoder.encode(history, ages=unknown, actions=unknown)
+            untold = self.runtime.fields.untold
+            self.runtime.encoder.encode(history, ages=unknown, actions=unknown, context=untold)
             rest()
 
     def _similar_draft(self, request: SimilarRequest, around: Surroundings) -> Draft:

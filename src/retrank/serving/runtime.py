@@ -15,8 +15,9 @@ from retrank.contract import bundle as layout
 from retrank.contract.actions import ActionFacts, Actions, type_by_name
 from retrank.contract.attributes import AttributeArrays
 from retrank.contract.bundle import VerifiedBundle
-from retrank.contract.encode import encode_one
-from retrank.contract.errors import FormatError
+from retrank.contract.context import ContextRows, ContextSpec
+from retrank.contract.encode import CONTEXT, encode_one
+from retrank.contract.errors import ConfigError, FormatError
 from retrank.contract.features import FeatureSpec, read_features
 from retrank.contract.golden import check_golden, read_golden
 from retrank.contract.manifest import Manifest
@@ -45,7 +46,11 @@ class QueryEncoder:
         return found
 
     def encode(
-        self, history: NDArray[np.integer], ages: NDArray[np.int64], actions: NDArray[np.int64]
+        self,
+        history: NDArray[np.integer],
+        ages: NDArray[np.int64],
+        actions: NDArray[np.int64],
+        context: NDArray[np.int64],
     ) -> NDArray[np.float32]:
         """Return the `[D]` float32 query after H >= 1 events, oldest first.
 
@@ -53,8 +58,9 @@ class QueryEncoder:
             history: `[H]` item rows.
             ages: `[H]` whole seconds since each event.
             actions: `[H]` action rows, 0 = unknown.
+            context: `[F]` rows of what is known of the moment, 0 = unknown.
         """
-        inputs = encode_one(history, ages, actions, self._spec.inputs, self._spec.max_length)
+        inputs = encode_one(history, ages, actions, context, self._spec.inputs, self._spec.max_length)
         query: NDArray[np.float32] = self._session.run([self._spec.output_name], dict(inputs))[0][0]
         return query
 
@@ -92,6 +98,8 @@ class Runtime:
         items, users: ids and rows.
         attributes: what a person would recognise an item by.
         actions: names of the actions, their rows as in `histories.actions`, and what they are live.
+        fields: what the sequence model reads of the moment of a request.
+        user_fields: `[U + 1, F]` int32 rows of those fields that users tell, 0 = unknown; None where they tell none.
         histories: events of the known users.
         encoder, index: the sequence model and its item index.
         item_vectors: `[N + 1, D]` float32, row 0 is zero.
@@ -106,6 +114,7 @@ class Runtime:
     users: Vocab
     attributes: ItemAttributes
     actions: Actions
+    fields: ContextRows
     histories: Sequences
     encoder: QueryEncoder
     index: ItemIndex
@@ -114,6 +123,7 @@ class Runtime:
     popularity: NDArray[np.float32]
     successors: Successors
     second: SecondStage | None = None
+    user_fields: NDArray[np.int32] | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -138,7 +148,7 @@ def open_runtime(bundle: VerifiedBundle, rest: Rest = no_rest) -> Runtime:
     successors = (num_items + 1, None)
     times = mapped(bundle.path(layout.HISTORY_TIMES), np.int64)
     actions = mapped(bundle.path(layout.HISTORY_ACTIONS), np.int16)
-    items = Vocab.open(bundle.directory, layout.ITEM_VOCAB)
+    items, fields = Vocab.open(bundle.directory, layout.ITEM_VOCAB), _fields(spec)
     encoder = QueryEncoder(bundle.path(layout.QUERY_ENCODER), spec)
     rest()
     index = ItemIndex(bundle.path(layout.INDEX), num_items=num_items, width=width)
@@ -149,6 +159,8 @@ def open_runtime(bundle: VerifiedBundle, rest: Rest = no_rest) -> Runtime:
         users=Vocab.open(bundle.directory, layout.USER_VOCAB),
         attributes=ItemAttributes(items, AttributeArrays.open(bundle.directory, manifest.item_columns, num_items)),
         actions=_actions(manifest, spec),
+        fields=fields,
+        user_fields=_user_fields(bundle, fields),
         histories=Sequences(
             mapped(bundle.path(layout.HISTORY_ITEMS), np.int32),
             mapped(bundle.path(layout.HISTORY_OFFSETS), np.int64, (num_users + 1,)),
@@ -193,6 +205,37 @@ def _actions(manifest: Manifest, spec: FeatureSpec) -> Actions:
             "export the bundle again"
         )
     return Actions(facts)
+
+
+def _fields(spec: FeatureSpec) -> ContextRows:
+    """Return what the model reads of the moment; nothing for a bundle from before it could.
+
+    Raises:
+        FormatError: inputs and fields disagree, or the time zone is unknown here.
+    """
+    told = spec.context or ContextSpec()
+    if (CONTEXT in spec.inputs) != bool(told.fields):
+        raise FormatError(
+            f"{layout.FEATURES}: inputs {list(spec.inputs)} and fields {list(told.sizes)} disagree; export again"
+        )
+    try:
+        return ContextRows(told)
+    except ConfigError as error:
+        raise FormatError(f"{layout.FEATURES}: {error}") from error
+
+
+def _user_fields(bundle: VerifiedBundle, fields: ContextRows) -> NDArray[np.int32] | None:
+    """Return what users tell of the fields, where they tell any.
+
+    Raises:
+        FormatError: it was not sealed, or has another shape.
+    """
+    if not fields.of_users.any():
+        return None
+    if layout.USER_FIELDS not in bundle.manifest.files:
+        raise FormatError(f"{layout.FEATURES} has fields of users and there is no {layout.USER_FIELDS}; export again")
+    shape = (bundle.manifest.data.num_users + 1, len(fields.of_users))
+    return mapped(bundle.path(layout.USER_FIELDS), np.int32, shape)
 
 
 def _check_sizes(runtime: Runtime) -> None:

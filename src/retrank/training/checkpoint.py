@@ -31,6 +31,8 @@ def identity_of(config: dict[str, Any], *, data_hash: str, num_items: int) -> di
         TrainingError: a teacher has no best checkpoint.
     """
     parts = {name: config[name] for name in ("split", "model", "loss", "optim", "batches", "seed", "item_content")}
+    if "context" in config["model"]:
+        parts["context"] = config["context"]
     taught_by = {TEACHERS: [digest_of(Path(run)) for run in teachers]} if (teachers := config.get(TEACHERS)) else {}
     return {"data_hash": data_hash, "num_items": num_items, **parts, **taught_by}
 

@@ -19,6 +19,7 @@ from retrank.models.protocols import Scorer
 from retrank.training import checkpoint
 from retrank.training.baseline_table import BaselineRow, BaselineTable
 from retrank.training.blended import Blended, Choice, choose_weights
+from retrank.training.context_side import open_store
 from retrank.training.evaluate import as_text, baselines_of, recipes_named
 from retrank.training.evaluator import evaluate
 from retrank.training.peers import open_peer
@@ -50,12 +51,12 @@ def run(cfg: Mapping[str, Any]) -> Path:
         raise ConfigError(f"runs is {config['runs']}; an ensemble needs a run, and two members in all")
     if (run_dir / PAGE).exists():
         raise ConfigError(f"run_dir {run_dir} already holds a report; choose another")
-    split_settings, store = _common(runs[0], config["store"])
-    split = split_store(split_settings, store)
+    common, store = _common(runs[0], config["store"])
+    split = split_store(common["split"], store)
     recipes = recipes_named(config["with_baselines"]) if config["with_baselines"] else []
     shown = baselines_of(store, split, progress=config["progress"]) if config["baselines"] else None
     table = shown or baselines_of(store, split, recipes=recipes, progress=config["progress"])
-    members = _runs(runs, store, split_settings) + _baselines([recipe.name for recipe in recipes], table, split, store)
+    members = _runs(runs, store, common) + _baselines([recipe.name for recipe in recipes], table, split, store)
     choice = choose_weights([member.scorer for member in members], split.validation)
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / checkpoint.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -65,13 +66,15 @@ def run(cfg: Mapping[str, Any]) -> Path:
 
 
 def _common(first: Path, store: str | None) -> tuple[dict[str, Any], EventStore]:
-    """Return the split of the first run, which the others must share, and the store."""
+    """Return the settings of the first run, whose split and context the others must share, and the store."""
     _, config = checkpoint.load_model(first)
-    return config["split"], EventStore.open(store or config["store"])
+    return config, open_store(store or config["store"], config)
 
 
-def _runs(runs: Sequence[Path], store: EventStore, split: Mapping[str, Any]) -> list[Member]:
-    question = {"data_hash": store.facts.data_hash, "num_items": store.num_items, "split": split}
+def _runs(runs: Sequence[Path], store: EventStore, common: Mapping[str, Any]) -> list[Member]:
+    question = {"data_hash": store.facts.data_hash, "num_items": store.num_items, "split": common["split"]}
+    if store.context_spec is not None:
+        question["context"] = common["context"]
     peers = [open_peer(one, question, role="member") for one in runs]
     folders = [one.resolve() for one in runs]
     short = len({folder.name for folder in folders}) == len(folders)

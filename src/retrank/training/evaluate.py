@@ -11,6 +11,7 @@ from retrank.models.protocols import QueryEncoder, Rescoring
 from retrank.training import rescoring, run_card
 from retrank.training.baseline_table import RECIPES, BaselineTable, FitOn, Recipe, baseline_table
 from retrank.training.checkpoint import load_model
+from retrank.training.context_side import open_store
 from retrank.training.evaluator import evaluate
 from retrank.training.report import COLUMNS, PAGE, ReportFacts, metric_label, write_report
 from retrank.training.scorer import ModelScorer
@@ -61,7 +62,7 @@ def evaluate_run(
         DataError: the run was trained on other data than the store holds.
     """
     model, config = load_model(run_dir)
-    opened = EventStore.open(store or config["store"])
+    opened = open_store(store or config["store"], config)
     card = run_card.read(run_dir)
     _check_data(card, opened, run_dir)
     split = split_store(config["split"], opened)

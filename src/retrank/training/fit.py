@@ -23,6 +23,7 @@ from retrank.data.store import EventStore
 from retrank.training import checkpoint, run_card
 from retrank.training.action_side import num_actions_of
 from retrank.training.callbacks import Throughput
+from retrank.training.context_side import open_store, told_sizes
 from retrank.training.datamodule import HistoryData
 from retrank.training.distil import module_of, teacher_facts
 from retrank.training.ema import Ema
@@ -74,8 +75,8 @@ def learn(config: dict[str, Any], *, say: Callable[[str], None]) -> Path:
         config: as of `run`, which names the errors.
         say: told what is trained, on what and where, before it starts.
     """
-    store = EventStore.open(config["store"])
-    config = settle(config, store.sequences)
+    store = open_store(config["store"], config)
+    config = told_sizes(settle(config, store.sequences), store)
     num_actions_of(store, config["model"].get("num_actions", 0), "model.num_actions")
     split = split_store(config["split"], store)
     identity = checkpoint.identity_of(config, data_hash=store.facts.data_hash, num_items=store.num_items)
@@ -118,7 +119,7 @@ def _work(config: dict[str, Any], run_dir: Path, resume: Path | None, place: Pla
     """Be one of several training processes; one that replaces a lost one continues from what the run has written."""
     written = run_dir / checkpoint.CHECKPOINTS / checkpoint.LAST
     resume = written if resume is None and written.is_file() else resume
-    store = EventStore.open(config["store"])
+    store = open_store(config["store"], config)
     split = split_store(config["split"], store)
     return _training_facts(train(config, store, split, run_dir, resume=resume, place=place))
 

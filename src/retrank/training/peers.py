@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from retrank.contract.encode import CONTEXT
 from retrank.contract.errors import DataError
 from retrank.models.protocols import QueryEncoder
 from retrank.training import checkpoint
@@ -42,16 +43,18 @@ def open_peer(run_dir: Path, question: Mapping[str, Any], *, role: str) -> Peer:
 
     Args:
         run_dir: folder written by `retrank train`.
-        question: `data_hash`, `num_items` and `split` of those who ask.
+        question: `data_hash`, `num_items` and `split` of those who ask, and `context` if they read it; a run that does
+            must read the same fields.
         role: what the run is to be, for messages: "teacher", "member".
 
     Raises:
         TrainingError: not a run folder, or no best checkpoint.
-        DataError: data, catalogue or split differ; each is named.
+        DataError: data, catalogue, split or context differ; each is named.
     """
     model, config = load_model(run_dir)
     saved = checkpoint.read(run_dir / CHECKPOINTS / BEST)[IDENTITY_KEY]
-    theirs, ours = ({name: source[name] for name in _QUESTION} for source in (saved, question))
+    names = (*_QUESTION, "context") if CONTEXT in cast(QueryEncoder, model).inputs else _QUESTION
+    theirs, ours = ({name: source.get(name) for name in names} for source in (saved, question))
     if differences := checkpoint.differing(theirs, ours, "there"):
         raise DataError(
             f"{run_dir} cannot be a {role}: {'; '.join(differences)}. Rows would name other items, or it may have "

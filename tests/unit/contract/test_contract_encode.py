@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retrank.contract.encode import ACTIONS, AGES, ITEM_ROWS, asked_now, encode, encode_one
+from retrank.contract.encode import (
+    ACTIONS,
+    AGES,
+    CONTEXT,
+    ITEM_ROWS,
+    asked_now,
+    encode,
+    encode_one,
+    encode_windows,
+    real_places,
+)
 from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 
@@ -112,12 +122,50 @@ def test_moments_follow_their_histories() -> None:
 )
 def test_one_history_is_encoded_like_many(events: list[tuple[int, int, int]], max_length: int) -> None:
     rows, ages, actions = np.array(events, dtype=np.int64).T
-    inputs = (ITEM_ROWS, AGES, ACTIONS)
+    inputs, context = (ITEM_ROWS, AGES, ACTIONS, CONTEXT), np.array([3, 0])
     found, expected = (
-        encode_one(rows, ages, actions, inputs, max_length),
-        encode(asked_now(rows, ages, actions), inputs, max_length),
+        encode_one(rows, ages, actions, context, inputs, max_length),
+        encode(asked_now(rows, ages, actions, context), inputs, max_length),
     )
     assert list(found) == list(expected)
     for name in inputs:
         assert found[name].dtype == np.int64
         assert found[name].tolist() == expected[name].tolist()
+
+
+def _in_context(asked_in: NDArray[np.int32] | None = None) -> Sequences:
+    contexts = np.array([[1, 7], [2, 7], [3, 0], [4, 5]], dtype=np.int32)
+    return replace(Sequences.from_lists([[1, 2, 3], [4], []]), contexts=contexts, asked_in=asked_in)
+
+
+def test_the_context_is_that_of_the_moment_asked_about() -> None:
+    asked = np.array([[9, 9], [0, 8], [7, 0]], dtype=np.int32)
+    encoded = encode(_in_context(asked_in=asked), (ITEM_ROWS, CONTEXT), 2)[CONTEXT]
+    assert encoded.dtype == np.int64
+    assert encoded.tolist() == [[[9, 9]], [[0, 8]], [[7, 0]]]
+
+
+def test_without_a_moment_the_context_is_that_of_the_newest_event() -> None:
+    assert encode(_in_context(), (CONTEXT,), 2)[CONTEXT].tolist() == [[[3, 0]], [[4, 5]], [[0, 0]]]
+
+
+def test_inside_a_window_every_place_is_asked_about_in_the_context_of_the_next_event() -> None:
+    real = real_places(np.array([2, 1]))
+    found = encode_windows(_in_context(), np.array([2, 2]), real, (ITEM_ROWS, CONTEXT))
+    assert found[ITEM_ROWS].tolist() == [[1, 2], [0, 2]]
+    assert found[CONTEXT].tolist() == [[[2, 7], [3, 0]], [[0, 0], [3, 0]]]
+
+
+def test_a_context_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(DataError, match=r"the histories have none; open the store as the run was trained"):
+        encode(Sequences.from_lists([[1]]), (ITEM_ROWS, CONTEXT), 5)
+
+
+def test_contexts_follow_their_histories() -> None:
+    taken = _in_context(asked_in=np.array([[1, 1], [2, 2], [3, 3]], dtype=np.int32)).take(np.array([1, 0]))
+    assert taken.contexts is not None
+    assert taken.contexts.tolist() == [[4, 5], [1, 7], [2, 7], [3, 0]]
+    assert taken.asked_in is not None
+    assert taken.asked_in.tolist() == [[2, 2], [1, 1]]
+    with pytest.raises(DataError, match="1 contexts for 4 events"):
+        replace(_in_context(), contexts=np.zeros((1, 2), dtype=np.int32))

@@ -131,3 +131,36 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> 
     path = write(tmp_path / "events.parquet", {"user": [1], "i": [1], "t": [1]})
     with pytest.raises(SourceError, match=r"no column 'u', found \['user', 'i', 't'\]"):
         list(ParquetFiles(path, COLUMNS).batches(RowReport()))
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ('{"country": "br", "app": true}', "br"),
+        ('{"country": 3.0}', "3"),
+        ('{"country": true}', "true"),
+        ('{"app": true}', None),
+        ('{"country": null}', None),
+        ('{"country": ["br"]}', None),
+        ('{"country": "\\ud800"}', None),
+        ('["country"]', None),
+        ('{"country": ', None),
+        ("[" * 100_000, None),
+        (None, None),
+    ],
+)
+def test_a_key_of_a_cell_that_holds_json_is_a_column(tmp_path: Path, cell: str | None, told: str | None) -> None:
+    events = {"u": ["u"] * 3, "i": ["i", "j", "k"], "context": pa.array(['{"country": "de"}', cell, None])}
+    columns = Columns("u", "i", context={"country": "context.country"})
+    store = ingest(ParquetFiles(write(tmp_path / "e.parquet", events), columns), tmp_path / "s")
+    names, codes = store.context_names("country"), store.context("country").tolist()
+    assert [names[code] if code >= 0 else None for code in codes] == ["de", told, None]
+
+
+def test_a_column_whose_name_has_a_dot_comes_before_a_key(tmp_path: Path) -> None:
+    events: dict[str, object] = {"u": ["u"], "i": ["i"], "context": ['{"a": "key"}'], "context.a": ["column"]}
+    path = write(tmp_path / "e.parquet", events)
+    store = ingest(ParquetFiles(path, Columns("u", "i", context={"a": "context.a"})), tmp_path / "s")
+    assert store.context_names("a") == ["column"]
+    with pytest.raises(SourceError, match="no column 'contest.a', found"):
+        list(ParquetFiles(path, Columns("u", "i", context={"a": "contest.a"})).batches(RowReport()))

@@ -14,13 +14,14 @@ from torch import nn
 from torch.nn import functional as F
 from worlds import TinyEncoder
 
-from retrank.contract.encode import ACTIONS, AGES, ITEM_ROWS, InputName
+from retrank.contract.encode import ACTIONS, AGES, CONTEXT, ITEM_ROWS, InputName
 from retrank.contract.errors import BundleError
 from retrank.export.to_onnx import OPSET, export_encoder, open_encoder, run_encoder
 from retrank.models.hstu import HSTU
 from retrank.models.protocols import QueryEncoder
 from retrank.models.sasrec import SASRec
 
+FIELDS = {"place": 3, "weekday": 7}
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 12), (5, 12), (130, 7)]
 
 
@@ -33,15 +34,17 @@ def small_sasrec(flavour: Literal["gated", "classic"], similarity: Literal["cosi
     return model
 
 
-def small_hstu(*, time_bias: bool = True, num_actions: int = 0) -> QueryEncoder:
-    """Return a small HSTU for which time matters."""
+def small_hstu(*, time_bias: bool = True, num_actions: int = 0, context: dict[str, int] | None = None) -> QueryEncoder:
+    """Return a small HSTU for which time matters, and the moment if it is told."""
     torch.manual_seed(0)
-    model = HSTU(30, max_length=12, width=8, time_bias=time_bias, num_actions=num_actions).eval()
+    model = HSTU(30, max_length=12, width=8, time_bias=time_bias, num_actions=num_actions, context=context).eval()
     with torch.no_grad():
         model.items.weight.mul_(50)
         for name, values in model.named_parameters():
             if "by_" in name or "actions" in name:
                 values.mul_(50)
+            if "context.table" in name:
+                values.normal_()
     return model
 
 
@@ -52,6 +55,7 @@ MODELS: dict[str, Callable[[], QueryEncoder]] = {
     "hstu": small_hstu,
     "hstu with actions": lambda: small_hstu(num_actions=3),
     "hstu with actions, without times": lambda: small_hstu(num_actions=3, time_bias=False),
+    "hstu with actions, in context": lambda: small_hstu(num_actions=3, context=FIELDS),
 }
 
 
@@ -60,7 +64,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """Return a model and its file."""
     model = MODELS[request.param]()
     path = tmp_path_factory.mktemp("onnx") / "query_encoder.onnx"
-    export_encoder(model, path)
+    export_encoder(model, path, num_fields=len(FIELDS))
     return model, path
 
 
@@ -75,6 +79,7 @@ def test_any_batch_and_length_gives_the_query_of_torch(
     ages = np.random.default_rng(1).integers(0, 10**9, shape) * (item_rows > 0)
     actions = np.random.default_rng(2).integers(0, 4, shape)
     values = {ITEM_ROWS: item_rows, AGES: np.sort(ages)[:, ::-1].copy(), ACTIONS: actions}
+    values[CONTEXT] = np.random.default_rng(3).integers(0, 4, (shape[0], 1, len(FIELDS)))
     inputs = {name: values[name] for name in model.inputs}
     seen = run_encoder(open_encoder(path), inputs)
     with torch.inference_mode():
@@ -102,7 +107,8 @@ def test_input_and_output_are_named_with_dynamic_sizes(exported: tuple[QueryEnco
     session = open_encoder(path)
     (item_rows, *others), (query,) = session.get_inputs(), session.get_outputs()
     assert (item_rows.name, *(other.name for other in others)) == model.inputs
-    assert [other.shape for other in others] == [item_rows.shape] * len(others)
+    shapes = [["batch", 1, len(FIELDS)] if other.name == CONTEXT else item_rows.shape for other in others]
+    assert [other.shape for other in others] == shapes
     assert (item_rows.name, item_rows.type, item_rows.shape) == ("item_rows", "tensor(int64)", ["batch", "length"])
     assert (query.name, query.type, query.shape) == ("query", "tensor(float)", ["batch", model.width])
 

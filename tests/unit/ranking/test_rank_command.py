@@ -10,10 +10,12 @@ import pytest
 import yaml
 
 from retrank.cli import main
+from retrank.contract.api import RecommendRequest
 from retrank.contract.errors import ConfigError, TrainingError
 from retrank.data.ingest import ingest
 from retrank.data.readers.columns import Columns
 from retrank.data.readers.delimited import Delimited
+from retrank.serving.recommender import Recommender
 from retrank.training.ranking.load import load_ranker
 
 SMALL = (
@@ -197,3 +199,19 @@ def test_a_run_that_ends_as_late_is_no_past(folder: Path, capsys: pytest.Capture
 def test_an_unfinished_ranker_is_not_opened(folder: Path) -> None:
     with pytest.raises(TrainingError, match=r"no ranker\.json"):
         load_ranker(folder / "run")
+
+
+@pytest.mark.slow
+def test_a_ranker_learns_from_retrievers_that_are_told_the_moment(folder: Path) -> None:
+    """The past run reads the same rows of the same fields as the run itself."""
+    told = ("context.fields=[weekday]", "experiment=smoke", "trainer.max_epochs=1", "batches.batch_size=16")
+    fixed = (f"store={folder / 'store'}", f"run_dir={folder / 'told'}", f"paths.root={folder}", "model.max_length=16")
+    assert main(["train", *told, *fixed, "optim.warmup_steps=2", *SMALL]) == 0
+    assert _rank(folder, "ranked_in_context", HEADS, f"run={folder / 'told'}") == 0
+    for run in (folder / "told", folder / "ranked_in_context" / "past"):
+        assert yaml.safe_load((run / "config.yaml").read_text())["model"]["context"] == {"weekday": 7}
+    quick = ("sealing.gates.parity_rows=50", f"out={folder / 'sealed'}", f"paths.root={folder}")
+    gates = ("sealing.gates.not_worse_than=[]", "sealing.gates.must_beat=[]")
+    assert main(["export", f"run={folder / 'told'}", f"ranker={folder / 'ranked_in_context'}", *quick, *gates]) == 0
+    request = RecommendRequest(user_id="u1", context={"weekday": "sunday"})  # the clock tells, whatever a request says
+    assert Recommender.open(folder / "sealed").recommend(request).degraded.reasons == []

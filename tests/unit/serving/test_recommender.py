@@ -248,9 +248,14 @@ class _BrokenEncoder(QueryEncoder):
         pass
 
     def encode(
-        self, history: NDArray[np.integer], ages: NDArray[np.int64], actions: NDArray[np.int64]
+        self,
+        history: NDArray[np.integer],
+        ages: NDArray[np.int64],
+        actions: NDArray[np.int64],
+        context: NDArray[np.int64],
     ) -> NDArray[np.float32]:
-        raise OSError(f"device gone, {len(history)} events of {len(ages)} ages and {len(actions)} actions not encoded")
+        told = f"{len(history)} events of {len(ages)} ages and {len(actions)} actions in {len(context)} fields"
+        raise OSError(f"device gone, {told} not encoded")
 
 
 class _BrokenIndex(ItemIndex):

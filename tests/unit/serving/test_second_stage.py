@@ -119,11 +119,12 @@ def test_live_events_are_read_as_the_actions_of_the_data(recommender: Recommende
 
 def test_a_purchase_weighs_on_the_query_as_a_buy_did_in_training(recommender: Recommender) -> None:
     """The encoder's vector of a live purchase is that of a stored buy: one definition of what was done."""
-    encoder, actions = recommender.runtime.encoder, recommender.runtime.actions
+    runtime = recommender.runtime
+    encoder, actions = runtime.encoder, runtime.actions
     rows, ages = np.array([3, 8]), np.array([50, 20])
     stored = Sequences.from_lists([[3, 8]], times=[[0, 1]], actions=[[1, 2]])
     live = np.array([actions.row("click"), actions.row("purchase")])
-    np.testing.assert_array_equal(encoder.encode(rows, ages, live), encoder.run(stored)[0])
+    np.testing.assert_array_equal(encoder.encode(rows, ages, live, runtime.fields.untold), encoder.run(stored)[0])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""Item attributes kept in a file of their own, delimited or Parquet."""
+"""Attributes of items, or of users, kept in a file of their own, delimited or Parquet."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,6 +34,16 @@ class ItemsFile:
     attributes: Mapping[str, Column]
     numbers: Sequence[str] = ()
     format: TextFormat = field(default_factory=TextFormat)
+    kind: ClassVar[str] = "item"
+
+    @property
+    def _group(self) -> str:
+        """Name of the group of settings, for messages."""
+        return f"data.{self.kind}s" if self.kind == "item" else f"{self.kind}s"
+
+    @property
+    def _id(self) -> str:
+        return f"{self.kind}_id"
 
     def __post_init__(self) -> None:
         """Refuse a name that is taken, and numbers that are no attributes.
@@ -40,12 +51,13 @@ class ItemsFile:
         Raises:
             ConfigError: naming the key.
         """
-        if "item_id" in self.attributes:
-            raise ConfigError("data.items.attributes: the name 'item_id' is taken by the id; choose another")
+        if self._id in self.attributes:
+            raise ConfigError(f"{self._group}.attributes: the name {self._id!r} is taken by the id; choose another")
         unknown = sorted(set(self.numbers) - set(self.attributes))
         if unknown:
             raise ConfigError(
-                f"data.items.numbers: {unknown} are not in data.items.attributes, which has {sorted(self.attributes)}"
+                f"{self._group}.numbers: {unknown} are not in {self._group}.attributes, which has "
+                f"{sorted(self.attributes)}"
             )
 
     def sources(self) -> list[Path]:
@@ -54,10 +66,10 @@ class ItemsFile:
         Raises:
             SourceError: nothing is there.
         """
-        return files_at(self.path, "data.items.path")
+        return files_at(self.path, f"{self._group}.path")
 
     def read(self, report: RowReport) -> pa.Table:
-        """Return `item_id` (text) and the attributes.
+        """Return `item_id` or `user_id` (text), and the attributes.
 
         Args:
             report: told about every row: refused where a cell of `numbers` is no number (the row stays, the cell is
@@ -68,32 +80,32 @@ class ItemsFile:
         """
         blocks = [self._ready(rows, report) for path in self.sources() for rows in self._rows_of(path, report)]
         if not blocks:
-            raise SourceError(f"{self.path}: no row below the header; expected one per item")
+            raise SourceError(f"{self.path}: no row below the header; expected one per {self.kind}")
         table = pa.concat_tables(blocks, promote_options="permissive")
         for name in self.numbers:
             if table.num_rows and table[name].null_count == table.num_rows:
                 seen = report.examples.get(_not_a_number(name), ["its cells are empty"])[0]
                 raise SourceError(
-                    f"{self.path}: no number in column {self.attributes[name]!r}, which data.items.numbers has as "
+                    f"{self.path}: no number in column {self.attributes[name]!r}, which {self._group}.numbers has as "
                     f"{name!r}: {seen}; expected numbers like 13.93, or drop it from numbers"
                 )
-        known = table.filter(table["item_id"].is_valid())
+        known = table.filter(table[self._id].is_valid())
         if without := table.num_rows - known.num_rows:
-            report.leave_out("missing item_id", without)
-        if repeated := known.num_rows - pc.count_distinct(known["item_id"]).as_py():
-            report.leave_out("item_id seen before, its first row counts", repeated)
+            report.leave_out(f"missing {self._id}", without)
+        if repeated := known.num_rows - pc.count_distinct(known[self._id]).as_py():
+            report.leave_out(f"{self._id} seen before, its first row counts", repeated)
         return known
 
     def _rows_of(self, path: Path, report: RowReport) -> Iterator[TextRows]:
-        roles = {"item_id": self.id, **self.attributes}
+        roles = {self._id: self.id, **self.attributes}
         if path.suffix == ".parquet":
-            return iter([_read_parquet(path, roles)])
+            return iter([_read_parquet(path, roles, self._id)])
         return read_text(path, self.format, roles, report)
 
     def _ready(self, rows: TextRows, report: RowReport) -> pa.Table:
         """Return a block with its numbers as float64, telling the report about cells that are none."""
         ready = dict(rows.columns)
-        num_rows = len(ready["item_id"])
+        num_rows = len(ready[self._id])
         report.read(num_rows)
         refused = Refusals(num_rows, rows.where, report)
         for name in self.numbers:
@@ -104,11 +116,39 @@ class ItemsFile:
         return pa.table(ready)
 
 
+@dataclass(frozen=True)
+class UsersFile(ItemsFile):
+    """User attributes by user id; all are words, as the fields of a context are, and none may be in `numbers`."""
+
+    kind: ClassVar[str] = "user"
+
+    def __post_init__(self) -> None:
+        """Refuse a name that is taken or cannot name a field, and numbers.
+
+        Raises:
+            ConfigError: naming the key.
+        """
+        super().__post_init__()
+        if self.numbers:
+            raise ConfigError(f"users.numbers is {list(self.numbers)}; user attributes are words, put numbers into bins")
+
+    def read(self, report: RowReport) -> pa.Table:
+        """Return `user_id` and the attributes, all text; what is empty is null.
+
+        Raises:
+            SourceError: as of `ItemsFile.read`.
+        """
+        table = super().read(report)
+        texts = [table[name].combine_chunks().cast(pa.string()) for name in table.column_names]
+        told = [pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column) for column in texts]
+        return pa.table(dict(zip(table.column_names, told, strict=True)))
+
+
 def _not_a_number(name: str) -> str:
     return f"{name} is not a number"
 
 
-def _read_parquet(path: Path, roles: Mapping[str, Column]) -> TextRows:
+def _read_parquet(path: Path, roles: Mapping[str, Column], id_name: str) -> TextRows:
     try:
         names = pq.read_schema(path).names
         missing = [column for column in roles.values() if column not in names]
@@ -118,6 +158,6 @@ def _read_parquet(path: Path, roles: Mapping[str, Column]) -> TextRows:
     except (OSError, pa.ArrowException) as error:
         raise SourceError(f"{path}: not a readable Parquet file ({error})") from error
     columns = {role: table[str(column)].combine_chunks() for role, column in roles.items()}
-    ids = columns["item_id"].cast(pa.string())
-    columns["item_id"] = pc.if_else(pc.equal(ids, ""), pa.scalar(None, pa.string()), ids)
+    ids = columns[id_name].cast(pa.string())
+    columns[id_name] = pc.if_else(pc.equal(ids, ""), pa.scalar(None, pa.string()), ids)
     return TextRows(columns, lambda row: f"{path}: row {row + 1:,}")

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from retrank.contract.errors import SourceError
 from retrank.data.readers.columns import Columns
 from retrank.data.readers.items_file import ItemsFile
+from retrank.data.readers.json_cells import parts, values_of
 from retrank.data.readers.normalise import normalise
 from retrank.data.readers.paths import files_at
 from retrank.data.report import RowReport
@@ -19,7 +20,7 @@ _ROWS = 1 << 20
 
 @dataclass(frozen=True)
 class ParquetFiles:
-    """Reader of Parquet files with a column mapping by name.
+    """Reader of Parquet files with a column mapping by name; `context.country` is a key of cells that hold JSON.
 
     Attributes:
         path: a file, or a directory whose files are read in the order of their names.
@@ -62,12 +63,16 @@ class ParquetFiles:
         roles = {role: str(column) for role, column in self.columns.roles().items()}
         source = _open(path)
         names = source.schema_arrow.names
-        for column in roles.values():
+        places = {role: parts(column, names) for role, column in roles.items()}
+        for column, _ in places.values():
             if column not in names:
                 raise SourceError(f"{path}: no column {column!r}, found {names}; check data.columns")
         first = 1
-        for batch in _read(source, path, sorted(set(roles.values()))):
-            raw = {role: batch.column(column) for role, column in roles.items()}
+        for batch in _read(source, path, sorted({column for column, _ in places.values()})):
+            raw = {
+                role: batch.column(column) if key is None else values_of(batch.column(column), key)
+                for role, (column, key) in places.items()
+            }
             yield normalise(raw, self.columns, _locator(path, first), report)
             first += batch.num_rows
 

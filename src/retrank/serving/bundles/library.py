@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from retrank.contract.bundle import MANIFEST, bundle_id, describe, is_complete, parse_manifest, verify
-from retrank.contract.errors import BundleError, DownloadError
+from retrank.contract.errors import BundleError, ChecksumError, DownloadError
 from retrank.contract.files import place, staging
 from retrank.contract.manifest import Manifest
 from retrank.contract.rest import Rest, no_rest
@@ -148,12 +148,22 @@ class Library:
 def identify(source: BundleSource) -> tuple[str, bytes, Manifest]:
     """Return name, bytes and content of a source's manifest.
 
+    A folder may be called anything; one that is called like a bundle must hold that one, since a manifest with a byte
+    changed is else the manifest of another bundle.
+
     Raises:
         BundleError: it is of another format, or lists files that no bundle has.
+        ChecksumError: the folder is called like another bundle.
         DownloadError: it cannot be read, or is too large to be one.
     """
     raw = source.read(MANIFEST, MAX_MANIFEST_BYTES)
     manifest = parse_manifest(raw, f"{source}/{MANIFEST}")
     if not is_complete(manifest.files):
         raise BundleError(f"{source}: the manifest does not list the files of a bundle; was it written by hand?")
-    return bundle_id(raw), raw, manifest
+    name, folder = bundle_id(raw), source.folder
+    if _ID.match(folder) and folder != name:
+        raise ChecksumError(
+            f"{source}/{MANIFEST}: its hash is {name} but the folder is called {folder}; the manifest was changed "
+            "after sealing, copy the bundle again"
+        )
+    return name, raw, manifest

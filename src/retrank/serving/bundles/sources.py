@@ -26,6 +26,11 @@ Blocks = Iterator[bytes]
 class BundleSource(Protocol):
     """One bundle somewhere else."""
 
+    @property
+    def folder(self) -> str:
+        """The name of the folder that holds it; a bundle's own name where it lies as it was sealed."""
+        ...
+
     def read(self, file: str, limit: int) -> bytes:
         """Return a small file.
 
@@ -71,6 +76,10 @@ class _Folder:
     def __str__(self) -> str:
         return str(self._path)
 
+    @property
+    def folder(self) -> str:
+        return _directory(self._path).name
+
     def read(self, file: str, limit: int) -> bytes:
         with self._blocks(file) as blocks:
             return _bounded(blocks, f"{self}/{file}", limit)
@@ -102,6 +111,10 @@ class _Web:
         return parts._replace(
             netloc=parts.netloc.rpartition("@")[2], query="", fragment=""
         ).geturl()  # no secrets in messages
+
+    @property
+    def folder(self) -> str:
+        return unquote(urlsplit(self._url).path.rpartition("/")[2])
 
     def read(self, file: str, limit: int) -> bytes:
         with self._blocks(file) as blocks:

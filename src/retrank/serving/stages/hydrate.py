@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from retrank.contract.actions import Actions
 from retrank.contract.api import RecommendRequest
+from retrank.contract.context import ContextRows, ContextSpec
 from retrank.contract.proposals import distinct
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
@@ -20,6 +21,7 @@ from retrank.serving.pipeline import Clock, Step
 _MICROSECONDS = 1_000_000
 _DAY_S = 86_400
 _NONE = np.empty(0, dtype=np.int64)
+_NO_FIELDS = ContextRows(ContextSpec())
 
 
 class _Sealed(NamedTuple):
@@ -41,6 +43,8 @@ class Hydrate:
         sealed_us: moment the bundle was made, in microseconds; events of the bundle are no newer.
         now: seconds since the Unix epoch.
         known_actions: what the models learned of, and what that is live.
+        fields: what the sequence model reads of the moment of a request.
+        user_fields: `[U + 1, F]` sealed rows of those fields that users tell; None where they tell none.
     """
 
     users: Vocab
@@ -49,6 +53,8 @@ class Hydrate:
     sealed_us: int
     now: Clock
     known_actions: Actions
+    fields: ContextRows = _NO_FIELDS
+    user_fields: NDArray[np.int32] | None = None
     step: Step = "hydrate"
     on_failure: None = None
 
@@ -58,7 +64,7 @@ class Hydrate:
         return True
 
     def run(self, draft: Draft) -> Draft:
-        """Fill in `now`, `history` with `ages` and `actions`, `seen` and `excluded`."""
+        """Fill in `now`, `context`, `history` with `ages` and `actions`, `seen` and `excluded`."""
         request, now = draft.request, self.now()
         user = 0 if request.user_id is None else self.users.row(request.user_id)
         sealed = self._sealed(user, int(now * _MICROSECONDS))
@@ -74,11 +80,17 @@ class Hydrate:
         history = np.concatenate([sealed.rows, live_rows, recent], dtype=np.int64)
         ages = np.concatenate([sealed.ages, live_ages, unknown])
         actions = np.concatenate([sealed.actions, live_actions, unknown])
-        draft = draft._replace(now=now, history=history, ages=ages, actions=actions)
+        context = self._context(request, user, now)
+        draft = draft._replace(now=now, history=history, ages=ages, actions=actions, context=context)
         seen = self._seen(draft, len(sealed.rows), len(recent))
         if draft.changes.new is not None:
             seen = self._seen_new(draft, seen, visit)
         return draft._replace(seen=seen, excluded=self._excluded(request, draft))
+
+    def _context(self, request: RecommendRequest, user: int, now: float) -> NDArray[np.int64]:
+        """Return the rows of the moment; what the request does not tell of its user is taken as it was sealed."""
+        told = self.fields.of_request(request.context, int(now * _MICROSECONDS))
+        return told if self.user_fields is None else np.where(told > 0, told, self.user_fields[user])
 
     def _sealed(self, user: int, now_us: int) -> _Sealed:
         if not user:

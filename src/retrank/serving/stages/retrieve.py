@@ -48,7 +48,7 @@ class SequenceSource(_FromHistory):
 
     def run(self, draft: Draft) -> Draft:
         """Add the nearest items and keep the query for scoring."""
-        query = self.encoder.encode(draft.history, draft.ages, draft.actions)
+        query = self.encoder.encode(draft.history, draft.ages, draft.actions, draft.context)
         rows = _searched(draft, self.index, query, self.item_vectors, self._wanted(draft))
         nothing = np.zeros(len(rows), dtype=np.float32)  # exact scores are made for all candidates later
         return draft._replace(query=query).propose("sequence", Proposal(rows, nothing))

@@ -31,16 +31,28 @@ async def read_model(request: Request, model: type[_Model]) -> _Model:
     _check_media_type(request)
     _check_coding(request)
     body = await _read_bounded(request)
+    asked = _validated(model, body)
+    if isinstance(asked, ProblemError):
+        try:
+            raise asked
+        finally:
+            del asked  # a problem whose traceback leads back to it would keep this frame, and the body, for a while
+    return asked
+
+
+def _validated(model: type[_Model], body: bytes) -> _Model | ProblemError:
+    """Return the model, or why there is none.
+
+    The problem is not raised here, where it would hold pydantic's error. That one holds the error that a validator of
+    ours raised, whose traceback leads to the frames of the request, and so to the problem: a circle through an object
+    that the garbage collector cannot look into, so each such request, its body with it, would be kept for good.
+    """
     try:
         asked = model.model_validate_json(body)
     except ValidationError as error:
         problem = from_validation(error)
-        if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY and too_deep(body):
-            raise _too_deep() from error
-        raise problem from error
-    if too_deep(body):
-        raise _too_deep()
-    return asked
+        return _too_deep() if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY and too_deep(body) else problem
+    return _too_deep() if too_deep(body) else asked
 
 
 def too_deep(body: bytes) -> bool:

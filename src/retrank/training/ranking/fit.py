@@ -24,6 +24,7 @@ from retrank.models.ranker import Ranker
 from retrank.training import checkpoint, run_card
 from retrank.training.action_side import num_actions_of
 from retrank.training.calibrate import fit_calibration
+from retrank.training.context_side import open_store
 from retrank.training.ema import Ema
 from retrank.training.identity import Identity
 from retrank.training.loggers import Loggers
@@ -61,7 +62,7 @@ def run(cfg: Mapping[str, Any]) -> Path:
     if (run_dir / checkpoint.CHECKPOINTS).exists():
         raise ConfigError(f"run_dir {run_dir} already holds a run; choose another")
     _, of_retriever = checkpoint.load_model(config["run"])
-    store = EventStore.open(config["store"] or of_retriever["store"])
+    store = open_store(config["store"] or of_retriever["store"], of_retriever)
     heads = [HeadSettings(**head) for head in config["heads"]]
     settings: SourceSettings = instantiate(config["sources"])
     of_ranker = config["ranker"]["model"]

@@ -175,6 +175,8 @@ def test_other_processes_may_fetch_while_one_checks_what_lies_here(origin: Path,
 class Silent:
     """A source that gives nothing."""
 
+    folder = "silent"
+
     def read(self, file: str, limit: int) -> bytes:
         raise DownloadError(file)
 
@@ -209,6 +211,17 @@ def test_another_format_is_refused_before_any_other_file_is_read(origin: Path, l
         (origin / name).unlink()
     with pytest.raises(FormatError, match="bundle format 9"):
         identify(parse_source(str(origin)))
+
+
+def test_a_manifest_with_a_changed_byte_is_no_other_bundle_where_the_folder_bears_the_name(origin: Path) -> None:
+    manifest = (origin / MANIFEST).read_text()
+    (origin / MANIFEST).write_text(manifest.replace("tiny/", "tinx/", 1))
+    with pytest.raises(ChecksumError, match=f"the folder is called {origin.name}"):
+        identify(parse_source(str(origin)))
+    with _web(origin.parent) as url, pytest.raises(ChecksumError, match=f"the folder is called {origin.name}"):
+        identify(parse_source(f"{url}/{origin.name}"))
+    elsewhere = origin.rename(origin.with_name("copied-by-hand"))
+    assert identify(parse_source(str(elsewhere)))[0] != origin.name
 
 
 def test_a_source_that_changed_since_it_was_staged_is_refused(
