@@ -25,9 +25,12 @@ LOSSES = {
     "in batch, uncorrected": ("loss=in_batch_softmax", "loss.correct=false"),
     "in batch, logQ of 2019": ("loss=in_batch_softmax", "loss.refined=false"),
     "in batch, logQ refined": ("loss=in_batch_softmax",),
+    "in batch, logQ refined, symmetric": ("loss=in_batch_softmax", "loss.symmetric=true"),
     "uniform": ("loss=sampled_softmax",),
     "mixed, logQ refined": ("loss=mixed_softmax",),
     "full softmax": ("loss=full_softmax",),
+    "gBCE": ("loss=gbce",),
+    "BPR": ("loss=bpr",),
 }
 FIGURES = ("ndcg@10", "hr@10", "recall@100", "coverage@10", "popularity_lift@10")
 

@@ -96,6 +96,7 @@ ENCODERS: dict[str, Make] = {
     "classic cosine": _small(SASRec, flavour="classic", similarity="cosine"),
     "classic dot": _small(SASRec, flavour="classic", similarity="dot"),
     "one block": _small(SASRec, num_blocks=1),
+    "gated, eight blocks": _small(SASRec, num_blocks=8),
     "hstu": _small(HSTU),
     "hstu without times": _small(HSTU, time_bias=False),
     "hstu dot, one block": _small(HSTU, similarity="dot", num_blocks=1),

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,10 +48,17 @@ def test_bringing_your_own_data_works_as_written(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_adding_a_model_works_as_written(tmp_path: Path) -> None:
+    for part in ("src", "configs", "tests", "scripts"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     said = _follow("add-a-model.md", tmp_path, limit_s=560)
     assert "10,000 identical" in said or "near-ties, 0 different" in said
     assert len(re.findall(r"(?m)^ +\d  +-?\d+\.\d{3}  ", said)) == 3
     assert (tmp_path / "runs" / "mine" / "first" / "report.html").is_file()
+    kept = re.search(r"(?m)^(\d+) passed, \d+ deselected", said)
+    assert kept is not None, said[-4000:]
+    promises = (tmp_path / "tests" / "behaviour" / "test_query_encoders.py").read_text().count("\n@every_encoder\n")
+    assert int(kept[1]) >= promises > 0
 
 
 def _follow(page: str, folder: Path, *, limit_s: float = 280) -> str:

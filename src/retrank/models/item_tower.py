@@ -67,6 +67,7 @@ class ItemTower(nn.Module):
     al. 2019 (RecSys). Deviation: what is left is not rescaled, as an untouched item is served without its id as well.
     """
 
+    sparse = False  # `weight` looks rows of the table up by itself, whatever the table's gradients are
     codes: torch.Tensor
     tokens: torch.Tensor
     touched: torch.Tensor

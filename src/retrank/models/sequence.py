@@ -61,6 +61,8 @@ class SequenceModel(nn.Module):
 
     def item_vectors(self, item_rows: torch.Tensor | None = None) -> torch.Tensor:
         """Return float32 vectors `[..., D]` of item rows `[...]`, or `[N + 1, D]` of all; that of row 0 is zero."""
+        if item_rows is None and self.items.sparse and torch.is_grad_enabled():  # its gradient is to name rows
+            item_rows = torch.arange(self.num_items + 1, device=self.items.weight.device)
         return self._similar(self.items.weight if item_rows is None else self.items(item_rows))
 
     @torch.no_grad()

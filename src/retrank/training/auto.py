@@ -18,6 +18,7 @@ FEW_EVENTS = 500_000
 FULL_SOFTMAX_ITEMS = 10_000
 VALIDATION_EVENTS = 10_000
 VALIDATION_CASES = 100
+BASKETS = 0.5
 _SMALLEST_WIDTH = 16
 Known = Mapping[str, Any]
 """The settings of `retrank train`, nested as in the configuration, with what was given or chosen so far."""
@@ -66,6 +67,9 @@ def model(facts: Facts, known: Known) -> Choice:  # noqa: ARG001  (the same argu
         return Choice(
             {"_target_": "retrank.models.sasrec.SASRec", "flavour": "gated"}, "events have an order and no times"
         )
+    if facts.basket_share >= BASKETS:
+        value = {"_target_": "retrank.models.pooling.PooledHistory", "pooling": "attention"}
+        return Choice(value, f"{facts.basket_share:.0%} of events share their moment: a basket has no order to read")
     return Choice({"_target_": "retrank.models.hstu.HSTU", "time_bias": True}, "how long ago events were is known")
 
 
@@ -147,7 +151,7 @@ def targets(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
     """Choose what is predicted."""
     if facts.half_life_days is None:
         return Choice({"_target_": "retrank.data.targets.NextEvent"}, "events have an order and no times")
-    if facts.basket_share < 0.5 and facts.repeat_share < 0.2:  # type: ignore[operator]  # times give both
+    if facts.basket_share < BASKETS and facts.repeat_share < 0.2:  # type: ignore[operator]  # times give both
         why = f"{facts.basket_share:.0%} of events share their moment and {facts.repeat_share:.0%} repeat an item"
         return Choice({"_target_": "retrank.data.targets.NextEvent"}, f"the next event says most: {why}")
     value = {"_target_": "retrank.data.targets.LaterBaskets", "half_life_days": facts.half_life_days, "floor": 0.05}

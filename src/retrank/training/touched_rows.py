@@ -13,12 +13,23 @@ from torch import nn
 def mark_tables(model: nn.Module, touched_rows_from: int) -> None:
     """Give every `nn.Embedding` of at least so many rows gradients of its touched rows; 0 leaves all dense.
 
-    A step that reads the whole table, as the full softmax does, gives a dense gradient in spite of it, and every part
-    of training takes both kinds: a table that is marked in vain costs time, never correctness.
+    A step that reads the whole table, as the full softmax does, names all of its rows: a table that is marked in vain
+    costs time, never correctness. Processes rely on it, as they exchange gradients of the kind that the mark says.
     """
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             module.sparse = 0 < touched_rows_from <= module.num_embeddings
+
+
+def a_touch(model: nn.Module) -> list[torch.Tensor]:
+    """Return one scalar per parameter that gives it a gradient: dense, or of no row where the table is marked."""
+    marked = {id(module.weight): module for module in model.modules() if isinstance(module, nn.Embedding)}
+    return [
+        marked[id(parameter)](torch.zeros(1, dtype=torch.int64, device=parameter.device)).sum()
+        if id(parameter) in marked and marked[id(parameter)].sparse
+        else parameter.sum()
+        for parameter in model.parameters()
+    ]
 
 
 def marked_tables(model: nn.Module) -> list[str]:

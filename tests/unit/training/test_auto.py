@@ -53,11 +53,25 @@ def test_nothing_is_left_to_choose_and_every_choice_has_its_reason() -> None:
     assert all(settled["auto"]["reasons"].values())
 
 
-def test_baskets_are_answered_with_later_baskets_and_a_model_that_reads_times() -> None:
+def test_baskets_are_answered_with_later_baskets_and_a_model_that_reads_no_order() -> None:
     settled = settle(auto(), shop())
-    assert settled["model"]["_target_"].endswith("HSTU")
+    assert settled["model"]["_target_"].endswith("PooledHistory")
+    assert "num_blocks" not in settled["model"]
     assert settled["batches"]["targets"]["_target_"].endswith("LaterBaskets")
     assert settled["split"]["_target_"].endswith("GlobalTemporal")
+
+
+def test_baskets_are_read_as_by_the_pooled_model_asked_for_by_name() -> None:
+    """What was measured with `model=pooled` is what the rule gives."""
+    chosen, named = settle(auto(), shop()), settle(auto("model=pooled"), shop())
+    del chosen["auto"], named["auto"]
+    assert chosen == named
+
+
+@pytest.mark.parametrize(("basket_share", "model"), [(0.49, "HSTU"), (0.5, "PooledHistory"), (None, "SASRec")])
+def test_the_model_follows_from_how_many_events_share_their_moment(basket_share: float | None, model: str) -> None:
+    facts = replace(SHOP, basket_share=basket_share)
+    assert RULES["model"](facts, auto()).value["_target_"].endswith(model)
 
 
 def test_data_without_times_is_split_by_order_and_read_without_times() -> None:

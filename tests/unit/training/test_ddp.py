@@ -30,6 +30,16 @@ class NotANumber(FullSoftmax):
         return super().forward(queries, items, target_rows) * float("nan")
 
 
+class Neighbour(FullSoftmax):
+    """A loss that names two items per target, whatever else the process holds: itself and the item of the next row."""
+
+    def forward(self, queries: torch.Tensor, items: Items, target_rows: torch.Tensor) -> torch.Tensor:
+        targets = target_rows[:, :1]
+        vectors = items.item_vectors(torch.cat([targets, targets % items.num_items + 1], dim=1))  # [T, 2, D]
+        logits = torch.einsum("td,tkd->tk", queries, vectors) / self.temperature
+        return torch.nn.functional.cross_entropy(logits, torch.zeros_like(targets[:, 0]))
+
+
 def losses(run_dir: str) -> list[float]:
     files = sorted(Path(run_dir).glob("logs/csv/*/metrics.csv"))
     rows = [row for path in files for row in csv.DictReader(path.read_text().splitlines())]
@@ -90,6 +100,26 @@ def test_two_processes_learn_what_one_learns(configure: Configure) -> None:
     cards = [yaml.safe_load((Path(run["run_dir"]) / "run_card.json").read_text()) for run in (one, two)]
     assert cards[0]["training"]["events"] == cards[1]["training"]["events"]
     assert cards[0]["training"]["steps"] == cards[1]["training"]["steps"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("loss", "moments"), [("Neighbour", "full"), ("Neighbour", "one"), ("FullSoftmax", "full")])
+def test_a_table_that_moves_by_rows_moves_in_two_processes_as_in_one(
+    configure: Configure, loss: str, moments: str
+) -> None:
+    """One history each: the processes touch different rows, and each must move those of the other; some have none."""
+    by_rows = (f"optim.row_moments={moments}", "optim.touched_rows_from=1", f"loss._target_=test_ddp.{loss}")
+    alike = (*EXACT, *by_rows, "batches.batch_size=2")
+    one, two = configure("one", *alike), configure("two", *TWO, *alike)
+    fit.learn(one, say=quiet)
+    fit.learn(two, say=quiet)
+    assert losses(two["run_dir"]) == pytest.approx(losses(one["run_dir"]), rel=1e-4)
+    expected = final(one["run_dir"])
+    for name, value in final(two["run_dir"]).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-5, msg=name)
+    state = torch.load(Path(two["run_dir"]) / "checkpoints" / "last.ckpt", weights_only=True)
+    kept = {name for of in state["optimizer_states"][0]["state"].values() for name in of}
+    assert ("row_sq" in kept) == (moments == "one")
 
 
 @pytest.mark.slow

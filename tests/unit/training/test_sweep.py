@@ -1,6 +1,8 @@
 """A sweep draws settings, ranks trials by validation alone, survives failures, and continues where it was cut off."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -163,3 +165,24 @@ def test_a_searched_group_may_bring_its_own_settings(ring_store: Path, tmp_path:
     chosen = ("+sweep.groups.loss=[full_softmax,sampled_softmax]", "sweep.trials=2", "sweep.startup=1")
     sweep.main(words(ring_store, tmp_path / "sweep", *chosen))
     assert {params["loss"] for _, params, _ in results(tmp_path / "sweep")} <= {"full_softmax", "sampled_softmax"}
+
+
+@pytest.mark.slow
+def test_a_multirun_trains_every_combination_and_ends_with_one_page(ring_store: Path, tmp_path: Path) -> None:
+    """In a process of its own, as Hydra keeps what it composed."""
+    varied = ("seed=1,2", "optim.learning_rate=0.01,0.03", "trainer.max_epochs=1")
+    fixed = (f"store={ring_store}", f"paths.root={tmp_path}", f"hydra.sweep.dir={tmp_path / 'many'}")
+    program = "import sys; from retrank.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = [argument for argument in SMALL if not argument.startswith("trainer.max_epochs")]
+    command = [sys.executable, "-c", program, "train", "--multirun", *words, *fixed, *varied]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    trials = json.loads((tmp_path / "many" / "sweep.json").read_text())["trials"]
+    tried = {(trial["params"]["seed"], trial["params"]["optim.learning_rate"]) for trial in trials}
+    assert tried == {(1, 0.01), (1, 0.03), (2, 0.01), (2, 0.03)}
+    assert {trial["state"] for trial in trials} == {"complete"}
+    values = [trial["validation_ndcg@10"] for trial in trials]
+    assert values == sorted(values, reverse=True)
+    assert len(list((tmp_path / "many").glob("*/metrics.json"))) == 4
+    assert str(tmp_path / "many" / "sweep.html") in ended.stdout
+    assert "<svg" in (tmp_path / "many" / "sweep.html").read_text()
