@@ -15,6 +15,8 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 IDLE_S = 60.0
 """What nobody asked about for so long is not looked at again."""
+KEPT_S = 3_600.0
+"""What was not read for so long is let go: memory is for those who ask."""
 _LEAST_OLD_S = 1.0
 _log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class KeptFresh(Generic[Key, Value]):
             nothing: the value of a key before it was read.
             clock: monotonic seconds.
             every_s: how often `poll` is called; a value four times as old, and a second at least, is not fresh.
-            max_keys: keys kept; beyond, the one that was added first goes. As many are polled, those asked about last.
+            max_keys: keys kept; beyond, the one read longest ago goes. As many are polled, those asked about last.
         """
         self._read, self._nothing, self._clock, self._max_keys = read, nothing, clock, max_keys
         self._old_s = max(4 * every_s, _LEAST_OLD_S)
@@ -87,7 +89,7 @@ class KeptFresh(Generic[Key, Value]):
                 raise
             self._away = False
             if before is None and len(self._entries) >= self._max_keys:
-                oldest = next(iter(self._entries))
+                oldest = min(self._entries, key=lambda one: self._entries[one].read_at)
                 self._entries.pop(oldest)
                 self._forget(oldest)
             self._entries[key] = _Entry(value, self._clock())
@@ -105,7 +107,10 @@ class KeptFresh(Generic[Key, Value]):
                 del self._asked_at[next(iter(self._asked_at))]
 
     def poll(self) -> None:
-        """Look at everything that was asked about lately; give up until next time when the store does not answer."""
+        """Look at everything that was asked about lately; give up until next time when the store does not answer.
+
+        What was not read for long is let go.
+        """
         since = self._clock() - IDLE_S
         with self._noting:
             asked = list(self._asked_at.items())
@@ -117,6 +122,13 @@ class KeptFresh(Generic[Key, Value]):
                 self.refresh(key)
             except StoreUnavailable:
                 return
+        if not self._away:  # what is old because the store is away is better than nothing
+            self._let_go(self._clock() - KEPT_S)
+
+    def _let_go(self, since: float) -> None:
+        with self._lock:
+            for key in [key for key, entry in self._entries.items() if entry.read_at < since]:
+                del self._entries[key]
 
 
 class Poller:

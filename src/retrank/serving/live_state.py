@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
+from retrank.contract.rest import Rest, no_rest
 from retrank.serving.catalogue_desk import CatalogueDesk
 from retrank.serving.drift import Drift
 from retrank.serving.gather import Gather, Stores, Unguarded
@@ -107,9 +108,9 @@ class LiveState:
         """Remember a recommender that answers, so that changes are put into its rows before requests see them."""
         self._readied.note(recommender)
 
-    def ready(self, recommender: Recommender) -> None:
+    def ready(self, recommender: Recommender, rest: Rest = no_rest) -> None:
         """Get a recommender ready for what its first requests will see: the catalogue as it is now."""
-        self._readied.complete(recommender, [] if self._overlay is None else self._overlay.known())
+        self._readied.complete(recommender, [] if self._overlay is None else self._overlay.known(), rest)
 
     def close(self) -> None:
         """End the threads, and share what was counted."""

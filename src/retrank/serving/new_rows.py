@@ -27,6 +27,7 @@ class NewRows:
         attributes: `[M]` what they are; None where there is no value.
         vectors: `[M, D]` float32, comparable with queries as the vectors of the bundle are.
         places: id -> place among the M.
+        names: attributes that any of them has.
     """
 
     first: int
@@ -34,10 +35,12 @@ class NewRows:
     attributes: tuple[Mapping[str, JsonValue], ...]
     vectors: NDArray[np.float32]
     places: Mapping[str, int] = field(init=False)
+    names: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make ids findable."""
+        """Make ids and names of attributes findable."""
         object.__setattr__(self, "places", {item: place for place, item in enumerate(self.ids)})
+        object.__setattr__(self, "names", frozenset().union(*self.attributes))
 
     def __len__(self) -> int:
         """Return the number of new items M."""

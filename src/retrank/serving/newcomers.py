@@ -8,9 +8,9 @@ import heapq
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +55,24 @@ class NewItemCounts(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """What became of an item at one version."""
+    """What became of an item as one change left it; its vector is in the rows.
 
-    version: int
-    vector: NDArray[np.float32] | None
+    Attributes:
+        change: what was encoded; compared whole, as a store that lost changes gives a version a second time.
+        offered: it has a vector.
+        failed: the item encoder failed on it.
+    """
+
+    change: ItemChange
+    offered: bool
     failed: bool = False
+
+
+class _Encoded(NamedTuple):
+    """What came of one item: its vector `[D]` float32, if it has one."""
+
+    made: _Made
+    vector: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +81,16 @@ class _Kept:
 
     Attributes:
         unknown: every item that may be shown and that the bundle has no row for.
-        made: what became of the newest of them, by item id.
-        rows: those with a vector; None when there is none.
+        chosen: the newest of them, newest first.
+        missing: those of the chosen that wait to be encoded, newest first.
+        made: what became of the others, by item id.
+        rows: those with a vector; None when there is none. Nothing else holds vectors.
         counts: of all of them.
     """
 
     unknown: Mapping[str, ItemChange] = field(default_factory=dict)
+    chosen: Sequence[ItemChange] = ()
+    missing: Sequence[ItemChange] = ()
     made: Mapping[str, _Made] = field(default_factory=dict)
     rows: NewRows | None = None
     counts: NewItemCounts = field(default_factory=NewItemCounts)
@@ -124,20 +141,32 @@ class Newcomers:
 
     def _next(self, kept: _Kept | None, changes: Changes) -> _Kept:
         """Return what is known of a state after one step more."""
-        if kept is not None:
-            unknown, before = kept.unknown, kept
+        if kept is None:
+            kept, last = self._begun(changes)
         else:
-            earlier = None if changes.before is None else changes.before()
-            known = None if earlier is None else self._kept.get(earlier)
-            before = known or _NOTHING
-            unknown = self._unknown(before.unknown, changes.items.values() if known is None else changes.newest)
-            if unknown is before.unknown:
-                return before
+            last = kept.rows
+        if kept.rows is not None and not kept.missing:
+            return kept
+        encoded = self._encoded(kept.missing[:AT_ONCE])
+        made = {**kept.made, **{one.made.change.item_id: one.made for one in encoded}}
+        return self._keep(replace(kept, missing=kept.missing[AT_ONCE:], made=made), last, encoded)
+
+    def _begun(self, changes: Changes) -> tuple[_Kept, NewRows | None]:
+        """Return a state before its first step, and the rows that hold the vectors of what it takes over."""
+        known, akin = self._kept_of(changes.before), self._kept_of(changes.akin)
+        before = known or _NOTHING
+        unknown = self._unknown(before.unknown, changes.items.values() if known is None else changes.newest)
+        if unknown is before.unknown:
+            return before, before.rows
+        source = akin or before
         chosen = heapq.nlargest(self._limit, unknown.values(), key=_age)
-        made = {one.item_id: found for one in chosen if (found := before.made.get(one.item_id)) and _same(found, one)}
+        made = {one.item_id: m for one in chosen if (m := source.made.get(one.item_id)) and m.change == one}
         missing = [one for one in chosen if one.item_id not in made]
-        made.update(self._made(missing[:AT_ONCE]))
-        return self._keep(unknown, chosen, made)
+        return _Kept(unknown, chosen, missing, made), source.rows
+
+    def _kept_of(self, state: "ReferenceType[Changes] | None") -> _Kept | None:
+        found = None if state is None else state()
+        return None if found is None else self._kept.get(found)
 
     def _unknown(self, before: Mapping[str, ItemChange], newest: Iterable[ItemChange]) -> Mapping[str, ItemChange]:
         """Return the items to be offered after further changes; the very same where these are about none of them."""
@@ -151,49 +180,45 @@ class Newcomers:
                 unknown[change.item_id] = change
         return unknown
 
-    def _keep(
-        self, unknown: Mapping[str, ItemChange], chosen: Sequence[ItemChange], made: Mapping[str, _Made]
-    ) -> _Kept:
-        found = [
-            (one, vector)
-            for one in reversed(chosen)  # rows in the order in which they came
-            if (known := made.get(one.item_id)) and (vector := known.vector) is not None
-        ]
+    def _keep(self, kept: _Kept, last: NewRows | None, encoded: Sequence[_Encoded]) -> _Kept:
+        """Return a state with its rows, in the order in which the items came, and its counts."""
+        found = [one for one in reversed(kept.chosen) if (made := kept.made.get(one.item_id)) and made.offered]
         rows = None
         if found:
+            ids = tuple(one.item_id for one in found)
             rows = NewRows(
                 first=len(self._items) + 1,
-                ids=tuple(one.item_id for one, _ in found),
-                attributes=tuple(one.attributes or _NO_CONTENT for one, _ in found),
-                vectors=np.stack([vector for _, vector in found]),
+                ids=ids,
+                attributes=tuple(one.attributes or _NO_CONTENT for one in found),
+                vectors=_gathered(ids, last, encoded),
             )
-        failed = sum(one.failed for one in made.values())
+        failed = sum(one.failed for one in kept.made.values())
         counts = NewItemCounts(
             offered=len(found),
-            unreadable=len(made) - len(found) - failed,
+            unreadable=len(kept.made) - len(found) - failed,
             failed=failed,
-            beyond=len(unknown) - len(chosen),
-            waiting=len(chosen) - len(made),
+            beyond=len(kept.unknown) - len(kept.chosen),
+            waiting=len(kept.missing),
         )
-        return _Kept(unknown, made, rows, counts)
+        return replace(kept, rows=rows, counts=counts)
 
-    def _made(self, changes: Sequence[ItemChange]) -> dict[str, _Made]:
+    def _encoded(self, changes: Sequence[ItemChange]) -> list[_Encoded]:
         """Encode items; where that fails, half of them at a time, so that one spoils no other."""
         if not changes:
-            return {}
+            return []
         try:
             vectors, readable = self._encoder.described([one.attributes or _NO_CONTENT for one in changes])
         except Exception:  # noqa: BLE001  (ONNX Runtime's exceptions share no public base class)
             if len(changes) == 1:
                 _log.exception("a new item cannot be encoded and waits for the next bundle")
-                return {changes[0].item_id: _Made(changes[0].version, None, failed=True)}
+                return [_Encoded(_Made(changes[0], offered=False, failed=True))]
             middle = len(changes) // 2
-            return self._made(changes[:middle]) | self._made(changes[middle:])
+            return self._encoded(changes[:middle]) + self._encoded(changes[middle:])
         finite = np.atleast_1d(np.isfinite(vectors).all(axis=1))
-        return {
-            one.item_id: _Made(one.version, vector if reads and sound else None, failed=bool(reads and not sound))
+        return [
+            _Encoded(_Made(one, bool(reads and sound), failed=bool(reads and not sound)), vector)
             for one, vector, reads, sound in zip(changes, vectors, readable, finite, strict=True)
-        }
+        ]
 
 
 def open_newcomers(runtime: Runtime, limit: int) -> Newcomers | None:
@@ -215,5 +240,13 @@ def _age(change: ItemChange) -> tuple[int, str]:
     return change.version, change.item_id
 
 
-def _same(made: _Made, change: ItemChange) -> bool:
-    return made.version == change.version
+def _gathered(ids: Sequence[str], last: NewRows | None, encoded: Sequence[_Encoded]) -> NDArray[np.float32]:
+    """Return the `[M, D]` vectors of items: those just encoded, all others from the last rows."""
+    new = {one.made.change.item_id: one.vector for one in encoded if one.made.offered and one.vector is not None}
+    pools = [] if last is None else [last.vectors]
+    places = {} if last is None else dict(last.places)
+    places.update({item: place for place, item in enumerate(new, 0 if last is None else len(last))})
+    if new:
+        pools.append(np.stack(list(new.values())))
+    gathered: NDArray[np.float32] = np.concatenate(pools)[[places[item] for item in ids]]
+    return gathered

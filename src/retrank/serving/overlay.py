@@ -34,6 +34,8 @@ class Changes:
         last: the one with that version.
         before: the state before, while somebody keeps it; what was made of it needs no more than `newest`.
         forgotten: changes up to this version were dropped, as every bundle in use holds them.
+        akin: the state known before one that was not made of it (changes were forgotten, or all were read again), while
+            somebody keeps it; what was made of an item that is the same in both is still good.
     """
 
     version: int = 0
@@ -42,6 +44,7 @@ class Changes:
     last: ItemChange | None = None
     before: "ReferenceType[Changes] | None" = None
     forgotten: int = 0
+    akin: "ReferenceType[Changes] | None" = None
 
     def with_more(self, changes: Sequence[ItemChange]) -> "Changes":
         """Return the state after further changes."""
@@ -103,6 +106,8 @@ class Overlay:
                 found = NO_CHANGES.with_more(store.item_changes(tenant, 0))
             found = found.without(forgotten)
             if found is not known:
+                if found.before is None or found.before() is not known:
+                    found = replace(found, akin=ref(known))
                 prepare(found)
             return found
 
@@ -219,9 +224,8 @@ class RowChanges:
         return test
 
     def knows(self, name: str) -> bool:
-        """Tell whether an attribute was changed, or a new item has it; this looks at all new items."""
-        new = self.new
-        return name in self.attributes or (new is not None and any(name in one for one in new.attributes))
+        """Tell whether an attribute was changed, or a new item has it."""
+        return name in self.attributes or (self.new is not None and name in self.new.names)
 
     def unavailable(self, rows: Rows) -> NDArray[np.bool_] | None:
         """Tell which of `[C]` item rows may not be shown; None when every item may. New items all may."""

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterable
 from weakref import WeakSet
 
+from retrank.contract.rest import Rest, no_rest
 from retrank.serving.overlay import Changes
 from retrank.serving.recommender import Recommender
 
@@ -23,12 +24,13 @@ class Readied:
                 self._answering.add(recommender)
         return recommender
 
-    def complete(self, recommender: Recommender, known: Iterable[Changes]) -> None:
-        """Let one that is about to answer prepare for all that is known, to the last new item."""
+    def complete(self, recommender: Recommender, known: Iterable[Changes], rest: Rest = no_rest) -> None:
+        """Let one that is about to answer prepare for all that is known, to the last new item; `rest` between steps."""
         self.note(recommender)
         for changes in known:
             while recommender.prepare(changes):
-                pass
+                rest()
+            rest()
 
     def prepare(self, changes: Changes) -> None:
         """Let all of them prepare for a state of the catalogue."""

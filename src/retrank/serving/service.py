@@ -24,6 +24,7 @@ from retrank.contract.api import (
 from retrank.contract.catalogue_changes import BulkItem, CatalogueReceipt, Erased
 from retrank.contract.events import EventBatch, EventReceipt, person_key
 from retrank.contract.ranking import BatchRequest, BatchResponse, RankRequest, RankResponse
+from retrank.contract.rest import Rest, no_rest
 from retrank.serving.batches import answer_each
 from retrank.serving.decision_log import Decisions
 from retrank.serving.events.intake import Intake
@@ -299,9 +300,12 @@ class Service:
         self._gather.around(Who(DEFAULT_TENANT, person_key("nobody in particular", None, None)))
         self.ready(self.recommender)
 
-    def ready(self, recommender: Recommender) -> None:
-        """Get a recommender ready for what its first requests will see: the catalogue as it is now."""
-        self._live.ready(recommender)
+    def ready(self, recommender: Recommender, rest: Rest = no_rest) -> None:
+        """Get a recommender ready for what its first requests will see: the catalogue as it is now.
+
+        `rest` is called between pieces of work, for the sake of those who are answered meanwhile.
+        """
+        self._live.ready(recommender, rest)
 
     def close(self) -> None:
         """Make everything queued durable and let go of stores and logs."""

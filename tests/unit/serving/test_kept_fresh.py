@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from retrank.serving.kept_fresh import IDLE_S, KeptFresh, Poller
+from retrank.serving.kept_fresh import IDLE_S, KEPT_S, KeptFresh, Poller
 from retrank.serving.stores.protocol import StoreUnavailable
 
 
@@ -98,3 +98,33 @@ def test_a_poller_goes_on_after_a_failure_and_ends_when_it_is_closed(caplog: pyt
     poller.close()
     assert "poll-test failed" in caplog.text
     assert "poll-test" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_what_was_idle_for_long_leaves_memory_unless_the_store_is_away() -> None:
+    source = Source()
+    kept = source.kept()
+    kept.look("idle")
+    kept.look("busy")
+    source.now += KEPT_S + 1
+    source.away = True
+    kept.look("busy")
+    kept.poll()
+    assert len(kept.values()) == 2
+    source.away = False
+    kept.look("busy")
+    kept.poll()
+    assert kept.values() == [2], "only the busy one, read again"
+
+
+def test_of_too_many_the_one_that_was_read_longest_ago_goes() -> None:
+    source = Source()
+    kept = source.kept()
+    for key in ("a", "b"):
+        kept.look(key)
+        source.now += 1
+    kept.refresh("a")
+    kept.look("c")
+    asked = source.asked
+    assert (kept.look("a"), source.asked) == ((2, True), asked)
+    kept.look("b")
+    assert source.asked == asked + 1

@@ -138,14 +138,16 @@ def test_another_replica_shows_it_after_its_next_look(recommender: Recommender, 
 
 
 def test_the_next_bundle_encodes_anew_before_it_answers(
-    recommender: Recommender, ranked_content_bundle: Path, tmp_path: Path
+    recommender: Recommender, ranked_content_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(newcomers, "AT_ONCE", 1)
     answering = [recommender]
     with living_service(recommender, tmp_path) as writer:
         service = Service(lambda _: Picked(answering[0]), writer.backing, GENEROUS)
         service.change_items([LAMP, BLANK])
-        later = Recommender.open(ranked_content_bundle)
-        service.ready(later)
+        later, rested = Recommender.open(ranked_content_bundle), list[int]()
+        service.ready(later, lambda: rested.append(later.new_item_counts().waiting))
+        assert rested == [1, 0], "those who are answered get their turn between the steps"
         assert later.new_item_counts() == NewItemCounts(offered=1, unreadable=1)
         answering[0] = later
         slate = _slate(service)

@@ -1,8 +1,10 @@
 """New items get the vectors of training, so many at a time, and no more of them than allowed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -157,6 +159,56 @@ def test_step_by_step_the_new_items_are_those_of_the_last_state_alone(steps: lis
     expected = [one.item_id for one in sorted(shown, key=lambda one: one.version)[-2:]]
     new = newcomers.of(changes)
     assert expected == ([] if new is None else list(new.ids))
+
+
+def test_what_was_encoded_is_kept_when_changes_are_forgotten_or_read_again_unless_the_item_is_another() -> None:
+    choosy = Choosy()
+    newcomers = Newcomers(choosy, ITEMS, 100)  # type: ignore[arg-type]
+    known = NO_CHANGES.with_more([_upsert(f"n{at}", at, title="fine") for at in range(1, 6)])
+    assert _prepared(newcomers, known) == ["n1", "n2", "n3", "n4", "n5"]
+    later = replace(known.with_more([_upsert("n6", 6, title="fine")]).without(2), akin=ref(known))
+    assert not newcomers.prepare(later)
+    found = newcomers.of(later)
+    assert (None if found is None else found.ids, choosy.asked) == (("n3", "n4", "n5", "n6"), 6)
+    again = NO_CHANGES.with_more([_upsert("n4", 4, title="fine"), _upsert("n5", 5, title="another")])
+    assert _prepared(newcomers, replace(again, akin=ref(later))) == ["n4", "n5"]
+    assert choosy.asked == 7, "n5 has its old version, and is another item: the store came back from a backup"
+
+
+def test_what_the_encoder_made_is_held_once() -> None:
+    class Watched(Choosy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.made: list[ref[Any]] = []
+
+        def described(self, items: Sequence[Mapping[str, Any]]) -> Described:
+            found = super().described(items)
+            self.made.append(ref(found.vectors))
+            return found
+
+    watched = Watched()
+    newcomers = Newcomers(watched, ITEMS, 100)  # type: ignore[arg-type]
+    changes = NO_CHANGES.with_more([_upsert(f"n{at}", at, title="fine") for at in range(9)])
+    _prepared(newcomers, changes)
+    assert [one() for one in watched.made] == [None]
+    new = newcomers.of(changes)
+    assert new is not None
+    assert new.vectors.base is None, "nor is it a part of something larger"
+
+
+def test_the_choice_is_made_once_for_all_steps_of_a_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    newcomers, asked = Newcomers(Choosy(), ITEMS, 9), []  # type: ignore[arg-type]
+
+    class Items(dict[str, ItemChange]):
+        def values(self) -> Any:
+            asked.append(1)
+            return super().values()
+
+    changes = NO_CHANGES.with_more([_upsert(f"n{at}", at, title="fine") for at in range(9)])
+    watched = replace(changes, items=Items(changes.items), before=None)
+    assert len(_prepared(newcomers, watched)) == 9
+    assert len(asked) == 1
 
 
 def test_vectors_of_old_and_new_rows_come_from_where_they_are(encoder: NewItemEncoder) -> None:

@@ -113,3 +113,19 @@ def test_a_view_that_begins_after_changes_were_forgotten_holds_the_others_only(o
     overlay = _overlay(store)
     assert set(overlay.read("shop").items) == {"i2"}
     assert overlay.read("shop") is overlay.read("shop")
+
+
+def test_a_state_that_follows_forgotten_changes_leads_to_the_one_before(opener: Opener) -> None:
+    store = Failover(opener("a"))
+    overlay = _overlay(store)
+    store.change_items("shop", _gone("i1", "i2"))
+    first = overlay.read("shop")
+    assert first.akin is None
+    store.forget_changes("shop", 1)
+    store.change_items("shop", _gone("i3"))
+    found = overlay.read("shop")
+    assert found.before is None
+    assert found.akin is not None
+    assert found.akin() is first
+    store.change_items("shop", _gone("i4"))
+    assert overlay.read("shop").akin is None

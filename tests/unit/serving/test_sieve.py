@@ -23,6 +23,7 @@ from retrank.contract.filters import Filter, Term, satisfies
 from retrank.contract.vocab import Vocab
 from retrank.export.attributes import attribute_arrays
 from retrank.serving.item_columns import Column, ItemColumns, Mask, Rows
+from retrank.serving.new_rows import NewRows
 from retrank.serving.overlay import UNCHANGED, Changes, RowChanges
 from retrank.serving.recommender import Recommender
 from retrank.serving.runtime import open_runtime
@@ -288,6 +289,34 @@ def test_the_search_for_more_ends_at_the_deadline_and_says_so(
     late = recommender.recommend(wanted, Surroundings(budget_s=0.5)).degraded
     assert (late.reasons, "widening" in late.stages_skipped) == (["deadline"], True)
     assert recommender.recommend(wanted).degraded.reasons == ["catalogue_exhausted"]
+
+
+def test_new_items_are_looked_through_in_blocks_until_the_deadline(
+    content_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "_NEW_BLOCK", 4)
+    ticks = itertools.count()
+    recommender = Recommender(
+        open_runtime(verify(content_bundle)), PipelineSettings(), clock=lambda: float(next(ticks))
+    )
+    changes = Changes().with_more(
+        [ItemChange(f"n{at}", at, False, True, {"category": "c1", "lit": at >= 36}) for at in range(1, 41)]
+    )
+    recommender.prepare(changes)
+    lit = RecommendRequest(k=3, filter=Filter.model_validate({"eq": {"attribute": "lit", "value": True}}))
+    looked = []
+    among = NewRows.among
+
+    def noted(new: NewRows, rows: Rows) -> list[tuple[int, int]]:
+        found = among(new, rows)
+        looked.append(len(found))
+        return found
+
+    monkeypatch.setattr(NewRows, "among", noted)
+    late = recommender.recommend(lit, Surroundings(changes=changes, budget_s=0.5))
+    assert (late.items, "widening" in late.degraded.stages_skipped, max(looked)) == ([], True, 0)
+    found = recommender.recommend(lit, Surroundings(changes=changes))
+    assert ([item.item_id for item in found.items], max(looked)) == (["n36", "n37", "n38"], 4)
 
 
 def test_however_little_time_there_is_the_most_popular_items_are_looked_through(recommender: Recommender) -> None:

@@ -10,7 +10,7 @@ from ray.serve import Application
 
 from retrank.serving.backing import open_backing
 from retrank.serving.bundles.opening import open_service_replica
-from retrank.serving.bundles.pace import always
+from retrank.serving.bundles.pace import Pace, always
 from retrank.serving.deployments import express
 from retrank.serving.deployments.listener import send_at_once
 from retrank.serving.deployments.loopback import narrow_inner_server
@@ -42,16 +42,18 @@ class FusedReplica:
         backing = open_backing(settings, telemetry)
         name = f"{socket.gethostname()}-{os.getpid()}"
         gate = self._protection.gate
+        calm = always if gate is None else gate.calm
         self._replica = open_service_replica(
             settings,
             name,
             control=backing.store,
             telemetry=telemetry,
-            calm=always if gate is None else gate.calm,
+            calm=calm,
         )
         front = self._replica.front
-        self._service = Service(front.pick, backing, settings.service, watch=front)
-        self._replica.reconciler.prepare = self._service.ready
+        service = self._service = Service(front.pick, backing, settings.service, watch=front)
+        pace = Pace(calm=calm)
+        self._replica.reconciler.prepare = lambda ready: service.ready(ready, pace.begin())
         self._service.warm_up()
         self._rpc = settings.rpc
         self._replica.run()

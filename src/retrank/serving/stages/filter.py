@@ -24,6 +24,8 @@ WIDER = (4, 16)
 MAX_NEIGHBOURS = 20_000
 _BLOCK = 10_000
 """Items of the catalogue between two looks at the clock."""
+_NEW_BLOCK = 500
+"""New items between two looks at the clock: they are tested one by one."""
 
 
 class Nearest(Protocol):
@@ -82,7 +84,10 @@ class Sift:
         for source, rows in self._further(draft):
             if looked and self.clock() >= draft.due:
                 return draft._replace(candidates=kept).skip("widening")
-            looked = source == "popular"  # so much there is always time for: short slates are worse than late ones
+            looked = source in (
+                "popular",
+                "fresh",
+            )  # so much there is always time for: short slates are worse than late ones
             fresh = rows[~contained(rows, kept.rows)]
             fresh = fresh[_allowed(draft, fresh, passes)][: draft.needed - len(kept)]
             kept = kept.add(fresh, source)
@@ -98,7 +103,9 @@ class Sift:
         for start in range(0, len(self.popular_items), _BLOCK):
             yield "popular", self.popular_items[start : start + _BLOCK].astype(np.int64)
         if draft.changes.new is not None:
-            yield "fresh", draft.changes.new.rows  # nobody has touched these: the least popular of all
+            rows = draft.changes.new.rows  # nobody has touched these: the least popular of all
+            for start in range(0, len(rows), _NEW_BLOCK):
+                yield "fresh", rows[start : start + _NEW_BLOCK]
 
 
 def _unbarred(wanted: Mask | None, barred: Sequence[Mask]) -> Mask | None:
