@@ -171,6 +171,22 @@ def test_a_replica_that_starts_again_offers_every_new_item_before_it_says_ready(
         service.close()
 
 
+def test_new_items_stay_on_the_slates_when_the_changes_a_bundle_holds_are_forgotten(
+    recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(newcomers, "AT_ONCE", 1)
+    seldom = ServiceSettings(deadline_ms=60_000, catalogue_refresh_s=60.0)  # one look, that of the next upsert
+    with living_service(recommender, tmp_path, settings=seldom) as service:
+        service.change_items([BulkItem(item_id="i5", action="upsert", attributes={"price": 2.0})])
+        service.change_items([LAMP])
+        service.change_items([BulkItem(item_id="torch", action="upsert", attributes=described(102))])
+        store = service.backing.store
+        assert store is not None
+        store.forget_changes(DEFAULT_TENANT, 1)
+        service.change_items([BulkItem(item_id="i6", action="upsert", attributes={"price": 2.0})])
+        assert {"lamp", "torch"} <= set(_ids(_slate(service)))
+
+
 def test_the_page_finds_a_new_item_by_id_and_title(service: Service, recommender: Recommender) -> None:
     service.change_items([LAMP, BLANK])
     client = Client(create_app(service))

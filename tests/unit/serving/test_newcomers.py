@@ -198,17 +198,16 @@ def test_what_the_encoder_made_is_held_once() -> None:
 
 def test_the_choice_is_made_once_for_all_steps_of_a_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AT_ONCE", 2)
-    newcomers, asked = Newcomers(Choosy(), ITEMS, 9), []  # type: ignore[arg-type]
+    newcomers, compared = Newcomers(Choosy(), ITEMS, 9), list[str]()  # type: ignore[arg-type]
 
-    class Items(dict[str, ItemChange]):
-        def values(self) -> Any:
-            asked.append(1)
-            return super().values()
+    def age(change: ItemChange) -> tuple[int, str]:
+        compared.append(change.item_id)
+        return change.version, change.item_id
 
+    monkeypatch.setattr(module, "_age", age)
     changes = NO_CHANGES.with_more([_upsert(f"n{at}", at, title="fine") for at in range(9)])
-    watched = replace(changes, items=Items(changes.items), before=None)
-    assert len(_prepared(newcomers, watched)) == 9
-    assert len(asked) == 1
+    assert len(_prepared(newcomers, changes)) == 9
+    assert len(compared) == 9
 
 
 def test_vectors_of_old_and_new_rows_come_from_where_they_are(encoder: NewItemEncoder) -> None:

@@ -84,10 +84,8 @@ class Sift:
         for source, rows in self._further(draft):
             if looked and self.clock() >= draft.due:
                 return draft._replace(candidates=kept).skip("widening")
-            looked = source in (
-                "popular",
-                "fresh",
-            )  # so much there is always time for: short slates are worse than late ones
+            # So much there is always time for: short slates are worse than late ones.
+            looked = source in {"popular", "fresh"}
             fresh = rows[~contained(rows, kept.rows)]
             fresh = fresh[_allowed(draft, fresh, passes)][: draft.needed - len(kept)]
             kept = kept.add(fresh, source)
