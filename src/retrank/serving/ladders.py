@@ -102,7 +102,8 @@ class Ladders:
 
     def _breaker(self, name: str) -> Breaker:
         """Return the breaker of one model, the same for every list; a gauge shows its state."""
-        return Breaker(ONLY_FAILURES, self._clock, on_change=lambda state: self._tally.telemetry.circuit(name, state))
+        tally = self._tally  # and not the ladders: a circle would keep the bundle after its last request
+        return Breaker(ONLY_FAILURES, self._clock, on_change=lambda state: tally.telemetry.circuit(name, state))
 
     def _hydrate(self) -> Stage:
         runtime = self._runtime
