@@ -130,6 +130,7 @@ class Draft(NamedTuple):
         now: seconds since 1970, UTC: the moment of the request.
         due: moment on the pipeline's clock, in seconds, from which on nothing may be begun that can be left out.
         history: `[H]` int64 known item rows, oldest first: the sealed history, live events, the session, seed items.
+            New items stand there by their own rows; whoever reads it by what the bundle knows takes `rows_to_read`.
         ages: `[H]` int64 whole seconds since each of these events; 0 for the session, which is happening now.
         actions: `[H]` int64 action rows of these events, 0 = unknown, as for the session.
         context: `[F]` int64 rows of what is known of the moment, 0 = unknown; F is 0 where no model reads it.

@@ -26,6 +26,7 @@ class NewRows:
         ids: `[M]` their ids.
         attributes: `[M]` what they are; None where there is no value.
         vectors: `[M, D]` float32, comparable with queries as the vectors of the bundle are.
+        stand_ins: `[M]` int64 rows in 1..N of the items that are read in their place, see `stand_ins`.
         places: id -> place among the M.
         names: attributes that any of them has.
     """
@@ -34,6 +35,7 @@ class NewRows:
     ids: tuple[str, ...]
     attributes: tuple[Mapping[str, JsonValue], ...]
     vectors: NDArray[np.float32]
+    stand_ins: Rows
     places: Mapping[str, int] = field(init=False)
     names: frozenset[str] = field(init=False)
 
@@ -88,6 +90,16 @@ class NewRows:
 def sealed_rows(new: NewRows | None, rows: Rows) -> Rows:
     """Return `[C]` item rows with the padding in the place of new ones: rows that arrays of the bundle have."""
     return rows if new is None else np.where(rows < new.first, rows, 0)
+
+
+def rows_to_read(new: NewRows | None, history: Rows) -> Rows:
+    """Return `[H]` rows of a history with the stand-in in the place of each new item: rows that the models know."""
+    if new is None:
+        return history
+    late = history >= new.first
+    read = history.copy()
+    read[late] = new.stand_ins[history[late] - new.first]
+    return read
 
 
 def vectors_of(new: NewRows | None, item_vectors: NDArray[np.float32], rows: Rows) -> NDArray[np.float32]:

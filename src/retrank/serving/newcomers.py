@@ -7,7 +7,7 @@ so each recommender has newcomers of its own, and a new bundle encodes anew what
 import heapq
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ReferenceType, WeakKeyDictionary
@@ -21,6 +21,7 @@ from retrank.contract.vocab import Vocab
 from retrank.serving.new_rows import NewRows
 from retrank.serving.overlay import Changes
 from retrank.serving.runtime import Runtime
+from retrank.serving.stand_ins import StandIns
 from retrank.serving.stores.protocol import ItemChange
 
 AT_ONCE = 1_000
@@ -61,11 +62,13 @@ class _Made(NamedTuple):
         change: what was encoded; compared whole, as a store that lost changes gives a version a second time.
         offered: it has a vector.
         failed: the item encoder failed on it.
+        stand_in: row of the item of the bundle that is read in its place; 0 where it is not offered.
     """
 
     change: ItemChange
     offered: bool
     failed: bool = False
+    stand_in: int = 0
 
 
 class _Encoded(NamedTuple):
@@ -102,15 +105,22 @@ _NOTHING = _Kept()
 class Newcomers:
     """New items of one bundle whose model reads content."""
 
-    def __init__(self, encoder: "NewItemEncoder", items: Vocab, limit: int) -> None:
+    def __init__(
+        self,
+        encoder: "NewItemEncoder",
+        items: Vocab,
+        limit: int,
+        stand_ins: Callable[[NDArray[np.float32]], NDArray[np.int64]],
+    ) -> None:
         """Start with none.
 
         Args:
             encoder: of the bundle.
             items: of the bundle; what it knows is no newcomer.
             limit: how many are offered at most, >= 1; of more, those that changed last.
+            stand_ins: from the vectors of new items, `[M, D]` float32, to the rows read in their place, `[M]`.
         """
-        self._encoder, self._items, self._limit = encoder, items, limit
+        self._encoder, self._items, self._limit, self._stand_ins = encoder, items, limit, stand_ins
         self._kept: WeakKeyDictionary[Changes, _Kept] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._counting = threading.Lock()
@@ -191,6 +201,7 @@ class Newcomers:
                 ids=ids,
                 attributes=tuple(one.attributes or _NO_CONTENT for one in found),
                 vectors=_gathered(ids, last, encoded),
+                stand_ins=np.array([kept.made[item].stand_in for item in ids], dtype=np.int64),
             )
         failed = sum(one.failed for one in kept.made.values())
         counts = NewItemCounts(
@@ -214,10 +225,14 @@ class Newcomers:
                 return [_Encoded(_Made(changes[0], offered=False, failed=True))]
             middle = len(changes) // 2
             return self._encoded(changes[:middle]) + self._encoded(changes[middle:])
-        finite = np.atleast_1d(np.isfinite(vectors).all(axis=1))
+        sound = readable & np.isfinite(vectors).all(axis=1)
+        stand_ins = np.zeros(len(changes), dtype=np.int64)
+        stand_ins[sound] = self._stand_ins(vectors[sound])
         return [
-            _Encoded(_Made(one, bool(reads and sound), failed=bool(reads and not sound)), vector)
-            for one, vector, reads, sound in zip(changes, vectors, readable, finite, strict=True)
+            _Encoded(_Made(one, bool(offered), bool(reads and not offered), int(stand_in)), vector)
+            for one, vector, reads, offered, stand_in in zip(
+                changes, vectors, readable, sound, stand_ins, strict=True
+            )
         ]
 
 
@@ -233,7 +248,9 @@ def open_newcomers(runtime: Runtime, limit: int) -> Newcomers | None:
     from retrank.serving.new_items import open_item_encoder  # noqa: PLC0415
 
     encoder = open_item_encoder(runtime.bundle)
-    return None if encoder is None else Newcomers(encoder, runtime.items, limit)
+    if encoder is None:
+        return None
+    return Newcomers(encoder, runtime.items, limit, StandIns(runtime.index, runtime.item_vectors))
 
 
 def _age(change: ItemChange) -> tuple[int, str]:

@@ -151,12 +151,6 @@ def test_what_is_excluded_dismissed_or_seen_stays_away(either: Recommender) -> N
     assert not shown(remembers("dismiss"), exclude_seen=False)
 
 
-def test_a_visit_to_a_new_item_is_no_history_that_a_model_could_read(recommender: Recommender) -> None:
-    slate = recommender.recommend(RecommendRequest(session=Session(recent=["new2"]), k=5), _around())
-    assert slate.degraded.reasons == ["unknown_items"]
-    assert {source for item in slate.items for source in item.sources} == {"popular"}
-
-
 def test_a_new_item_is_explained_by_what_it_is_similar_to(recommender: Recommender) -> None:
     slate = recommender.recommend(RecommendRequest(user_id="u2", k=4), _around())
     reason = next(item for item in slate.items if item.item_id == "new2").reasons[0]

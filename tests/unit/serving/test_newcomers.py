@@ -11,6 +11,7 @@ import pytest
 from content_world import NUM_ITEMS, UNTOUCHED, content_catalogue, content_side, content_world, described
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from retrank.contract import bundle as layout
 from retrank.contract.bundle import verify
@@ -32,6 +33,11 @@ def encoder(content_bundle: Path) -> NewItemEncoder:
     return found
 
 
+def first_item(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Let one item stand in for all, where it does not matter which."""
+    return np.ones(len(vectors), dtype=np.int64)
+
+
 def _upsert(item: str, version: int, **attributes: Any) -> ItemChange:
     return ItemChange(item, version, deleted=False, available=True, attributes=attributes or described(len(item)))
 
@@ -46,7 +52,7 @@ def _prepared(newcomers: Newcomers, changes: Changes) -> list[str]:
 def test_a_new_item_gets_the_vector_that_torch_gives_an_untouched_item_of_the_same_content(
     encoder: NewItemEncoder, content_bundle: Path
 ) -> None:
-    newcomers = Newcomers(encoder, ITEMS, 100)
+    newcomers = Newcomers(encoder, ITEMS, 100, first_item)
     changes = NO_CHANGES.with_more([_upsert(f"n{row}", row, **described(row)) for row in UNTOUCHED])
     assert _prepared(newcomers, changes) == [f"n{row}" for row in UNTOUCHED]
     found = newcomers.of(changes)
@@ -59,7 +65,7 @@ def test_a_new_item_gets_the_vector_that_torch_gives_an_untouched_item_of_the_sa
 
 
 def test_rows_stand_behind_those_of_the_bundle_in_the_order_of_the_changes(encoder: NewItemEncoder) -> None:
-    newcomers = Newcomers(encoder, ITEMS, 100)
+    newcomers = Newcomers(encoder, ITEMS, 100, first_item)
     changes = NO_CHANGES.with_more([_upsert("late", 9), _upsert("early", 3), _upsert("i7", 5)])
     assert _prepared(newcomers, changes) == ["early", "late"]
     new = newcomers.of(changes)
@@ -71,7 +77,7 @@ def test_rows_stand_behind_those_of_the_bundle_in_the_order_of_the_changes(encod
 
 
 def test_what_is_deleted_or_withdrawn_goes_and_comes_back(encoder: NewItemEncoder) -> None:
-    newcomers = Newcomers(encoder, ITEMS, 100)
+    newcomers = Newcomers(encoder, ITEMS, 100, first_item)
     first = NO_CHANGES.with_more([_upsert("a", 1), _upsert("b", 2)])
     assert _prepared(newcomers, first) == ["a", "b"]
     gone = first.with_more([_upsert("a", 3)._replace(deleted=True), _upsert("b", 4)._replace(available=False)])
@@ -82,7 +88,7 @@ def test_what_is_deleted_or_withdrawn_goes_and_comes_back(encoder: NewItemEncode
 
 
 def test_an_item_that_says_nothing_to_the_model_is_counted_and_not_offered(encoder: NewItemEncoder) -> None:
-    newcomers = Newcomers(encoder, ITEMS, 100)
+    newcomers = Newcomers(encoder, ITEMS, 100, first_item)
     silent: list[dict[str, Any]] = [
         {"colour": "red"},
         {"category": "never heard of"},
@@ -96,7 +102,7 @@ def test_an_item_that_says_nothing_to_the_model_is_counted_and_not_offered(encod
 
 
 def test_of_more_than_are_allowed_those_that_changed_last_are_offered(encoder: NewItemEncoder) -> None:
-    newcomers = Newcomers(encoder, ITEMS, 3)
+    newcomers = Newcomers(encoder, ITEMS, 3, first_item)
     changes = NO_CHANGES.with_more([_upsert(f"n{at}", at) for at in range(1, 6)])
     assert _prepared(newcomers, changes) == ["n3", "n4", "n5"]
     assert newcomers.counts() == NewItemCounts(offered=3, beyond=2)
@@ -106,7 +112,7 @@ def test_of_more_than_are_allowed_those_that_changed_last_are_offered(encoder: N
 
 def test_many_are_encoded_bit_by_bit_the_newest_first(encoder: NewItemEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AT_ONCE", 2)
-    newcomers = Newcomers(encoder, ITEMS, 100)
+    newcomers = Newcomers(encoder, ITEMS, 100, first_item)
     changes = NO_CHANGES.with_more([_upsert(f"n{at}", at) for at in range(1, 6)])
     seen = []
     while newcomers.prepare(changes):
@@ -136,7 +142,7 @@ class Choosy:
 
 def test_an_item_that_cannot_be_encoded_spoils_no_other_and_is_tried_again_when_it_changes() -> None:
     choosy = Choosy()
-    newcomers = Newcomers(choosy, ITEMS, 100)  # type: ignore[arg-type]  # has the one method that is called
+    newcomers = Newcomers(choosy, ITEMS, 100, first_item)  # type: ignore[arg-type]  # has the one method that is called
     titles = ["fine", "poison", "endless", "fine", "fine"]
     changes = NO_CHANGES.with_more([_upsert(f"n{at}", at, title=title) for at, title in enumerate(titles)])
     assert _prepared(newcomers, changes) == ["n0", "n3", "n4"]
@@ -149,7 +155,7 @@ def test_an_item_that_cannot_be_encoded_spoils_no_other_and_is_tried_again_when_
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", "i1"]), st.sampled_from(["up", "off", "gone"])), max_size=12))
 def test_step_by_step_the_new_items_are_those_of_the_last_state_alone(steps: list[tuple[str, str]]) -> None:
-    newcomers, changes, held = Newcomers(Choosy(), ITEMS, 2), NO_CHANGES, []  # type: ignore[arg-type]
+    newcomers, changes, held = Newcomers(Choosy(), ITEMS, 2, first_item), NO_CHANGES, []  # type: ignore[arg-type]
     for version, (item, act) in enumerate(steps, 1):
         change = ItemChange(item, version, act == "gone", act != "off", {"title": "fine"})
         changes = changes.with_more([change])
@@ -163,7 +169,7 @@ def test_step_by_step_the_new_items_are_those_of_the_last_state_alone(steps: lis
 
 def test_what_was_encoded_is_kept_when_changes_are_forgotten_or_read_again_unless_the_item_is_another() -> None:
     choosy = Choosy()
-    newcomers = Newcomers(choosy, ITEMS, 100)  # type: ignore[arg-type]
+    newcomers = Newcomers(choosy, ITEMS, 100, first_item)  # type: ignore[arg-type]
     known = NO_CHANGES.with_more([_upsert(f"n{at}", at, title="fine") for at in range(1, 6)])
     assert _prepared(newcomers, known) == ["n1", "n2", "n3", "n4", "n5"]
     later = replace(known.with_more([_upsert("n6", 6, title="fine")]).without(2), akin=ref(known))
@@ -187,7 +193,7 @@ def test_what_the_encoder_made_is_held_once() -> None:
             return found
 
     watched = Watched()
-    newcomers = Newcomers(watched, ITEMS, 100)  # type: ignore[arg-type]
+    newcomers = Newcomers(watched, ITEMS, 100, first_item)  # type: ignore[arg-type]
     changes = NO_CHANGES.with_more([_upsert(f"n{at}", at, title="fine") for at in range(9)])
     _prepared(newcomers, changes)
     assert [one() for one in watched.made] == [None]
@@ -198,7 +204,7 @@ def test_what_the_encoder_made_is_held_once() -> None:
 
 def test_the_choice_is_made_once_for_all_steps_of_a_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AT_ONCE", 2)
-    newcomers, compared = Newcomers(Choosy(), ITEMS, 9), list[str]()  # type: ignore[arg-type]
+    newcomers, compared = Newcomers(Choosy(), ITEMS, 9, first_item), list[str]()  # type: ignore[arg-type]
 
     def age(change: ItemChange) -> tuple[int, str]:
         compared.append(change.item_id)
@@ -211,7 +217,7 @@ def test_the_choice_is_made_once_for_all_steps_of_a_state(monkeypatch: pytest.Mo
 
 
 def test_vectors_of_old_and_new_rows_come_from_where_they_are(encoder: NewItemEncoder) -> None:
-    newcomers = Newcomers(encoder, ITEMS, 100)
+    newcomers = Newcomers(encoder, ITEMS, 100, first_item)
     changes = NO_CHANGES.with_more([_upsert("a", 1), _upsert("b", 2)])
     _prepared(newcomers, changes)
     new, sealed = newcomers.of(changes), np.arange(51 * 8, dtype=np.float32).reshape(51, 8)
@@ -226,7 +232,8 @@ def test_joining_is_exact_search_over_old_and_new(seed: int, count: int) -> None
     rng = np.random.default_rng(seed)
     sealed, query = rng.normal(size=(31, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32)
     sealed[0] = 0
-    new = NewRows(31, tuple("abcdefgh"), ({},) * 8, rng.normal(size=(8, 4)).astype(np.float32))
+    vectors = rng.normal(size=(8, 4)).astype(np.float32)
+    new = NewRows(31, tuple("abcdefgh"), ({},) * 8, vectors, first_item(vectors))
     every = np.concatenate([sealed, new.vectors]) @ query
     nearest = 1 + np.argsort(-every[1:31], kind="stable")[:count]
     expected = 1 + np.argsort(-every[1:], kind="stable")[:count]

@@ -1,6 +1,5 @@
 """Hydrate: from raw ids to the history a request stands on and the items it must not show."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 from retrank.serving.draft import Draft
 from retrank.serving.live_history import LiveHistory, live_history, remembered
-from retrank.serving.new_rows import rows_of
+from retrank.serving.new_rows import NewRows, row_of, rows_of
 from retrank.serving.pipeline import Clock, Step
 
 _MICROSECONDS = 1_000_000
@@ -70,12 +69,13 @@ class Hydrate:
         sealed = self._sealed(user, int(now * _MICROSECONDS))
         live = live_history(draft.profile, request.session, after_us=sealed.until_us)
         visit = [*live.recent, *request.seed_items]
-        recent = self.items.rows(visit)
+        new = draft.changes.new
+        recent = rows_of(new, self.items, visit)
         if len(recent) < len(visit):
             draft = draft.without("unknown_items")
         if request.user_id is not None and user == 0 and not live.item_ids:
             draft = draft.without("unknown_user")
-        live_rows, live_ages, live_actions = self._live(live, now)
+        live_rows, live_ages, live_actions = self._live(live, now, new)
         unknown = np.zeros(len(recent), dtype=np.int64)
         history = np.concatenate([sealed.rows, live_rows, recent], dtype=np.int64)
         ages = np.concatenate([sealed.ages, live_ages, unknown])
@@ -83,8 +83,6 @@ class Hydrate:
         context = self._context(request, user, now)
         draft = draft._replace(now=now, history=history, ages=ages, actions=actions, context=context)
         seen = self._seen(draft, len(sealed.rows), len(recent))
-        if draft.changes.new is not None:
-            seen = self._seen_new(draft, seen, visit)
         return draft._replace(seen=seen, excluded=self._excluded(request, draft))
 
     def _context(self, request: RecommendRequest, user: int, now: float) -> NDArray[np.int64]:
@@ -105,15 +103,17 @@ class Hydrate:
         actions = unknown if known is None else known[events].astype(np.int64)
         return _Sealed(rows, unknown if ages is None else ages, actions, until_us)
 
-    def _live(self, live: LiveHistory, now: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return rows, ages in seconds and action rows of the live events with items that the bundle knows."""
+    def _live(
+        self, live: LiveHistory, now: float, new: NewRows | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return rows, ages in seconds and action rows of the live events with items of the bundle and new ones."""
         if not live.item_ids:
             return _NONE, _NONE, _NONE
         triples = zip(live.item_ids, live.times_us, live.kinds, strict=True)
         known = [
             (row, time_us, self.known_actions.row(kind))
             for item, time_us, kind in triples
-            if (row := self.items.row(item))
+            if (row := row_of(new, self.items, item))
         ]
         rows, times_us, actions = np.array(known, dtype=np.int64).reshape(-1, 3).T
         return rows, np.maximum(int(now * _MICROSECONDS) - times_us, 0) // _MICROSECONDS, actions
@@ -133,13 +133,6 @@ class Hydrate:
             memory = remembered(draft.profile, policy, draft.now)
             rows = np.concatenate([rows, rows_of(draft.changes.new, self.items, memory)])
         return distinct(rows)
-
-    def _seen_new(self, draft: Draft, seen: NDArray[np.int64], visit: Sequence[str]) -> NDArray[np.int64]:
-        """Return what was seen with the new items of the visit: they are no history, no model can read them there."""
-        request, new = draft.request, draft.changes.new
-        counts = request.exclude_seen and (request.seen is None or "click" in request.seen.types)
-        rows = [row for item in visit if (row := new.row(item))] if counts and new is not None else []
-        return distinct(np.concatenate([seen, np.array(rows, dtype=np.int64)])) if rows else seen
 
     def _excluded(self, request: RecommendRequest, draft: Draft) -> NDArray[np.int64]:
         """Return what the request excludes, what it starts from, and what this person dismissed."""
