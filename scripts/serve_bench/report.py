@@ -161,8 +161,8 @@ def _same_question(figures: Figures) -> list[str]:
     ours, theirs = asked[TWO], asked[FLAGS]
     return [
         f"Asked for the same plain slate in turns, two replicas answer {ours.rate:.0f} requests/s and three "
-        f"deployments with HAProxy and flags {theirs.rate:.0f}: {ours.rate / theirs.rate:.2f}x. Live profile, event log, decision "
-        "log and token stay on.",
+        f"deployments with HAProxy and flags {theirs.rate:.0f}: {ours.rate / theirs.rate:.2f}x. Live profile, event "
+        "log, decision log and token stay on.",
         "",
     ]
 
