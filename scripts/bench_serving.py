@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from serve_bench import cases, requests
-from serve_bench.report import DEFAULTS, ONE, TWO, Figures, write
+from serve_bench.report import DEFAULTS, FLAGS, ONE, TWO, Figures, write
 from serve_bench.services import retrank, three_deployments
 from stress import page
 
@@ -45,6 +45,8 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> Figures:
         figures.peak = cases.peak([*ours, *peers], bodies, rounds=rounds, seconds=seconds)
         defaults = next(peer for peer in peers if peer.name == DEFAULTS)
         figures.best_of_defaults = cases.best(defaults, plain, rounds=rounds, seconds=seconds)
+        same = [each for each in (*ours, *peers) if each.name in (TWO, FLAGS)]
+        figures.same_question = cases.peak(same, {each.name: plain for each in same}, rounds=rounds, seconds=seconds)
     with retrank(bundle, folder / "alone", name=ONE) as one:
         alone = cases.peak([one], {one.name: full}, rounds=1, seconds=seconds)[one.name]
         figures.latency_rate = 0.6 * alone.rate

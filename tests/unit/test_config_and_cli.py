@@ -31,7 +31,8 @@ def test_every_experiment_composes_and_resolves(experiment: str) -> None:
 
 GROUPS = [
     *(("train", group) for group in ("split", "model", "loss", "optim", "trainer", "logger", "context", "experiment")),
-    ("ingest", "data"), ("ingest", "users"), ("sweep", "sweep"), ("evaluate", "split"), ("export", "index"), ("export", "sealing"),
+    ("ingest", "data"), ("ingest", "users"), ("sweep", "sweep"), ("evaluate", "split"),
+    ("export", "index"), ("export", "sealing"),
     ("serve", "serving"), ("serve", "guard@serving.guard"), ("serve", "telemetry@serving.telemetry"),
     ("rank", "sources"), ("rank", "second_stage@ranker"),
 ]  # fmt: skip

@@ -27,12 +27,26 @@ def answer_each(
         due: when all of them shall be answered, on `clock`; infinite sets no such bound. Requests whose turn comes
             later are not answered any more: their caller has gone.
         clock: monotonic seconds.
+
+    Raises:
+        Exception: every request failed, with this one first; then it is no matter of some requests.
     """
-    return [_one(fields, answer, due, clock) for fields in batch.requests]
+    failures: dict[str, Exception] = {}
+    answers = [_one(fields, answer, due, clock, failures) for fields in batch.requests]
+    if failures:
+        first = next(iter(failures.values()))
+        if len(failures) == len(answers):
+            raise first
+        _log.error("requests %s of a batch failed, the first one so", ", ".join(failures), exc_info=first)
+    return answers
 
 
 def _one(
-    fields: Mapping[str, object], answer: Callable[[RecommendRequest], SlateResponse], due: float, clock: Clock
+    fields: Mapping[str, object],
+    answer: Callable[[RecommendRequest], SlateResponse],
+    due: float,
+    clock: Clock,
+    failures: dict[str, Exception],
 ) -> BatchItem:
     try:
         request = RecommendRequest.model_validate(fields)
@@ -48,8 +62,8 @@ def _one(
         own["deadline_ms"] = min(left_ms, request.deadline_ms or left_ms)
     try:
         return BatchItem(status=HTTPStatus.OK, slate=answer(request.model_copy(update=own)))
-    except Exception:  # noqa: BLE001  (a bug must not cost the others their answers)
-        _log.exception("request %s of a batch failed", request_id)
+    except Exception as error:  # noqa: BLE001  (a bug must not cost the others their answers)
+        failures[request_id] = error
         return BatchItem(status=HTTPStatus.INTERNAL_SERVER_ERROR, problem=_failed(request_id))
 
 

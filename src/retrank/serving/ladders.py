@@ -34,7 +34,7 @@ class Ladders:
             settings: how to answer.
             now: seconds since the Unix epoch.
             clock: monotonic seconds, that of the pipeline.
-            tally: counts what was served, and knows who is told of breakers.
+            tally: counts what was served.
         """
         self._runtime, self._settings, self._now, self._clock = runtime, settings, now, clock
         self._tally = tally
@@ -46,7 +46,7 @@ class Ladders:
         self._sequence = SequenceSource(
             runtime.encoder, runtime.index, runtime.item_vectors, self._limits.get("sequence", count)
         )
-        self.models = {name: self._breaker(name) for name in ("sequence", "ranker")}
+        self.models = {name: Breaker(ONLY_FAILURES, clock) for name in ("sequence", "ranker")}
 
     def recommend(self) -> list[Stage]:
         """Return the stages that make a slate from a history."""
@@ -99,11 +99,6 @@ class Ladders:
             PlacePins(),
             *self._last(),
         ]
-
-    def _breaker(self, name: str) -> Breaker:
-        """Return the breaker of one model, the same for every list; a gauge shows its state."""
-        tally = self._tally  # and not the ladders: a circle would keep the bundle after its last request
-        return Breaker(ONLY_FAILURES, self._clock, on_change=lambda state: tally.telemetry.circuit(name, state))
 
     def _hydrate(self) -> Stage:
         runtime = self._runtime

@@ -61,7 +61,7 @@ class _Made(NamedTuple):
     Attributes:
         change: what was encoded; compared whole, as a store that lost changes gives a version a second time.
         offered: it has a vector.
-        failed: the item encoder failed on it.
+        failed: the item encoder, or the search for a stand-in, failed on it.
         stand_in: row of the item of the bundle that is read in its place; 0 where it is not offered.
     """
 
@@ -219,15 +219,15 @@ class Newcomers:
             return []
         try:
             vectors, readable = self._encoder.described([one.attributes or _NO_CONTENT for one in changes])
-        except Exception:  # noqa: BLE001  (ONNX Runtime's exceptions share no public base class)
+            sound = readable & np.isfinite(vectors).all(axis=1)
+            stand_ins = np.zeros(len(changes), dtype=np.int64)
+            stand_ins[sound] = self._stand_ins(vectors[sound])
+        except Exception:  # noqa: BLE001  (those of ONNX Runtime and FAISS share no public base class)
             if len(changes) == 1:
                 _log.exception("a new item cannot be encoded and waits for the next bundle")
                 return [_Encoded(_Made(changes[0], offered=False, failed=True))]
             middle = len(changes) // 2
             return self._encoded(changes[:middle]) + self._encoded(changes[middle:])
-        sound = readable & np.isfinite(vectors).all(axis=1)
-        stand_ins = np.zeros(len(changes), dtype=np.int64)
-        stand_ins[sound] = self._stand_ins(vectors[sound])
         return [
             _Encoded(_Made(one, bool(offered), bool(reads and not offered), int(stand_in)), vector)
             for one, vector, reads, offered, stand_in in zip(

@@ -119,7 +119,7 @@ class Recommender:
         return cls(runtime, chosen, newcomers=rehearsal._newcomers)
 
     def tell_of_models(self) -> None:
-        """Tell telemetry which models answer and which are left alone, when this one begins to answer."""
+        """Tell telemetry which models answer and which are left alone; to be called now and then while this answers."""
         for name, breaker in self._ladders.models.items():
             self.tally.telemetry.circuit(name, breaker.state)
 

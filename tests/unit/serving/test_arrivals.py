@@ -17,7 +17,7 @@ from retrank.serving.guard.gate import Gate
 from retrank.serving.guard.settings import GuardSettings, LaneSettings
 from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.web import problems
-from retrank.serving.web.arrivals import Arrivals, Full, comes_whole
+from retrank.serving.web.arrivals import Arrivals, Full, again, comes_whole
 from retrank.serving.web.bodies import read_model
 from retrank.serving.web.guarded import Guarded
 
@@ -170,7 +170,7 @@ def test_nothing_is_made_for_a_sender_that_hung_up(tmp_path: Path) -> None:
 
 
 def test_bodies_for_which_there_is_no_memory_are_told_to_come_back(tmp_path: Path) -> None:
-    arrivals = Arrivals(max_held_bytes=30 * KB)
+    arrivals = Arrivals(max_held_bytes=120 * KB)
     world, first, second = World(tmp_path, arrivals), Sender(CHUNKED), Sender(CHUNKED)
 
     async def play() -> None:
@@ -190,7 +190,7 @@ def test_bodies_for_which_there_is_no_memory_are_told_to_come_back(tmp_path: Pat
 
 
 def test_what_was_taken_is_let_go_when_there_is_no_room_or_the_wait_is_cancelled() -> None:
-    arrivals = Arrivals(max_held_bytes=10)
+    arrivals = Arrivals(max_held_bytes=40)
 
     async def play() -> None:
         sender = Sender()
@@ -224,3 +224,41 @@ def test_what_was_taken_is_let_go_when_there_is_no_room_or_the_wait_is_cancelled
 )
 def test_what_the_front_has_read_in_whole_is_not_waited_for(headers: dict[bytes, bytes], whole: bool) -> None:
     assert comes_whole(headers) is whole
+
+
+def test_a_body_in_tiny_pieces_takes_no_more_memory_than_in_one(tmp_path: Path) -> None:
+    """A message of ASGI per byte would be held for hundreds of bytes each."""
+    pieces = [{"type": "http.request", "body": b"x", "more_body": place < 49_999} for place in range(50_000)]
+    coming = iter(pieces)
+
+    async def receive() -> Message:
+        return next(coming)
+
+    async def play() -> None:
+        arrivals = Arrivals()
+        held = await arrivals.take(receive)
+        assert (held.body, held.more, arrivals.held_bytes) == (b"x" * 50_000, False, 50_000)
+        again_once = again(held, receive)
+        assert await again_once() == {"type": "http.request", "body": held.body, "more_body": False}
+        arrivals.let_go(held)
+        assert arrivals.held_bytes == 0
+
+    _played(play)
+
+
+def test_one_caller_leaves_room_for_the_bodies_of_others() -> None:
+    async def of(size: int) -> Message:
+        return {"type": "http.request", "body": b"x" * size, "more_body": False}
+
+    async def play() -> None:
+        arrivals = Arrivals(max_held_bytes=40 * KB)
+        held = [await arrivals.take(lambda: of(5 * KB), "greedy") for _ in range(2)]
+        with pytest.raises(Full):
+            await arrivals.take(lambda: of(1), "greedy")
+        held.append(await arrivals.take(lambda: of(10 * KB), "another"))
+        for one in held:
+            arrivals.let_go(one)
+        assert arrivals.held_bytes == 0
+        arrivals.let_go(await arrivals.take(lambda: of(10 * KB), "greedy"))
+
+    _played(play)

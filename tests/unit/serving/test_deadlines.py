@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from retrank.contract.api import DegradedReason, RecommendRequest
 from retrank.serving.draft import Draft
-from retrank.serving.pipeline import Pipeline, Step
+from retrank.serving.pipeline import LeftOut, Pipeline, Step
 from retrank.serving.stage_times import StageTime
 
 
@@ -147,3 +147,37 @@ def test_one_run_behind_the_deadline_is_forgiven() -> None:
     assert time.usual_s < 0.002
     time.took(0.25, late=True)
     assert time.usual_s == 0.25
+
+
+def test_callers_with_a_deadline_that_nobody_can_keep_teach_nothing_about_stages() -> None:
+    """What began behind the deadline, or cannot be left out, is not late by its own fault."""
+    clock = Clock()
+    first, slow = Moody(clock, 0.002, "retrieve", "covisit_failed"), Moody(clock, 0.002, on_failure=None)
+    pipeline = Pipeline([first, slow], clock)
+    for slow.seconds in [0.002] * 50 + [0.05] + [0.002] * 5:
+        pipeline.run(Draft(RecommendRequest()), 0.001)
+    assert pipeline.run(Draft(RecommendRequest()), 0.01).draft.skipped == ()
+
+
+@dataclass
+class Refusing(Moody):
+    """Does not run while it is told not to."""
+
+    left_out: bool = False
+
+    def run(self, draft: Draft) -> Draft:
+        if self.left_out:
+            raise LeftOut
+        return super().run(draft)
+
+
+def test_what_was_left_alone_is_not_thought_to_be_quick(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    stage = Refusing(clock, 0.02)
+    pipeline = Pipeline([stage], clock)
+    for stage.left_out in [False] * 20 + [True] * 500:
+        found = pipeline.run(Draft(RecommendRequest()), 1.0).draft
+    assert found.degraded == ("ranker_failed",)
+    assert caplog.text == ""
+    stage.left_out = False
+    assert pipeline.run(Draft(RecommendRequest()), 0.01).draft.skipped == ("ranker",)

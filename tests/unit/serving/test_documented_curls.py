@@ -1,4 +1,4 @@
-"""Every `curl` of the documentation that posts something to the API is accepted by the API."""
+"""Every `curl` of the documentation that sends something to the API is accepted by the API."""
 
 import json
 import re
@@ -15,8 +15,12 @@ from retrank.serving.web.routes import create_app
 
 ROOT = Path(__file__).parents[3]
 _PAGES = [ROOT / "README.md", ROOT / "serving" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-_POST = re.compile(r"curl -s (?:http://)?[\w.]+:\d+(/v1/\S+) [^\n]*?(?:\\\n\s*)?-d '([^']*)'")
-_SAID = [(page.name, path, body) for page in _PAGES for path, body in _POST.findall(page.read_text())]
+_SENT = re.compile(r"curl -s (?:-X (PUT) )?(?:http://)?[\w.]+:\d+(/v1/\S+) [^\n]*?(?:\\\n\s*)?-d '([^']*)'")
+_SAID = [
+    (page.name, method or "POST", path, body)
+    for page in _PAGES
+    for method, path, body in _SENT.findall(page.read_text())
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +32,17 @@ def client(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_slates_and_events_are_documented_where_people_begin() -> None:
     for name, path in (
         ("README.md", "/v1/events"),
+        ("README.md", "/v1/items/lamp-7"),
         ("bring-your-own-data.md", "/v1/events"),
         ("events.md", "/v1/events"),
     ):
-        assert path in [found for page, found, _ in _SAID if page == name]
+        assert path in [found for page, _, found, _ in _SAID if page == name]
 
 
-@pytest.mark.parametrize(("page", "path", "body"), _SAID)
-def test_what_is_documented_is_accepted(client: Client, page: str, path: str, body: str) -> None:
+@pytest.mark.parametrize(("page", "method", "path", "body"), _SAID)
+def test_what_is_documented_is_accepted(client: Client, page: str, method: str, path: str, body: str) -> None:
     asked: dict[str, Any] = json.loads(body)
-    answer = client.post(path, json=asked)
+    answer = client.request(method, path, json=asked)
     assert answer.status_code in (200, 202), answer.text
     if path == "/v1/events":
         assert answer.json() == {"accepted": len(asked["events"]), "duplicates": 0, "rejected": []}

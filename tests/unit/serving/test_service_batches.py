@@ -49,8 +49,14 @@ def test_a_request_that_the_service_fails_at_is_a_500_in_its_place_and_a_line_in
     assert (failed.status, failed.problem.status, failed.problem.code) == (500, 500, "internal")
     assert (failed.problem.instance, failed.problem.type) == ("trips", "/problems/internal")
     assert "secret" not in failed.problem.model_dump_json()
-    assert "request trips of a batch failed" in caplog.text
+    assert "requests trips of a batch failed" in caplog.text
     assert "secret words of a bug" in caplog.text
+
+
+def test_a_batch_in_which_everything_fails_fails(recommender: Recommender) -> None:
+    service = Service(lambda _: Picked(recommender), Backing.none(), GENEROUS, watch=Stumbles())
+    with pytest.raises(RuntimeError, match="a bug"):
+        service.batch(BatchRequest(requests=[{"request_id": "trips"}]))
 
 
 class Clock:

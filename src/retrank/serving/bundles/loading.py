@@ -71,16 +71,8 @@ class Loading:
                 requests=requests[-self._settings.max_rehearsal :],
                 opened=self._opened,
                 rehearsal=self._rehearsal,
-                rest=look if beside is None else _both(self._pace.begin(), look),
+                rest=look if beside is None else self._pace.begin(look),
             )
-
-
-def _both(rest: Rest, look: Rest) -> Rest:
-    def act() -> None:
-        rest()
-        look()
-
-    return act
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from retrank.contract.rest import Rest
+from retrank.contract.rest import Rest, no_rest
 from retrank.serving.pipeline import Clock
 
 REST = 7.0
@@ -19,6 +19,8 @@ MOST_REST = 23.0
 """The same where somebody always waits for an answer: a load takes a twenty-fourth of one core."""
 LOOK_S = 0.004
 """How long to wait before looking again whether somebody does."""
+_SLICE_S = 0.1
+"""A longer rest is looked up from this often, whether the work is still wanted."""
 
 
 def always() -> bool:
@@ -39,18 +41,29 @@ class Pace(NamedTuple):
     busy: Clock = time.thread_time
     calm: Callable[[], bool] = always
 
-    def begin(self) -> Rest:
-        """Return what to call after every piece of work from now on, in this thread."""
+    def begin(self, look: Rest = no_rest) -> Rest:
+        """Return what to call after every piece of work from now on, in this thread.
+
+        `look` is called before a rest and during a long one; what it raises ends the work.
+        """
         rested_at = self.busy()
 
         def rest() -> None:
             nonlocal rested_at
             worked = self.busy() - rested_at
-            self.sleep(REST * worked)
+            look()
+            self._sleep(REST * worked, look)
             more = (MOST_REST - REST) * worked
             while more > 0 and not self.calm():
-                self.sleep(min(LOOK_S, more))
+                self._sleep(min(LOOK_S, more), look)
                 more -= LOOK_S
             rested_at = self.busy()
 
         return rest
+
+    def _sleep(self, seconds: float, look: Rest) -> None:
+        while seconds > _SLICE_S:
+            self.sleep(_SLICE_S)
+            seconds -= _SLICE_S
+            look()
+        self.sleep(seconds)

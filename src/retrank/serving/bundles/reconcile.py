@@ -160,7 +160,9 @@ class Reconciler:
                 return None
             except Exception as error:  # noqa: BLE001  (whatever it is, the old bundle goes on)
                 _log.exception("bundle %s was refused", name)
-                self._failed = _Failed(desired.generation, self._clock() + RETRY_S)
+                again_at = self._clock() + RETRY_S
+                self._failed = _Failed(desired.generation, again_at)
+                self._approached = self._approached._replace(since=again_at)  # the next try waits for its own turn
                 self._refuse(name, desired, f"{type(error).__name__}: {error}", for_all=self._settled)
                 return "failed"
         if self._waits(desired):

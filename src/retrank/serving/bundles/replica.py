@@ -109,9 +109,8 @@ class Replica:
             thread.join(_STOP_S)
 
     def tell(self, telemetry: Telemetry) -> None:
-        """Tell telemetry which bundle answers, and which of its models do, now and after every swap."""
+        """Tell telemetry which bundle answers, now and after every swap."""
         self._telemetry = telemetry
-        self.holder.serving.active.tell_of_models()
         active = self.front.bundle
         telemetry.bundle(active.id, active.created_at)
 
@@ -139,6 +138,7 @@ class Replica:
     def beat(self) -> None:
         """Say what this replica runs."""
         status = self.status()
+        self.holder.serving.active.tell_of_models()  # of a canary's models the log speaks
         self._telemetry.new_items(status.new_items)
         self._control.beat(self._name, status.model_dump(mode="json"), self._settings.ttl_s, self._clocks.now())
 

@@ -2,7 +2,7 @@
 
 HAProxy says so by itself (`front_door`). Without it, Ray's proxy listens from its first moment on and hears of the
 application only once a replica is ready. What no route of the application has is the application's own 404, a problem
-document, and passes.
+document, and passes. Once anybody was answered, a 404 of Ray's is about the path, as it is beside a `route_prefix`.
 """
 
 from http import HTTPStatus
@@ -13,6 +13,8 @@ from retrank.serving.front_door import MEDIA_TYPE, NOBODY, RETRY_AFTER_S, docume
 from retrank.serving.web.request_id import sent_id
 
 _PROBLEM = MEDIA_TYPE.encode()
+_OF_RAY = "/-/"
+"""Paths that Ray's proxy answers itself, ready or not."""
 
 
 class Starting:
@@ -21,6 +23,7 @@ class Starting:
     def __init__(self, ray: ASGIApp) -> None:
         """Stand in front of Ray."""
         self._ray = ray
+        self._answers = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; answer it here when Ray has nobody to hand it to."""
@@ -28,10 +31,11 @@ class Starting:
 
         async def told(message: Message) -> None:
             nonlocal answered
-            if _nobody_is_there(message):
+            if not self._answers and _nobody_is_there(message):
                 answered = True
                 await _say_so(scope, send)
             elif not answered:
+                self._answers = self._answers or not scope["path"].startswith(_OF_RAY)
                 await send(message)
 
         await self._ray(scope, receive, told if scope["type"] == "http" else send)

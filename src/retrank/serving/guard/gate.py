@@ -139,9 +139,8 @@ class Gate:
         return Entry(caller, self._lanes[need.lane], _priority(headers, path), quota)
 
     def calm(self) -> bool:
-        """Tell, in any thread, whether nobody waits for an answer: no slate is being made, and none is queued."""
-        lane = self._lanes["answers"]
-        return not lane.in_flight and not lane.waiting
+        """Tell, in any thread, whether nobody waits for an answer: no slate is being made, alone or in a batch."""
+        return not any(lane.in_flight or lane.waiting for lane in (self._lanes["answers"], self._lanes["batches"]))
 
     def charge(self, entry: Entry, parts: int) -> None:
         """Take what a request costs that holds several; one was taken when it came in.

@@ -1,4 +1,7 @@
-"""A stage behind a breaker: one that keeps failing is left alone for a second at a time, and named in every answer."""
+"""A stage behind a breaker: one that keeps failing is left alone for a second at a time, and named in every answer.
+
+The price: a caller whose requests alone make a model fail costs all others that model, a second at a time.
+"""
 
 from dataclasses import dataclass
 
@@ -6,7 +9,7 @@ from retrank.contract.api import DegradedReason
 from retrank.serving.draft import Draft
 from retrank.serving.guard.breaker import Breaker
 from retrank.serving.guard.settings import BreakerSettings
-from retrank.serving.pipeline import Clock, Stage, Step
+from retrank.serving.pipeline import Clock, LeftOut, Stage, Step
 
 ONLY_FAILURES = BreakerSettings(max_p95_s=60.0, max_wasted_s=60.0)
 """How long a stage takes is the business of the deadline; here only failures count, half of the newest twenty."""
@@ -35,10 +38,13 @@ class LeftAlone:
         return self.stage.applies(draft)
 
     def run(self, draft: Draft) -> Draft:
-        """Run the stage and tell the breaker how that ended."""
-        assert self.on_failure is not None, "there is no answer without this stage"
+        """Run the stage and tell the breaker how that ended.
+
+        Raises:
+            LeftOut: it is left alone.
+        """
         if not self.breaker.allows():
-            return draft.without(self.on_failure)
+            raise LeftOut
         started, failed = self.clock(), True
         try:
             draft = self.stage.run(draft)

@@ -6,6 +6,7 @@ middleware `web.metered.Metered` does the rest, so a handler never names a metri
 
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Literal
 
 from retrank.contract.api import SlateResponse
@@ -43,9 +44,13 @@ class Telemetry:
         for one in batch.answers:
             if one.slate is not None:
                 self.observe_answer({}, one.slate)
+        self.batch_failed(sum(one.status == HTTPStatus.INTERNAL_SERVER_ERROR for one in batch.answers))
 
     def request(self, route: str, status: int, seconds: float, *, placement: str, variant: str) -> None:
         """Count one answered request, refused ones too."""
+
+    def batch_failed(self, count: int) -> None:
+        """Count requests within a batch that failed: the batch itself is answered with 200."""
 
     def pipeline(self, candidates: Mapping[str, int], removed: Mapping[str, int]) -> None:
         """Count the items of a slate by source, and what filters took out, by rule."""

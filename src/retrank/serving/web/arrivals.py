@@ -6,6 +6,7 @@ short bodies that come slowly through it are given up in the same time by `bodie
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
@@ -20,14 +21,25 @@ WHOLE_BYTES = 8 * 1024
 """Bodies up to this size are in HAProxy's buffer (16 KiB with the head) before a replica hears of the request."""
 MAX_HELD_BYTES = 64 << 20
 """Of bodies of one replica that were waited for here and are not answered yet; far beyond what is ever of use."""
+SHARE = 4
+"""One caller holds at most this part of it, so that nobody keeps the bodies of all others out."""
 
 
 class Held(NamedTuple):
-    """A body that has come; `gone` when its sender has not stayed for an answer."""
+    """What has come of a body.
 
-    messages: tuple[Message, ...]
-    num_bytes: int
+    Attributes:
+        caller: who sent it.
+        body: as far as it was read; `more` when there is more of it than anybody may send.
+        gone: its sender has not stayed for an answer.
+        waited_s: how long it took to come, seconds.
+    """
+
+    caller: str | None
+    body: bytes
+    more: bool
     gone: bool
+    waited_s: float
 
 
 class Full(Exception):  # noqa: N818  (an outcome, not a mistake)
@@ -49,41 +61,56 @@ class Arrivals:
         """Hold nothing yet."""
         self._most, self._max_body_s = max_held_bytes, max_body_s
         self.held_bytes = 0
+        self._of: Counter[str | None] = Counter()
 
-    async def take(self, receive: Receive) -> Held:
+    async def take(self, receive: Receive, caller: str | None = None) -> Held:
         """Wait for a body, and hold it until `let_go`; one beyond the limit of size is not read to its end.
+
+        However many pieces it comes in, it is held as one.
+
+        Args:
+            receive: gives the pieces.
+            caller: the public part of the key that sends it; None is everybody without one.
 
         Raises:
             Refusal: 408 it did not come to its end in time.
-            Full: too much is held already.
+            Full: too much is held already, of all or of this caller.
         """
-        messages: list[Message] = []
-        num_bytes, more = 0, True
+        body, more, gone = bytearray(), True, False
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             async with asyncio.timeout(self._max_body_s):
-                while more and num_bytes <= MAX_BODY_BYTES:
-                    messages.append(await receive())
-                    size = len(messages[-1].get("body", b""))
-                    num_bytes += size
-                    self.held_bytes += size
-                    if self.held_bytes > self._most:
-                        raise Full
-                    more = messages[-1]["type"] == "http.request" and messages[-1].get("more_body", False)
+                while more and len(body) <= MAX_BODY_BYTES:
+                    message = await receive()
+                    piece = message.get("body", b"")
+                    body += piece
+                    self._hold(caller, len(piece))
+                    gone = message["type"] == "http.disconnect"
+                    more = not gone and message.get("more_body", False)
         except BaseException as error:
-            self.held_bytes -= num_bytes
+            self._hold(caller, -len(body))
             if isinstance(error, TimeoutError):
-                raise _too_slow(num_bytes, self._max_body_s) from None
+                raise _too_slow(len(body), self._max_body_s) from None
             raise
-        return Held(tuple(messages), num_bytes, gone=messages[-1]["type"] == "http.disconnect")
+        return Held(caller, bytes(body), more, gone, clock() - began)
 
     def let_go(self, held: Held) -> None:
         """Forget a body."""
-        self.held_bytes -= held.num_bytes
+        self._hold(held.caller, -len(held.body))
+
+    def _hold(self, caller: str | None, num_bytes: int) -> None:
+        self.held_bytes += num_bytes
+        self._of[caller] += num_bytes
+        if num_bytes > 0 and (self.held_bytes > self._most or self._of[caller] * SHARE > self._most):
+            raise Full
+        if not self._of[caller]:
+            del self._of[caller]
 
 
 def again(held: Held, receive: Receive) -> Receive:
-    """Return what gives a held body once more, and then whatever comes."""
-    left = list(reversed(held.messages))
+    """Return what gives a held body once more, in one piece, and then whatever comes."""
+    left: list[Message] = [{"type": "http.request", "body": held.body, "more_body": held.more}]
 
     async def replay() -> Message:
         return left.pop() if left else await receive()

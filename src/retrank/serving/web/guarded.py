@@ -51,21 +51,21 @@ class Guarded:
 
     async def _arrived(self, receive: Receive, entry: Entry) -> Held:
         try:
-            return await self._arrivals.take(receive)
+            return await self._arrivals.take(receive, entry.caller.key_id)
         except Full as full:
             raise self._gate.overloaded("bodies_full", entry) from full
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send, entry: Entry, held: Held | None) -> None:
         """Take a slot, if one is needed, for a request that is here, and let it be answered."""
         try:
-            waited_s = 0.0 if entry.lane is None else await self._gate.wait(entry)
+            queued_s = 0.0 if entry.lane is None else await self._gate.wait(entry)
         except Refusal as refusal:
             await _refuse(scope, send, refusal)
             return
         try:
-            if waited_s and _hung_up(receive):
+            if queued_s and _hung_up(receive):
                 return
-            set_waited(scope, waited_s)
+            set_waited(scope, queued_s + (0.0 if held is None else held.waited_s))
             set_caller(scope, entry.caller)
             set_charge(scope, partial(self._gate.charge, entry))
             body = receive if held is None else again(held, receive)
