@@ -230,9 +230,7 @@ class Newcomers:
             return self._encoded(changes[:middle]) + self._encoded(changes[middle:])
         return [
             _Encoded(_Made(one, bool(offered), bool(reads and not offered), int(stand_in)), vector)
-            for one, vector, reads, offered, stand_in in zip(
-                changes, vectors, readable, sound, stand_ins, strict=True
-            )
+            for one, vector, reads, offered, stand_in in zip(changes, vectors, readable, sound, stand_ins, strict=True)
         ]
 
 

@@ -36,7 +36,7 @@ class StandIns:
         self._index, self._item_vectors = index, item_vectors
 
     def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return `[M]` int64 rows in 1..N for the `[M, D]` float32 vectors of M new items; of equals the smaller row."""
+        """Return `[M]` int64 rows in 1..N for `[M, D]` float32 vectors of M new items; of equals the smaller row."""
         return np.array([self._nearest(vector) for vector in vectors], dtype=np.int64)
 
     def _nearest(self, vector: NDArray[np.float32]) -> int:

@@ -153,6 +153,18 @@ def test_an_item_that_cannot_be_encoded_spoils_no_other_and_is_tried_again_when_
     assert choosy.asked == asked + 1, "the others were not encoded again"
 
 
+def test_an_item_without_a_stand_in_is_not_offered_and_spoils_no_other(encoder: NewItemEncoder) -> None:
+    def broken(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        if (vectors.argmax(axis=1) == 2).any():  # category c2
+            raise OSError("device gone")
+        return first_item(vectors)
+
+    newcomers = Newcomers(encoder, ITEMS, 100, broken)
+    changes = NO_CHANGES.with_more([_upsert(f"n{row}", row, **described(row)) for row in UNTOUCHED])
+    assert _prepared(newcomers, changes) == ["n47", "n48", "n49"]
+    assert newcomers.counts() == NewItemCounts(offered=3, failed=1)
+
+
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", "i1"]), st.sampled_from(["up", "off", "gone"])), max_size=12))
 def test_step_by_step_the_new_items_are_those_of_the_last_state_alone(steps: list[tuple[str, str]]) -> None:
     newcomers, changes, held = Newcomers(Choosy(), ITEMS, 2, first_item), NO_CHANGES, []  # type: ignore[arg-type]
