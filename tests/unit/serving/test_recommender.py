@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from broken_parts import BrokenEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from retrank.contract.slate_options import Diversity
 from retrank.policy.covisit import Successors
 from retrank.serving.draft import Draft
 from retrank.serving.recommender import Recommender
-from retrank.serving.runtime import ItemIndex, QueryEncoder
+from retrank.serving.runtime import ItemIndex
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stages.hydrate import Hydrate
 
@@ -241,23 +242,6 @@ def test_the_model_hears_how_long_ago_the_events_of_a_user_were(recommender: Rec
     assert draft.ages.tolist() == [30 + 60 * back for back in range(stored - 1, -1, -1)] + [0, 0]
 
 
-class _BrokenEncoder(QueryEncoder):
-    """Stands where the model should be and fails whatever it is given."""
-
-    def __init__(self) -> None:
-        pass
-
-    def encode(
-        self,
-        history: NDArray[np.integer],
-        ages: NDArray[np.int64],
-        actions: NDArray[np.int64],
-        context: NDArray[np.int64],
-    ) -> NDArray[np.float32]:
-        told = f"{len(history)} events of {len(ages)} ages and {len(actions)} actions in {len(context)} fields"
-        raise OSError(f"device gone, {told} not encoded")
-
-
 class _BrokenIndex(ItemIndex):
     """An index whose file went away."""
 
@@ -268,7 +252,7 @@ class _BrokenIndex(ItemIndex):
         raise OSError(f"device gone, {count} items of width {len(query)} not found")
 
 
-@pytest.mark.parametrize("part", [{"encoder": _BrokenEncoder()}, {"index": _BrokenIndex()}], ids=["model", "index"])
+@pytest.mark.parametrize("part", [{"encoder": BrokenEncoder()}, {"index": _BrokenIndex()}], ids=["model", "index"])
 def test_when_the_model_or_the_index_fails_co_visitation_answers(
     recommender: Recommender, part: dict[str, Any]
 ) -> None:
@@ -284,7 +268,7 @@ def test_when_the_model_or_the_index_fails_co_visitation_answers(
 
 def test_when_co_visitation_fails_too_what_is_popular_answers(recommender: Recommender) -> None:
     gone = Successors(np.empty((0, 1), dtype=np.int32), np.empty((0, 1), dtype=np.float32))
-    broken = Recommender(replace(recommender.runtime, encoder=_BrokenEncoder(), successors=gone), PipelineSettings())
+    broken = Recommender(replace(recommender.runtime, encoder=BrokenEncoder(), successors=gone), PipelineSettings())
     slate = _ask(broken, recent=["i1"], k=10)
     assert slate.degraded.reasons == ["sequence_failed", "covisit_failed", "covisit_score_failed", "explain_failed"]
     assert [item.sources for item in slate.items] == [["popular"]] * 10

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from broken_parts import BrokenEncoder
 from living_service import GENEROUS, eventually, living_service, posted
-from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from retrank.contract.api import (
@@ -39,7 +39,6 @@ from retrank.serving.guard.settings import BreakerSettings
 from retrank.serving.overlay import Changes
 from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
-from retrank.serving.runtime import QueryEncoder
 from retrank.serving.service import Backing, Service
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stores.open_store import open_store
@@ -209,28 +208,11 @@ def test_what_people_turn_to_at_a_placement_trends_there(service: Service) -> No
     assert _ids(service.recommend(RecommendRequest(placement="basket", k=3))) == usual[0]  # two clicks are noise
 
 
-class _BrokenEncoder(QueryEncoder):
-    """Stands where the model should be and fails whatever it is given."""
-
-    def __init__(self) -> None:
-        pass
-
-    def encode(
-        self,
-        history: NDArray[np.integer],
-        ages: NDArray[np.int64],
-        actions: NDArray[np.int64],
-        context: NDArray[np.int64],
-    ) -> NDArray[np.float32]:
-        told = f"{len(history)} events of {len(ages)} ages and {len(actions)} actions in {len(context)} fields"
-        raise OSError(f"device gone, {told} not encoded")
-
-
 def test_what_is_popular_at_the_placement_answers_before_what_is_popular_anywhere(
     recommender: Recommender, tmp_path: Path
 ) -> None:
     gone = Successors(np.empty((0, 1), dtype=np.int32), np.empty((0, 1), dtype=np.float32))
-    runtime = replace(recommender.runtime, encoder=_BrokenEncoder(), successors=gone)
+    runtime = replace(recommender.runtime, encoder=BrokenEncoder(), successors=gone)
     broken = Recommender(runtime, PipelineSettings())
     visit = Session(recent=["i1"])
     with living_service(broken, tmp_path) as service:
