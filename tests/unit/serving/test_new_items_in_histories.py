@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from broken_parts import BrokenEncoder
 from content_world import NUM_ITEMS, category, described
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,6 @@ from retrank.policy.explain import cosines
 from retrank.serving.new_rows import NewRows, rows_to_read
 from retrank.serving.overlay import NO_CHANGES
 from retrank.serving.recommender import Recommender
-from retrank.serving.runtime import QueryEncoder
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stand_ins import PROPOSED, StandIns
 from retrank.serving.stores.protocol import ItemChange, LiveEvent, Profile
@@ -145,14 +145,7 @@ def test_reasons_name_the_new_item_with_how_near_it_is_and_never_what_followed_i
 
 
 def test_when_the_model_fails_co_visitation_reads_the_stand_in(recommender: Recommender) -> None:
-    class Broken(QueryEncoder):
-        def __init__(self) -> None:
-            pass
-
-        def encode(self, *_: object, **__: object) -> NDArray[np.float32]:
-            raise OSError("device gone")
-
-    runtime = replace(recommender.runtime, encoder=Broken())
+    runtime = replace(recommender.runtime, encoder=BrokenEncoder())
     broken = Recommender(runtime, PipelineSettings(), now=lambda: NOW)
     broken.prepare(STATE)
 
