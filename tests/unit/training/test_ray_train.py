@@ -15,7 +15,12 @@ from retrank.losses.items import Items
 from retrank.losses.softmax import FullSoftmax
 from retrank.training import fit
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),  # Ray warns itself of its own defaults
+]
 TWO = ("trainer=ray", "trainer.progress=false", "trainer.accelerator=cpu", "trainer.max_epochs=4")
 
 
