@@ -4,12 +4,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from retrank.contract.errors import ConfigError
-from retrank.models.action_types import forget_some
-from retrank.models.target_attention import NUM_EDGES, age_buckets, age_edges
+from retrank.models.target_attention import EventTerms
 
 
-class CosineAttention(nn.Module):
+class CosineAttention(EventTerms):
     """Target attention that sees vectors through their cosines alone.
 
     `TargetAttention` learns projections of the retriever's vectors, thousands of numbers that thousands of requests
@@ -26,22 +24,10 @@ class CosineAttention(nn.Module):
         ConfigError: a size is out of range.
     """
 
-    edges: torch.Tensor
-
     def __init__(self, width: int, *, num_actions: int = 0, num_heads: int = 4) -> None:
-        super().__init__()
-        if num_heads < 1 or width < 1 or width % num_heads or num_actions < 0:
-            raise ConfigError(
-                f"width {width} must be a multiple of the {num_heads} attention heads, and num_actions {num_actions} "
-                "must not be negative; change one of them"
-            )
-        self.num_heads, self.num_actions = num_heads, num_actions
-        self.register_buffer("edges", age_edges(), persistent=False)
+        super().__init__(width, num_actions, num_heads)
         self.sharpness = nn.Parameter(torch.full((num_heads,), 5.0))
-        self.age_bias = nn.Parameter(torch.zeros(NUM_EDGES + 1, num_heads))
-        self.action_bias = nn.Parameter(torch.zeros(num_actions + 1, num_heads))
-        self.age_value = nn.Parameter(0.1 * torch.randn(NUM_EDGES + 1, width))
-        self.action_value = nn.Parameter(0.1 * torch.randn(num_actions + 1, width))
+        self._learn_terms(width)
         self.likeness = nn.Parameter(0.1 * torch.randn(num_heads, 1, width // num_heads))
         self.output = nn.Linear(width, width, bias=False)
 
@@ -59,14 +45,7 @@ class CosineAttention(nn.Module):
         Returns:
             `[B, C, width]` float32; zero where there is no event.
         """
-        if not self.num_actions:
-            actions = torch.zeros_like(ages)
-        elif self.training:
-            actions = forget_some(actions)
-        buckets = age_buckets(ages, self.edges)
-        value = F.embedding(buckets, self.age_value) + F.embedding(actions, self.action_value)  # [B, L, W]
-        bias = F.embedding(buckets, self.age_bias) + F.embedding(actions, self.action_bias)  # [B, L, H]
-        bias = bias.masked_fill((ages < 0)[..., None], -torch.inf).transpose(1, 2)[:, :, None]  # [B, H, 1, L]
+        value, bias = self._terms(ages, actions)
         near = F.normalize(candidates, dim=-1) @ F.normalize(events, dim=-1).transpose(1, 2)  # [B, C, L]
         logits = self.sharpness[:, None, None] * near[:, None] + bias  # [B, H, C, L]
         weights = F.pad(logits, (1, 0)).softmax(-1)[..., 1:]  # the null event: logit zero, value zero

@@ -11,7 +11,51 @@ NUM_EDGES = 31
 """Ages are told apart by powers of two: under 1 s, under 2 s, ... under 34 years, older."""
 
 
-class TargetAttention(nn.Module):
+class EventTerms(nn.Module):
+    """What age and kind of an event add to its weight and to its value, whatever its vector is.
+
+    Args:
+        width: size of a value; a multiple of `num_heads`.
+        num_actions: kinds of events, >= 0; 0 = what was done is not read.
+        num_heads: attention heads H.
+
+    Raises:
+        ConfigError: a size is out of range.
+    """
+
+    edges: torch.Tensor
+
+    def __init__(self, width: int, num_actions: int, num_heads: int) -> None:
+        super().__init__()
+        if num_heads < 1 or width < 1 or width % num_heads or num_actions < 0:
+            raise ConfigError(
+                f"width {width} must be a multiple of the {num_heads} attention heads, and num_actions {num_actions} "
+                "must not be negative; change one of them"
+            )
+        self.num_heads, self.num_actions = num_heads, num_actions
+        self.register_buffer("edges", age_edges(), persistent=False)
+
+    def _learn_terms(self, width: int) -> None:
+        """Add the parameters; apart, so that a seed goes on giving each model the weights it gave."""
+        num_heads, num_actions = self.num_heads, self.num_actions
+        self.age_bias = nn.Parameter(torch.zeros(NUM_EDGES + 1, num_heads))
+        self.action_bias = nn.Parameter(torch.zeros(num_actions + 1, num_heads))
+        self.age_value = nn.Parameter(0.1 * torch.randn(NUM_EDGES + 1, width))
+        self.action_value = nn.Parameter(0.1 * torch.randn(num_actions + 1, width))
+
+    def _terms(self, ages: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return `[B, L, W]` values and `[B, H, 1, L]` biases, -inf at padding."""
+        if not self.num_actions:
+            actions = torch.zeros_like(ages)
+        elif self.training:
+            actions = forget_some(actions)
+        buckets = age_buckets(ages, self.edges)
+        value = F.embedding(buckets, self.age_value) + F.embedding(actions, self.action_value)  # [B, L, W]
+        bias = F.embedding(buckets, self.age_bias) + F.embedding(actions, self.action_bias)  # [B, L, H]
+        return value, bias.masked_fill((ages < 0)[..., None], -torch.inf).transpose(1, 2)[:, :, None]
+
+
+class TargetAttention(EventTerms):
     """Every candidate reads the history on its own; an event that is nothing to it weighs nothing.
 
     Events are projected once per request. A candidate may also read nothing at all (a null event whose value is zero),
@@ -31,26 +75,14 @@ class TargetAttention(nn.Module):
     softmax with a null event, which keeps DIN's "nothing matches" without unbounded sums.
     """
 
-    edges: torch.Tensor
-
     def __init__(self, vector_width: int, width: int, *, num_actions: int = 0, num_heads: int = 4) -> None:
-        super().__init__()
-        if num_heads < 1 or width < 1 or width % num_heads or num_actions < 0:
-            raise ConfigError(
-                f"width {width} must be a multiple of the {num_heads} attention heads, and num_actions {num_actions} "
-                "must not be negative; change one of them"
-            )
-        self.num_heads, self.num_actions = num_heads, num_actions
+        super().__init__(width, num_actions, num_heads)
         self.ask = nn.Linear(vector_width, width, bias=False)
         self.key = nn.Linear(vector_width, width, bias=False)
         self.value = nn.Linear(vector_width, width)
         self.output = nn.Linear(width, width, bias=False)
         self.key.weight.data.copy_(self.ask.weight.data)  # before training, related means near in the retriever's space
-        self.register_buffer("edges", age_edges(), persistent=False)
-        self.age_bias = nn.Parameter(torch.zeros(NUM_EDGES + 1, num_heads))
-        self.action_bias = nn.Parameter(torch.zeros(num_actions + 1, num_heads))
-        self.age_value = nn.Parameter(0.1 * torch.randn(NUM_EDGES + 1, width))
-        self.action_value = nn.Parameter(0.1 * torch.randn(num_actions + 1, width))
+        self._learn_terms(width)
 
     def forward(
         self, candidates: torch.Tensor, events: torch.Tensor, ages: torch.Tensor, actions: torch.Tensor
@@ -66,14 +98,8 @@ class TargetAttention(nn.Module):
         Returns:
             `[B, C, width]` float32; zero where there is no event.
         """
-        if not self.num_actions:
-            actions = torch.zeros_like(ages)
-        elif self.training:
-            actions = forget_some(actions)
-        buckets = age_buckets(ages, self.edges)
-        value = self.value(events) + F.embedding(buckets, self.age_value) + F.embedding(actions, self.action_value)
-        bias = F.embedding(buckets, self.age_bias) + F.embedding(actions, self.action_bias)  # [B, L, H]
-        bias = bias.masked_fill((ages < 0)[..., None], -torch.inf).transpose(1, 2)[:, :, None]  # [B, H, 1, L]
+        value, bias = self._terms(ages, actions)
+        value = self.value(events) + value
         # The null event: key and value zero, bias zero.
         key, value = (F.pad(self._heads(part), (0, 0, 1, 0)) for part in (self.key(events), value))
         bias = F.pad(bias, (1, 0)).expand(-1, -1, candidates.shape[1], -1)  # [B, H, C, L + 1]

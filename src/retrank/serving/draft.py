@@ -13,6 +13,7 @@ from retrank.contract.api import DegradedReason, ReasonCode, RecommendRequest, S
 from retrank.contract.proposals import Proposal, contained
 from retrank.serving.item_columns import Mask
 from retrank.serving.live_rules import Pins, Rules
+from retrank.serving.new_rows import rows_to_read
 from retrank.serving.overlay import UNCHANGED, RowChanges
 from retrank.serving.stores.protocol import NOBODY, Profile
 from retrank.serving.trends import RowTrend
@@ -198,6 +199,10 @@ class Draft(NamedTuple):
     def gone(self) -> NDArray[np.int64]:
         """Return the item rows that filters took out, increasing."""
         return np.sort(np.concatenate([_NO_ROWS, *self.removed.values()]))
+
+    def readable(self) -> NDArray[np.int64]:
+        """Return the `[H]` rows of the history that the models know, see `rows_to_read`."""
+        return rows_to_read(self.changes.new, self.history)
 
     def propose(self, source: Source, proposal: Proposal) -> "Draft":
         """Return the draft with what one source proposes among the candidates."""

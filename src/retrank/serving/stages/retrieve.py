@@ -14,7 +14,7 @@ from retrank.contract.proposals import Proposal, best_of
 from retrank.policy.covisit import Successors, followers
 from retrank.policy.explain import cosines
 from retrank.serving.draft import Draft
-from retrank.serving.new_rows import rows_to_read, vectors_of
+from retrank.serving.new_rows import vectors_of
 from retrank.serving.pipeline import Step
 from retrank.serving.runtime import ItemIndex, QueryEncoder
 
@@ -48,8 +48,7 @@ class SequenceSource(_FromHistory):
 
     def run(self, draft: Draft) -> Draft:
         """Add the nearest items and keep the query for scoring."""
-        history = rows_to_read(draft.changes.new, draft.history)
-        query = self.encoder.encode(history, draft.ages, draft.actions, draft.context)
+        query = self.encoder.encode(draft.readable(), draft.ages, draft.actions, draft.context)
         rows = _searched(draft, self.index, query, self.item_vectors, self._wanted(draft))
         nothing = np.zeros(len(rows), dtype=np.float32)  # exact scores are made for all candidates later
         return draft._replace(query=query).propose("sequence", Proposal(rows, nothing))
@@ -105,8 +104,7 @@ class CovisitSource(_FromHistory):
 
     def run(self, draft: Draft) -> Draft:
         """Add the strongest followers; ties go to the smaller row."""
-        history = rows_to_read(draft.changes.new, draft.history)
-        linked = followers(history, self.successors, window=self.window)
+        linked = followers(draft.readable(), self.successors, window=self.window)
         return draft.propose("covisit", best_of(*linked, self._wanted(draft)))
 
 

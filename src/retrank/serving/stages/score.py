@@ -9,7 +9,7 @@ from retrank.contract.api import DegradedReason
 from retrank.policy.covisit import Successors, followers
 from retrank.policy.explain import cosines
 from retrank.serving.draft import Draft
-from retrank.serving.new_rows import rows_to_read, sealed_rows, vectors_of
+from retrank.serving.new_rows import sealed_rows, vectors_of
 from retrank.serving.pipeline import Step
 
 POPULARITY_TIE_BREAK = 1e-4
@@ -72,8 +72,7 @@ class CovisitScore:
 
     def run(self, draft: Draft) -> Draft:
         """Score every candidate; one without any link is ordered by popularity."""
-        history = rows_to_read(draft.changes.new, draft.history)
-        linked, strength = followers(history, self.successors, window=self.window)
+        linked, strength = followers(draft.readable(), self.successors, window=self.window)
         rows = draft.candidates.rows
         scores = np.zeros(len(rows), dtype=np.float32)
         if len(linked):

@@ -10,7 +10,6 @@ from retrank.contract.candidate_features import Asker
 from retrank.contract.proposals import Proposal, contained, merge
 from retrank.policy.neighbours import neighbours
 from retrank.serving.draft import Candidates, Draft
-from retrank.serving.new_rows import rows_to_read
 from retrank.serving.pipeline import Step
 from retrank.serving.ranker import SecondStage
 
@@ -31,8 +30,7 @@ class NeighbourSource:
         """Add the strongest neighbours."""
         second = self.second
         wanted = draft.over_fetch(second.spec.limits["neighbours"])
-        history = rows_to_read(draft.changes.new, draft.history)
-        found = neighbours(history, second.neighbour_items, second.neighbour_weights, wanted)
+        found = neighbours(draft.readable(), second.neighbour_items, second.neighbour_weights, wanted)
         return draft.propose("neighbours", found)
 
 
@@ -81,8 +79,7 @@ class RankScore:
             merged = merged.only(draft.asked)
         if len(merged.rows) < draft.request.k:
             merged = merged.extended(draft.candidates.rows, list(self.second.spec.limits.values()))
-        history = rows_to_read(draft.changes.new, draft.history)
-        asker = Asker(history, draft.ages, draft.actions, draft.query, draft.now)
+        asker = Asker(draft.readable(), draft.ages, draft.actions, draft.query, draft.now)
         kept = contained(draft.candidates.rows, merged.rows)
         candidates: Candidates = draft.candidates.take(kept)
         scores = self.second.score(merged, asker, self.item_vectors, draft.changes.new)
