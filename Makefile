@@ -5,6 +5,7 @@ STAMP := $(VENV)/.installed
 ITEMS ?= 1000000
 USERS ?= 100000
 REPORTS ?= docs/benchmarks
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 
@@ -22,8 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## ingest, train, export and serve the built-in shop, then ask for a slate
 	$(BIN)/python scripts/demo.py
 
-test: $(STAMP) ## run the default test suite
-	$(BIN)/python -m pytest
+test: $(STAMP) ## run the default test suite (WORKERS=2 processes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow

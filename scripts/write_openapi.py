@@ -1,24 +1,38 @@
-"""Write docs/openapi.json, the description of the API that is under version control.
+"""Write docs/openapi.json and docs/openapi-admin.json, the descriptions of the two APIs that are under version control.
 
     python scripts/write_openapi.py
 
-A test compares the file with what the routes say, so a change of the API is a change of this file as well.
+A test compares the files with what the routes say, so a change of an API is a change of its file as well.
 """
 
 import json
 from pathlib import Path
+from typing import Any, cast
+
+from fastapi import FastAPI
 
 from retrank.serving.picking import Picked
 from retrank.serving.service import Backing, Service
-from retrank.serving.web import openapi
+from retrank.serving.web import admin, openapi
 from retrank.serving.web.routes import create_app
 
-TARGET = Path(__file__).parents[1] / "docs" / "openapi.json"
+DOCS = Path(__file__).parents[1] / "docs"
+TARGET, ADMIN_TARGET = DOCS / "openapi.json", DOCS / "openapi-admin.json"
 
 
 def described() -> str:
-    """Return the document as text; routes are described without a bundle being open."""
-    return json.dumps(openapi.document(create_app(Service(_nothing, Backing.none()))), indent=2) + "\n"
+    """Return the document of the service as text; routes are described without a bundle being open."""
+    return _text(create_app(Service(_nothing, Backing.none())), openapi.PUBLIC)
+
+
+def described_admin() -> str:
+    """Return the document of the admin port as text; its routes are described without a fleet."""
+    nobody = cast("Any", object())
+    return _text(admin.create_admin_app(nobody, overlay=nobody, desk=nobody), admin.MESSAGES)
+
+
+def _text(app: FastAPI, messages: openapi.Messages) -> str:
+    return json.dumps(openapi.document(app, messages), indent=2) + "\n"
 
 
 def _nothing(key: str | None) -> Picked:
@@ -26,5 +40,6 @@ def _nothing(key: str | None) -> Picked:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(described(), encoding="utf-8")
-    print(f"wrote {TARGET}")
+    for target, text in ((TARGET, described()), (ADMIN_TARGET, described_admin())):
+        target.write_text(text, encoding="utf-8")
+        print(f"wrote {target}")

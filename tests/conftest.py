@@ -14,6 +14,12 @@ settings.register_profile("retrank", derandomize=True, deadline=None)
 settings.load_profile("retrank")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, for its fixtures, and all that start Ray in one, for the machine."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if item.get_closest_marker("ray") else item.path.name))
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of a real bundle: random-weight encoder, 50 items with titles and prices, 20 users. Never modify it."""

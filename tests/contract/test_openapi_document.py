@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from web_client import Client
-from write_openapi import TARGET, described
+from write_openapi import ADMIN_TARGET, TARGET, described, described_admin
 
 from retrank.serving.guard.caller import PERMISSIONS, Permission
 from retrank.serving.guard.drain import Drain
@@ -24,11 +25,14 @@ from retrank.serving.web.protection import Protection
 from retrank.serving.web.routes import create_app
 
 DOCUMENT: dict[str, Any] = json.loads(TARGET.read_text())
+ADMIN: dict[str, Any] = json.loads(ADMIN_TARGET.read_text())
+BOTH = pytest.mark.parametrize("document", [DOCUMENT, ADMIN], ids=["service", "admin"])
 
 
-def test_the_committed_document_is_up_to_date() -> None:
+def test_the_committed_documents_are_up_to_date() -> None:
     """Run `python scripts/write_openapi.py` after a change of the API."""
     assert json.loads(described()) == DOCUMENT
+    assert json.loads(described_admin()) == ADMIN
 
 
 def test_every_route_of_the_first_version_is_described() -> None:
@@ -42,20 +46,42 @@ def test_every_route_of_the_first_version_is_described() -> None:
     } <= operations  # fmt: skip
 
 
-def test_every_operation_says_what_it_does_and_has_a_name_of_its_own() -> None:
-    operations = [found for path in DOCUMENT["paths"].values() for found in path.values()]
+def test_every_route_of_the_admin_port_is_described() -> None:
+    operations = {f"{method.upper()} {path}" for path, found in ADMIN["paths"].items() for method in found}
+    assert operations == {
+        "GET /admin/v1/bundles", "GET /admin/v1/status", "POST /admin/v1/bundles:stage",
+        "POST /admin/v1/bundles:unstage", "POST /admin/v1/bundles:activate", "POST /admin/v1/bundles:canary",
+        "POST /admin/v1/bundles:rollback", "POST /admin/v1/items:forget", "GET /admin/v1/rules", "POST /admin/v1/rules",
+        "POST /admin/v1/rules:drop", "GET /admin/v1/placements", "POST /admin/v1/placements",
+        "POST /admin/v1/placements:drop", "POST /admin/v1/:drain", "GET /livez",
+    }  # fmt: skip
+
+
+@BOTH
+def test_every_example_of_a_body_fits_its_schema(document: dict[str, Any]) -> None:
+    operations = [found for path in document["paths"].values() for found in path.values() if "requestBody" in found]
+    for operation in operations:
+        body = operation["requestBody"]["content"]["application/json"]
+        schema = {**body["schema"], "components": document["components"]}
+        Draft202012Validator(schema).validate(body["example"])
+
+
+@BOTH
+def test_every_operation_says_what_it_does_and_has_a_name_of_its_own(document: dict[str, Any]) -> None:
+    operations = [found for path in document["paths"].values() for found in path.values()]
     assert all(operation["description"] for operation in operations)
     names = [operation["operationId"] for operation in operations]
     assert len(set(names)) == len(names)
 
 
-def test_every_reference_leads_somewhere_and_errors_are_problems() -> None:
-    text = json.dumps(DOCUMENT)
-    schemas = DOCUMENT["components"]["schemas"]
-    assert DOCUMENT["openapi"].startswith("3.1")
+@BOTH
+def test_every_reference_leads_somewhere_and_errors_are_problems(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    schemas = document["components"]["schemas"]
+    assert document["openapi"].startswith("3.1")
     for part in text.split('"$ref": "#/components/schemas/')[1:]:
         assert part.split('"')[0] in schemas
-    for path in DOCUMENT["paths"].values():
+    for path in document["paths"].values():
         for operation in path.values():
             for status, answer in operation["responses"].items():
                 if int(status) >= 400:

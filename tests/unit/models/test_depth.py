@@ -22,6 +22,7 @@ def histories(number: int, random: torch.Generator) -> torch.Tensor:
     return torch.randint(1, NUM_ITEMS + 1, (number, LENGTH), generator=random)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", DEEP.values(), ids=DEEP.keys())
 def test_eight_trained_blocks_know_what_came_first(make: Callable[[], Deep]) -> None:
     """The answer is the oldest item. Nothing else tells it, and no history of the test was seen in training."""

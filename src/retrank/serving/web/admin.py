@@ -7,20 +7,21 @@ Whoever reaches it decides what the service answers, so it listens on the loopba
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from retrank import __version__
+from retrank.contract.api import Health, Problem
 from retrank.serving.bundles.operator import BundleListed, FleetStatus, Operator, Outcome
 from retrank.serving.bundles.sources import MAX_SOURCE_LENGTH
 from retrank.serving.placements.desk import ShelfDesk
 from retrank.serving.stores.protocol import CatalogueOverlay
-from retrank.serving.web import problems
+from retrank.serving.web import openapi, problems
 from retrank.serving.web.admin_answers import explained, json_answer, tenant_of
-from retrank.serving.web.admin_shelf import add_shelf
+from retrank.serving.web.admin_shelf import SHELF_MESSAGES, add_shelf
 from retrank.serving.web.bodies import read_model
 from retrank.serving.web.head import Head
 from retrank.serving.web.messages import NOT_STORED
@@ -34,45 +35,47 @@ _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 _By = Annotated[str, Field(max_length=100)]
 
 
-class _Order(BaseModel):
+class Order(BaseModel):
+    """What every order may say: only what would happen, and who asks."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dry_run: bool = False
     by: _By = "admin"
 
 
-class StageOrder(_Order):
+class StageOrder(Order):
     """Hold a bundle ready everywhere: a folder, a file: or http(s): URL of one, or an id in the library."""
 
     source: str = Field(min_length=1, max_length=MAX_SOURCE_LENGTH)
 
 
-class ActivateOrder(_Order):
+class ActivateOrder(Order):
     """Let a bundle answer everything."""
 
     id: _Id
 
 
-class UnstageOrder(_Order):
+class UnstageOrder(Order):
     """Hold a bundle ready no longer."""
 
     id: _Id
 
 
-class CanaryOrder(_Order):
+class CanaryOrder(Order):
     """Let a bundle answer a share of the keys; 0 ends the trial."""
 
     id: _Id
     percent: float = Field(ge=0, le=100)
 
 
-class RollbackOrder(_Order):
+class RollbackOrder(Order):
     """Take the last change back."""
 
     reason: str = Field(default="", max_length=500)
 
 
-class ForgetOrder(_Order):
+class ForgetOrder(Order):
     """Drop a tenant's changes of items up to a version, because every bundle in use holds them."""
 
     tenant: str = Field(min_length=1, max_length=100)
@@ -90,6 +93,28 @@ class BundleList(BaseModel):
     """Answer of `GET /admin/v1/bundles`."""
 
     bundles: list[BundleListed]
+
+
+class Draining(BaseModel):
+    """Answer of `POST /admin/v1/:drain`."""
+
+    status: Literal["draining"] = "draining"
+
+
+MESSAGES = openapi.Messages(
+    asked=(
+        StageOrder,
+        UnstageOrder,
+        ActivateOrder,
+        CanaryOrder,
+        RollbackOrder,
+        ForgetOrder,
+        Order,
+        *SHELF_MESSAGES.asked,
+    ),
+    answered=(BundleList, FleetStatus, Outcome, Forgotten, Draining, Health, Problem, *SHELF_MESSAGES.answered),
+)
+_ONE = {"id": "8f3c01d2ab45ef67"}
 
 
 def create_admin_app(
@@ -122,52 +147,61 @@ def create_admin_app(
     if desk is not None:
         add_shelf(app, desk)
     _add_drain(app, drain)
+    _add_description(app)
     return app
 
 
+def _add_description(app: FastAPI) -> None:
+    @app.get("/openapi.json", include_in_schema=False)
+    async def describe() -> dict[str, object]:
+        return openapi.document(app, MESSAGES)
+
+
 def _add_reading(app: FastAPI, operator: Operator) -> None:
-    @app.get("/admin/v1/bundles", response_model=BundleList)
+    @app.get("/admin/v1/bundles", responses=openapi.answers(BundleList, 503))
     def bundles() -> Response:
         """List bundles and what each is to the fleet."""
         return json_answer(BundleList(bundles=explained(operator.bundles)))
 
-    @app.get("/admin/v1/status", response_model=FleetStatus)
+    @app.get("/admin/v1/status", responses=openapi.answers(FleetStatus, 503))
     def status() -> Response:
         """Show the desired state, every live replica, and whether they agree."""
         return json_answer(explained(operator.status))
 
-    @app.get("/livez")
+    @app.get("/livez", responses=openapi.answers(Health))
     async def livez() -> Response:
         """Tell that the process answers."""
         return Response('{"status":"ok"}', headers=NOT_STORED, media_type="application/json")
 
 
 def _add_orders(app: FastAPI, operator: Operator) -> None:
-    @app.post("/admin/v1/bundles:stage", response_model=Outcome)
+    @app.post(
+        "/admin/v1/bundles:stage", **openapi.order(StageOrder, Outcome, {"source": "bundles/20260102T030405-8f3c"}, 409)
+    )
     async def stage(request: Request) -> Response:
         """Fetch and check a bundle on every replica."""
         order = await read_model(request, StageOrder)
         return await _done(lambda: operator.stage(order.source, order.by, dry_run=order.dry_run))
 
-    @app.post("/admin/v1/bundles:unstage", response_model=Outcome)
+    @app.post("/admin/v1/bundles:unstage", **openapi.order(UnstageOrder, Outcome, _ONE, 409))
     async def unstage(request: Request) -> Response:
         """Let replicas hold a bundle ready no longer."""
         order = await read_model(request, UnstageOrder)
         return await _done(lambda: operator.unstage(order.id, order.by, dry_run=order.dry_run))
 
-    @app.post("/admin/v1/bundles:activate", response_model=Outcome)
+    @app.post("/admin/v1/bundles:activate", **openapi.order(ActivateOrder, Outcome, _ONE, 409))
     async def activate(request: Request) -> Response:
         """Swap to a bundle that every replica holds ready."""
         order = await read_model(request, ActivateOrder)
         return await _done(lambda: operator.activate(order.id, order.by, dry_run=order.dry_run))
 
-    @app.post("/admin/v1/bundles:canary", response_model=Outcome)
+    @app.post("/admin/v1/bundles:canary", **openapi.order(CanaryOrder, Outcome, {**_ONE, "percent": 5.0}, 409))
     async def canary(request: Request) -> Response:
         """Try a bundle on a share of the traffic."""
         order = await read_model(request, CanaryOrder)
         return await _done(lambda: operator.canary(order.id, order.percent, order.by, dry_run=order.dry_run))
 
-    @app.post("/admin/v1/bundles:rollback", response_model=Outcome)
+    @app.post("/admin/v1/bundles:rollback", **openapi.order(RollbackOrder, Outcome, {"reason": "fewer clicks"}, 409))
     async def rollback(request: Request) -> Response:
         """End the canary, or go back to the bundle before."""
         order = await read_model(request, RollbackOrder)
@@ -175,7 +209,7 @@ def _add_orders(app: FastAPI, operator: Operator) -> None:
 
 
 def _add_forgetting(app: FastAPI, overlay: CatalogueOverlay) -> None:
-    @app.post("/admin/v1/items:forget", response_model=Forgotten)
+    @app.post("/admin/v1/items:forget", **openapi.order(ForgetOrder, Forgotten, {"tenant": "default", "up_to": 120}))
     async def forget(request: Request) -> Response:
         """Drop changes of items that every bundle in use holds."""
         order = await read_model(request, ForgetOrder)
@@ -192,15 +226,17 @@ def _add_forgetting(app: FastAPI, overlay: CatalogueOverlay) -> None:
 
 
 def _add_drain(app: FastAPI, drain: Callable[[], None] | None) -> None:
-    @app.post("/admin/v1/:drain")
+    responses = openapi.answers(Draining, 400, 413, 415, 422, 501, status=HTTPStatus.ACCEPTED)
+
+    @app.post("/admin/v1/:drain", responses=responses, openapi_extra=openapi.body_of(Order, {}))
     async def leave(request: Request) -> Response:
         """Let the service of this host say that it is leaving, and finish what it has."""
-        await read_model(request, _Order)
+        await read_model(request, Order)
         if drain is None:
             raise ProblemError(HTTPStatus.NOT_IMPLEMENTED, "this process cannot drain the service; send it SIGTERM")
         _audit.warning("drain")
         drain()
-        return Response('{"status":"draining"}', HTTPStatus.ACCEPTED, NOT_STORED, "application/json")
+        return json_answer(Draining(), HTTPStatus.ACCEPTED)
 
 
 async def _done(act: Callable[[], Outcome]) -> Response:

@@ -55,7 +55,7 @@ def tenant_of(request: Request, named: str | None) -> str:
     return tenant
 
 
-def json_answer(model: BaseModel) -> Response:
+def json_answer(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """Write a message as the body of an answer."""
     body = model.model_dump_json(by_alias=True)
-    return Response(body, headers=NOT_STORED, media_type="application/json")
+    return Response(body, status, headers=NOT_STORED, media_type="application/json")

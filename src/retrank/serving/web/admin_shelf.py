@@ -13,6 +13,7 @@ from retrank.contract.slate_options import Placement
 from retrank.serving.guard.caller import caller_of
 from retrank.serving.placements.desk import ShelfDesk, ShelfOutcome, Who
 from retrank.serving.placements.shelf import Shelf
+from retrank.serving.web import openapi
 from retrank.serving.web.admin_answers import explained, json_answer, tenant_of
 from retrank.serving.web.bodies import read_model
 
@@ -68,6 +69,12 @@ class DropPlacement(_Order):
     name: Placement
 
 
+SHELF_MESSAGES = openapi.Messages(
+    asked=(PutRule, DropRule, PutPlacement, DropPlacement), answered=(ShelfOutcome, Shelf)
+)
+_RULE = {"id": "no-old-stock", "action": "block", "filter": {"range": {"attribute": "price", "lt": 1}}}
+
+
 class _Act(Protocol):
     def __call__(self, who: Who, *, dry_run: bool, force: bool) -> ShelfOutcome: ...
 
@@ -76,25 +83,27 @@ def add_shelf(app: FastAPI, desk: ShelfDesk) -> None:
     """Add the routes."""
     _add_reading(app, desk)
 
-    @app.post("/admin/v1/rules", response_model=ShelfOutcome)
+    @app.post("/admin/v1/rules", **openapi.order(PutRule, ShelfOutcome, {"rule": _RULE}, 409, 507))
     async def put_rule(request: Request, flags: Annotated[Flags, Query()]) -> Response:
         """Pin, boost, bury or block items."""
         order = await read_model(request, PutRule)
         return await _done(request, flags, order, partial(desk.put_rule, order.rule))
 
-    @app.post("/admin/v1/rules:drop", response_model=ShelfOutcome)
+    @app.post("/admin/v1/rules:drop", **openapi.order(DropRule, ShelfOutcome, {"id": "no-old-stock"}, 409, 507))
     async def drop_rule(request: Request, flags: Annotated[Flags, Query()]) -> Response:
         """End a rule."""
         order = await read_model(request, DropRule)
         return await _done(request, flags, order, partial(desk.drop_rule, order.id))
 
-    @app.post("/admin/v1/placements", response_model=ShelfOutcome)
+    @app.post(
+        "/admin/v1/placements", **openapi.order(PutPlacement, ShelfOutcome, {"placement": {"name": "home"}}, 409, 507)
+    )
     async def put_placement(request: Request, flags: Annotated[Flags, Query()]) -> Response:
         """Say what requests that name a placement inherit."""
         order = await read_model(request, PutPlacement)
         return await _done(request, flags, order, partial(desk.put_placement, order.placement))
 
-    @app.post("/admin/v1/placements:drop", response_model=ShelfOutcome)
+    @app.post("/admin/v1/placements:drop", **openapi.order(DropPlacement, ShelfOutcome, {"name": "home"}, 409, 507))
     async def drop_placement(request: Request, flags: Annotated[Flags, Query()]) -> Response:
         """Let requests that name a placement inherit nothing."""
         order = await read_model(request, DropPlacement)
@@ -104,13 +113,13 @@ def add_shelf(app: FastAPI, desk: ShelfDesk) -> None:
 def _add_reading(app: FastAPI, desk: ShelfDesk) -> None:
     """Rules and placements are one document, so both routes answer with all of it."""
 
-    @app.get("/admin/v1/placements", response_model=Shelf)
+    @app.get("/admin/v1/placements", responses=openapi.answers(Shelf, 403, 422, 503))
     def placements(request: Request, asked: Annotated[TenantAsked, Query()]) -> Response:
         """Show placements, rules, and who changed them."""
         tenant = tenant_of(request, asked.tenant)
         return json_answer(explained(lambda: desk.shelf(tenant)))
 
-    @app.get("/admin/v1/rules", response_model=Shelf)
+    @app.get("/admin/v1/rules", responses=openapi.answers(Shelf, 403, 422, 503))
     def rules(request: Request, asked: Annotated[TenantAsked, Query()]) -> Response:
         """Show rules, placements, and who changed them."""
         tenant = tenant_of(request, asked.tenant)

@@ -5,7 +5,7 @@ the framework is told what they do. What the gate in front of the routes may ans
 an operation says 401, 403, 429 and 503 exactly where they happen.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -17,42 +17,55 @@ from retrank.serving.guard.gate import Need, may_drain, need_of
 from retrank.serving.web.problems import MEDIA_TYPE
 
 _REF = "#/components/schemas/{model}"
-_ASKED: tuple[type[BaseModel], ...] = (
-    api.RecommendRequest,
-    api.SimilarRequest,
-    ranking.BatchRequest,
-    ranking.RankRequest,
-    events.EventBatch,
-    events.Event,
-    catalogue_changes.ItemUpsert,
-    catalogue_changes.ItemPatch,
-    catalogue_changes.Availability,
-    catalogue_changes.BulkItems,
-)
-_ANSWERED: tuple[type[BaseModel], ...] = (
-    api.SlateResponse,
-    ranking.BatchResponse,
-    ranking.RankResponse,
-    events.EventReceipt,
-    catalogue_changes.CatalogueReceipt,
-    catalogue_changes.Erased,
-    api.CatalogueItems,
-    api.KnownUsers,
-    api.UserHistory,
-    api.Health,
-    api.Version,
-    api.Problem,
-    events.EventsRefused,
+
+
+class Messages(NamedTuple):
+    """Models of an API: what bodies hold, and what answers do."""
+
+    asked: tuple[type[BaseModel], ...]
+    answered: tuple[type[BaseModel], ...]
+
+
+PUBLIC = Messages(
+    asked=(
+        api.RecommendRequest,
+        api.SimilarRequest,
+        ranking.BatchRequest,
+        ranking.RankRequest,
+        events.EventBatch,
+        events.Event,
+        catalogue_changes.ItemUpsert,
+        catalogue_changes.ItemPatch,
+        catalogue_changes.Availability,
+        catalogue_changes.BulkItems,
+    ),
+    answered=(
+        api.SlateResponse,
+        ranking.BatchResponse,
+        ranking.RankResponse,
+        events.EventReceipt,
+        catalogue_changes.CatalogueReceipt,
+        catalogue_changes.Erased,
+        api.CatalogueItems,
+        api.KnownUsers,
+        api.UserHistory,
+        api.Health,
+        api.Version,
+        api.Problem,
+        events.EventsRefused,
+    ),
 )
 _MEANINGS = {
     400: "the body is not JSON, or a header makes no sense",
     401: "an API key is asked for, and there is none, or one that is not valid",
-    403: "the API key has not the scope that this takes",
+    403: "the API key has not the scope that this takes, or belongs to another tenant",
+    409: "the fleet or the shelf is not in a state that allows it; the detail says which would be",
     413: "the body is too large",
     415: "the body is not declared as JSON",
     422: "a field does not fit; `errors` names it",
     429: "the quota is used up, or there are more requests than can be answered in time; nothing was read",
     500: "the service failed",
+    501: "this process cannot do it; the detail says which can",
     503: "a store or a log is away, or not offered here: nothing was promised; not ready, where readiness is asked for",
     507: "more items changed than the state store keeps; seal a new bundle",
 }
@@ -105,18 +118,36 @@ def answers(
     return found
 
 
+def order(asked: type[BaseModel], done: type[BaseModel], example: dict[str, Any], *problems: int) -> dict[str, Any]:
+    """Describe a route of the admin port that changes something (keyword arguments of the route).
+
+    Args:
+        asked: the body.
+        done: the answer.
+        example: of the body.
+        problems: statuses of problems, besides those that every body and every change of a store may meet.
+    """
+    return {
+        "responses": answers(done, 400, 413, 415, 422, 503, *problems),
+        "openapi_extra": body_of(asked, example),
+    }
+
+
 def lines(*problems: int) -> dict[int | str, dict[str, Any]]:
     """Describe the answers of a route that streams one JSON object per line."""
     content = {"application/x-ndjson": {"schema": {"type": "string"}}}
     return {200: {"description": "one JSON object per line", "content": content}, **_problems(*problems)}
 
 
-def document(app: FastAPI) -> dict[str, Any]:
-    """Return the document, made once per application."""
+def document(app: FastAPI, messages: Messages = PUBLIC) -> dict[str, Any]:
+    """Return the document of an application and its messages, made once per application."""
     if app.openapi_schema is None:
         made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         _, definitions = models_json_schema(
-            [*((model, "validation") for model in _ASKED), *((model, "serialization") for model in _ANSWERED)],
+            [
+                *((model, "validation") for model in messages.asked),
+                *((model, "serialization") for model in messages.answered),
+            ],
             ref_template=_REF,
         )
         made.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
