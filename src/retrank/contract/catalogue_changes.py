@@ -102,6 +102,12 @@ class CatalogueReceipt(_Message):
     offered: list[str] = []
 
 
+class UserAsked(_Message):
+    """Whom a call about what is kept of a user is about, where no path says so."""
+
+    user_id: RawId
+
+
 class Erased(_Message):
     """What was kept about somebody is gone: `entries` of it."""
 

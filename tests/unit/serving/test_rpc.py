@@ -93,9 +93,12 @@ def test_keys_say_who_calls_and_what_they_may(recommender: Recommender, tmp_path
         popular = _recommender(channel).Popular
         unknown = _refused(popular, pb.PopularRequest(k=3))
         wrong = _refused(popular, pb.PopularRequest(k=3), metadata=ask(made["ingest"].token))
+        export = stubs.UsersStub(channel).Export  # type: ignore[no-untyped-call]
+        curious = [_refused(export, pb.UserRequest(user_id="u1"), metadata=ask(key.token)) for key in made.values()]
         assert len(popular(pb.PopularRequest(k=3), timeout=WAIT_S, metadata=ask(made["read"].token)).items) == 3
     assert unknown.code() == grpc.StatusCode.UNAUTHENTICATED
     assert wrong.code() == grpc.StatusCode.PERMISSION_DENIED
+    assert [one.code() for one in curious] == [grpc.StatusCode.PERMISSION_DENIED] * 2
     info = detail_of(wrong, error_details_pb2.ErrorInfo)
     assert info is not None
     assert (info.reason, info.domain) == ("forbidden", "retrank")
@@ -175,7 +178,8 @@ def test_health_follows_the_mark_of_leaving_and_asks_for_no_key(recommender: Rec
 def test_the_server_describes_itself(recommender: Recommender) -> None:
     with served(Service.over(recommender)) as where, grpc.insecure_channel(where.rpc) as channel:
         known = set(ProtoReflectionDescriptorDatabase(channel).get_services())
-    assert {"retrank.v1.Recommender", "retrank.v1.Events", "retrank.v1.Catalogue", "grpc.health.v1.Health"} <= known
+    ours = {f"retrank.v1.{name}" for name in ("Recommender", "Events", "Catalogue", "Users")}
+    assert {*ours, "grpc.health.v1.Health"} <= known
 
 
 def test_the_deadline_of_a_call_is_the_deadline_of_the_pipeline(recommender: Recommender) -> None:

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from pydantic import BaseModel
 
 from retrank.contract.api import MAX_DEADLINE_MS, PopularRequest, RecommendRequest, SimilarRequest, SlateResponse
-from retrank.contract.catalogue_changes import BulkItems
+from retrank.contract.catalogue_changes import BulkItems, UserAsked
 from retrank.contract.events import EventBatch
 from retrank.contract.ranking import BatchRequest, RankRequest
 from retrank.serving.faults import some_taken
@@ -95,7 +95,7 @@ class Method(NamedTuple):
 
 def methods_of(service: Service, telemetry: Telemetry) -> Mapping[str, Mapping[str, Method]]:
     """Return the methods of every gRPC service by name."""
-    slates, writes = _Slates(service, telemetry), _Writes(service, telemetry)
+    slates, writes, users = _Slates(service, telemetry), _Writes(service, telemetry), _Users(service)
     return {
         f"{PACKAGE}.Recommender": {
             "Recommend": Method(("POST", "/v1/recommend"), pb.RecommendRequest, slates.recommend),
@@ -106,6 +106,11 @@ def methods_of(service: Service, telemetry: Telemetry) -> Mapping[str, Mapping[s
         },
         f"{PACKAGE}.Events": {"Ingest": Method(("POST", "/v1/events"), pb.EventBatch, writes.ingest)},
         f"{PACKAGE}.Catalogue": {"Change": Method(("POST", "/v1/items:bulk"), pb.ChangeRequest, writes.change)},
+        f"{PACKAGE}.Users": {
+            "Forget": Method(("DELETE", "/v1/users/user_id"), pb.UserRequest, users.forget),
+            "Erase": Method(("POST", "/v1/users/user_id:erase"), pb.UserRequest, users.erase),
+            "Export": Method(("POST", "/v1/users/user_id:export"), pb.UserRequest, users.export),
+        },
     }
 
 
@@ -165,3 +170,25 @@ class _Writes:
         changes = call.read(BulkItems).items
         receipt = await asyncio.to_thread(self._service.change_items, changes, call.tenant)
         return as_message(pb.CatalogueReceipt, receipt)
+
+
+class _Users:
+    """Methods about what is kept of a user."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def forget(self, call: Call) -> Message:
+        who = call.read(UserAsked).user_id
+        return as_message(pb.Erased, await asyncio.to_thread(self._service.forget_user, who, call.tenant))
+
+    async def erase(self, call: Call) -> Message:
+        return as_message(pb.Erased, await self._service.erase_user(call.read(UserAsked).user_id, call.tenant))
+
+    async def export(self, call: Call) -> Message:
+        who = call.read(UserAsked).user_id
+        kept = await asyncio.to_thread(self._service.export_user, who, call.tenant)
+        made = pb.UserExport()
+        for entry in kept:
+            made.entries.add().update(entry)
+        return made

@@ -394,3 +394,21 @@ class CatalogueReceipt(_message.Message):
     unknown: _containers.RepeatedScalarFieldContainer[str]
     offered: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, version: _Optional[int] = ..., changed: _Optional[int] = ..., unknown: _Optional[_Iterable[str]] = ..., offered: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class UserRequest(_message.Message):
+    __slots__ = ("user_id",)
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    def __init__(self, user_id: _Optional[str] = ...) -> None: ...
+
+class Erased(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: int
+    def __init__(self, entries: _Optional[int] = ...) -> None: ...
+
+class UserExport(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]
+    def __init__(self, entries: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ...) -> None: ...

@@ -413,3 +413,167 @@ class Catalogue:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class UsersStub:
+    """What is kept of a user; takes the permission admin where keys are asked for.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Forget = channel.unary_unary(
+                '/retrank.v1.Users/Forget',
+                request_serializer=retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.UserRequest.SerializeToString,
+                response_deserializer=retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.Erased.FromString,
+                _registered_method=True)
+        self.Erase = channel.unary_unary(
+                '/retrank.v1.Users/Erase',
+                request_serializer=retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.UserRequest.SerializeToString,
+                response_deserializer=retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.Erased.FromString,
+                _registered_method=True)
+        self.Export = channel.unary_unary(
+                '/retrank.v1.Users/Export',
+                request_serializer=retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.UserRequest.SerializeToString,
+                response_deserializer=retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.UserExport.FromString,
+                _registered_method=True)
+
+
+class UsersServicer:
+    """What is kept of a user; takes the permission admin where keys are asked for.
+    """
+
+    def Forget(self, request, context):
+        """Forgets the live profile: the next answer starts from the bundle, the event log keeps the events.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Erase(self, request, context):
+        """Erases for good: the profile now, the event log with its next compaction, training after that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Export(self, request, context):
+        """Everything the state store keeps.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_UsersServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Forget': grpc.unary_unary_rpc_method_handler(
+                    servicer.Forget,
+                    request_deserializer=retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.UserRequest.FromString,
+                    response_serializer=retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.Erased.SerializeToString,
+            ),
+            'Erase': grpc.unary_unary_rpc_method_handler(
+                    servicer.Erase,
+                    request_deserializer=retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.UserRequest.FromString,
+                    response_serializer=retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.Erased.SerializeToString,
+            ),
+            'Export': grpc.unary_unary_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.UserRequest.FromString,
+                    response_serializer=retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.UserExport.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'retrank.v1.Users', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('retrank.v1.Users', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Users:
+    """What is kept of a user; takes the permission admin where keys are asked for.
+    """
+
+    @staticmethod
+    def Forget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/retrank.v1.Users/Forget',
+            retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.UserRequest.SerializeToString,
+            retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.Erased.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Erase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/retrank.v1.Users/Erase',
+            retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.UserRequest.SerializeToString,
+            retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.Erased.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/retrank.v1.Users/Export',
+            retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.UserRequest.SerializeToString,
+            retrank_dot_serving_dot_rpc_dot_v1_dot_recommender__pb2.UserExport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
