@@ -4,7 +4,7 @@ import hashlib
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -68,7 +68,7 @@ def parse_source(text: str) -> BundleSource:
 
 
 class _Folder:
-    """A bundle directory, or a root whose `current` names one."""
+    """A bundle directory, or a root whose `current` names one when it is read first: later ones are other bundles."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -78,7 +78,14 @@ class _Folder:
 
     @property
     def folder(self) -> str:
-        return _directory(self._path).name
+        return self._directory.name
+
+    @cached_property
+    def _directory(self) -> Path:
+        try:
+            return current(self._path)
+        except SourceError as error:
+            raise DownloadError(f"no bundle to fetch: {error}") from error
 
     def read(self, file: str, limit: int) -> bytes:
         with self._blocks(file) as blocks:
@@ -91,7 +98,7 @@ class _Folder:
     @contextmanager
     def _blocks(self, file: str) -> Iterator[Blocks]:
         try:
-            path = _directory(self._path) / file
+            path = self._directory / file
             if path.is_symlink():
                 raise BundleError(f"{path} is a symbolic link; a bundle holds real files only")
             with path.open("rb") as stream:
@@ -136,13 +143,6 @@ class _Web:
                 yield answer.iter_raw(_BLOCK_BYTES)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise DownloadError(f"{self}/{file}: {type(error).__name__} {error}; try again") from error
-
-
-def _directory(path: Path) -> Path:
-    try:
-        return current(path)
-    except SourceError as error:
-        raise DownloadError(f"no bundle to fetch: {error}") from error
 
 
 @cache

@@ -224,6 +224,22 @@ def test_a_manifest_with_a_changed_byte_is_no_other_bundle_where_the_folder_bear
     assert identify(parse_source(str(elsewhere)))[0] != origin.name
 
 
+def test_a_root_whose_current_moves_on_while_it_is_read_stays_the_bundle_it_was(
+    three_bundles: Path, library: Library, tmp_path: Path
+) -> None:
+    root, (first, second, _) = tmp_path / "root", names_of(three_bundles)
+    for name in (first, second):
+        shutil.copytree(three_bundles / name, root / name)
+    (root / "current").write_text(first)
+    source = parse_source(str(root))
+    manifest = source.read(MANIFEST, LARGE)
+    (root / "current").write_text(second)
+    assert identify(source)[:2] == (first, manifest)
+    library.fetch(first, source)
+    assert _left(library) == [first]
+    assert identify(parse_source(str(root)))[0] == second
+
+
 def test_a_source_that_changed_since_it_was_staged_is_refused(
     three_bundles: Path, origin: Path, library: Library
 ) -> None:
