@@ -250,7 +250,10 @@ def _status(answer: Answer) -> list[str]:
 
 def _replica(name: str, one: Answer) -> str:
     figures = one["figures"].get(one["active"], {"answers": 0, "p95_ms": 0.0})
-    now = f"loading {one['loading']}" if one["loading"] else "; ".join(one["errors"].values()) or "ok"
+    alone = [
+        f"{name} of {bundle} is left alone" for bundle, names in one.get("left_alone", {}).items() for name in names
+    ]
+    now = f"loading {one['loading']}" if one["loading"] else "; ".join([*one["errors"].values(), *alone]) or "ok"
     return (
         f"{name:<28} {one['active']:<16} {one['generation']:>10} {figures['answers']:>8} {figures['p95_ms']:>7.1f} "
         f"{one['memory']['private'] / 1e6:>10.0f}  {now}"

@@ -34,6 +34,7 @@ from retrank.serving.runtime import Runtime, open_runtime
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stages.record import Tally
 from retrank.serving.surroundings import NOTHING_AROUND, Surroundings
+from retrank.serving.telemetry.facade import CircuitState
 from retrank.serving.trends import RowTrend, Trend
 
 SCORE_DECIMALS = 6
@@ -118,10 +119,9 @@ class Recommender:
         rehearsal._warm_up(rest)
         return cls(runtime, chosen, newcomers=rehearsal._newcomers)
 
-    def tell_of_models(self) -> None:
-        """Tell telemetry which models answer and which are left alone; to be called now and then while this answers."""
-        for name, breaker in self._ladders.models.items():
-            self.tally.telemetry.circuit(name, breaker.state)
+    def models(self) -> dict[str, CircuitState]:
+        """Return the breaker of every model; one that is not closed is left alone."""
+        return {name: breaker.state for name, breaker in self._ladders.models.items()}
 
     def recommend(self, request: RecommendRequest, around: Surroundings = NOTHING_AROUND) -> SlateResponse:
         """Answer for a known user, an anonymous session, or nobody in particular."""

@@ -25,7 +25,6 @@ from retrank.serving.recommender import Recommender
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stages.hydrate import Hydrate
 from retrank.serving.stores.protocol import LiveEvent, Profile
-from retrank.serving.telemetry.facade import CircuitState, Telemetry
 from retrank.training.ranking.reranker import Reranker, outputs_of
 from retrank.training.ranking.sources import Sources, item_numbers
 from retrank.training.ranking.table import ranking_table
@@ -277,39 +276,26 @@ class _Failing(_Broken):
         return self.real.run(*asked, **more) if self.well else super().run(*asked, **more)
 
 
-class _Noting(Telemetry):
-    """Notes the states of breakers."""
-
-    def __init__(self) -> None:
-        self.states: list[str] = []
-
-    def circuit(self, dependency: str, state: CircuitState) -> None:
-        if dependency == "ranker":
-            self.states.append(state)
-
-
 def test_a_ranker_that_keeps_failing_is_left_alone_and_tried_again_a_second_later(recommender: Recommender) -> None:
     second = recommender.runtime.second
     assert isinstance(second, SecondStage)
-    session, noting, times = _Failing(second.session), _Noting(), [0.0]
+    session, times = _Failing(second.session), [0.0]
     runtime = replace(recommender.runtime, second=replace(second, session=session))
     broken = Recommender(runtime, PipelineSettings(), now=lambda: NOW, clock=lambda: times[0])
-    broken.tally.telemetry = noting
 
     def lacks() -> list[str]:
         slate = broken.recommend(RecommendRequest(user_id="u1", k=5))
         assert len(slate.items) == 5
         return list(slate.degraded.reasons)
 
-    broken.tell_of_models()
+    assert broken.models()["ranker"] == "closed"
     assert {tuple(lacks()) for _ in range(50)} == {("ranker_failed",)}
     assert session.asked == 20
-    broken.tell_of_models()
+    assert broken.models() == {"sequence": "closed", "ranker": "open"}
     session.well, times[0] = True, 1.5
     assert lacks() == []
     assert lacks() == []
-    broken.tell_of_models()
-    assert noting.states == ["closed", "open", "closed"]
+    assert broken.models()["ranker"] == "closed"
 
 
 def test_a_score_that_is_no_number_counts_as_a_failure_of_the_ranker(recommender: Recommender) -> None:

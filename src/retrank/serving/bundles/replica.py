@@ -138,9 +138,17 @@ class Replica:
     def beat(self) -> None:
         """Say what this replica runs."""
         status = self.status()
-        self.holder.serving.active.tell_of_models()  # of a canary's models the log speaks
+        self._tell_of_models()
         self._telemetry.new_items(status.new_items)
         self._control.beat(self._name, status.model_dump(mode="json"), self._settings.ttl_s, self._clocks.now())
+
+    def _tell_of_models(self) -> None:
+        """Tell which models answer and which are left alone; where there is no canary, none of its models is."""
+        serving = self.holder.serving
+        on_trial = {} if serving.canary is None else serving.canary.models()
+        for name, state in serving.active.models().items():
+            self._telemetry.circuit(name, state)
+            self._telemetry.circuit(f"canary_{name}", on_trial.get(name, "closed"))
 
     def status(self) -> ReplicaStatus:
         """Return what a heartbeat says."""
@@ -156,6 +164,12 @@ class Replica:
             verified=tuple(sorted(self.stager.verified)),
             errors={**self.stager.errors, **self.reconciler.errors},
             figures=figures,
+            left_alone={
+                picked.recommender.bundle.id: tuple(
+                    name for name, state in picked.recommender.models().items() if state != "closed"
+                )
+                for picked in serving.variants()
+            },
             new_items=serving.active.new_item_counts()._asdict(),
             memory=memory_now(),
         )

@@ -41,6 +41,7 @@ class ReplicaStatus(BaseModel):
         verified: staged bundles that lie here, every byte checked.
         errors: what went wrong last, by bundle.
         figures: by bundle that answered.
+        left_alone: by bundle that answers, its models that failed too often; the others are not named.
         new_items: items that the active bundle does not know, by what became of them; see `NewItemCounts`.
         memory: of the process.
     """
@@ -55,6 +56,7 @@ class ReplicaStatus(BaseModel):
     verified: tuple[str, ...] = ()
     errors: Mapping[str, str] = Field(default_factory=dict)
     figures: Mapping[str, BundleFigures] = Field(default_factory=dict)
+    left_alone: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     new_items: Mapping[str, int] = Field(default_factory=dict)
     memory: Memory
 

@@ -1,5 +1,7 @@
 """A replica follows the desired state; what is bad never answers, or not for long."""
 
+import dataclasses
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from broken_parts import BrokenEncoder
 from pydantic import JsonValue
 from reference_store import ReferenceStore
 from swap_world import QUICK, World
@@ -289,6 +292,35 @@ def test_a_bad_canary_ends_and_the_active_bundle_stays(world: World) -> None:
     replica.reconciler.step()
     assert (world.desired().canary, world.desired().active) == (None, world.names[0])
     assert _letters(replica) == {"a"}
+
+
+def test_a_model_of_a_canary_that_is_left_alone_is_in_the_status_and_in_the_metrics_until_the_trial_ends(
+    world: World,
+) -> None:
+    replica, telemetry = world.replica(), PrometheusTelemetry()
+    replica.tell(telemetry)
+    trial = Canary(id=world.names[1], percent=100, salt="s")
+    state.edit(world.control, state.canary(trial, world.line(trial.id)))
+    replica.reconciler.step()
+    canary = replica.holder.serving.canary
+    assert canary is not None
+    broken = Recommender(dataclasses.replace(canary.runtime, encoder=BrokenEncoder()), PipelineSettings())
+    replica.holder.serve(dataclasses.replace(replica.holder.serving, canary=broken))
+    assert replica.status().left_alone == {world.names[0]: (), trial.id: ()}
+    for _ in range(20):
+        broken.recommend(RecommendRequest(user_id="u1"))
+
+    def states() -> tuple[str, ...]:
+        replica.beat()
+        shown = Exposition(telemetry.registry, None, now=lambda: 0.0).text().decode()
+        sought = ("sequence", "canary_sequence")
+        return tuple(re.findall(f'circuit_state{{dep="{name}"}} (.*)', shown)[0] for name in sought)
+
+    assert replica.status().left_alone == {world.names[0]: (), trial.id: ("sequence",)}
+    assert states() == ("0.0", "2.0")
+    state.edit(world.control, state.rollback(world.line("")))
+    replica.reconciler.step()
+    assert states() == ("0.0", "0.0")
 
 
 def test_two_replicas_agree_on_one_rollback(world: World) -> None:
