@@ -86,6 +86,7 @@ class Overlay:
         store: CatalogueOverlay,
         clock: Callable[[], float],
         every_s: float,
+        carry_over: Callable[[Changes], None] = lambda _: None,
         prepare: Callable[[Changes], None] = lambda _: None,
     ) -> None:
         """Start without knowledge.
@@ -94,7 +95,8 @@ class Overlay:
             store: where changes are kept.
             clock: monotonic seconds.
             every_s: how often `poll` is called.
-            prepare: told every new state before requests see it, and all of them after every poll.
+            carry_over: told every new state before requests see it, perhaps by one that waits; quick.
+            prepare: told all states after every poll, by the thread that polls; may take long.
         """
 
         def newer(tenant: str, known: Changes) -> Changes:
@@ -108,11 +110,10 @@ class Overlay:
             if found is not known:
                 if found.before is None or found.before() is not known:
                     found = replace(found, akin=ref(known))
-                prepare(found)
+                carry_over(found)
             return found
 
         self._prepare = prepare
-
         self._known = KeptFresh(newer, NO_CHANGES, clock, every_s=every_s, max_keys=_MAX_TENANTS)
 
     def look(self, tenant: str) -> tuple[Changes, bool]:
@@ -131,11 +132,15 @@ class Overlay:
         """
         return self._known.refresh(tenant)
 
+    def prepare(self, changes: Changes) -> None:
+        """Let those who answer prepare for a state now, at the cost of the caller."""
+        self._prepare(changes)
+
     def poll(self) -> None:
-        """Look for changes of every tenant that was asked about lately."""
+        """Look for changes of every tenant that was asked about lately, and prepare for what is known."""
         self._known.poll()
         for changes in self.known():
-            self._prepare(changes)  # somebody may have begun to answer since
+            self._prepare(changes)  # old ones too: much may be left, and somebody may have begun to answer
 
 
 @dataclass(frozen=True, slots=True)
