@@ -10,8 +10,9 @@ from pydantic import JsonValue
 
 from retrank.contract.catalogue_changes import BulkItem, CatalogueReceipt
 from retrank.contract.vocab import Vocab
+from retrank.serving.changes import Changes
 from retrank.serving.new_rows import NewRows
-from retrank.serving.overlay import Changes, Overlay
+from retrank.serving.overlay import Overlay
 from retrank.serving.stores.protocol import CatalogueOverlay, ItemChange
 
 _MAX_UNKNOWN = 100

@@ -11,13 +11,14 @@ import numpy as np
 
 from retrank.contract.rest import Rest, no_rest
 from retrank.serving.catalogue_desk import CatalogueDesk
+from retrank.serving.changes import Changes
 from retrank.serving.drift import Drift
 from retrank.serving.gather import Gather, Stores, Unguarded
 from retrank.serving.guard.profiles import GuardedProfiles
-from retrank.serving.kept_fresh import Poller
-from retrank.serving.overlay import Changes, Overlay
+from retrank.serving.overlay import Overlay
 from retrank.serving.pipeline import Clock
 from retrank.serving.placements.followed import NoPlacements, Placements
+from retrank.serving.poller import Poller
 from retrank.serving.readied import Readied
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import ServiceSettings

@@ -1,9 +1,10 @@
 """Give items that came after the bundle a vector, and rows behind its own, state by state of the catalogue.
 
-Requests never wait for the encoder: they find what was made for the state they see. A state begins with what was made for
-the one before it, which takes milliseconds (`carry_over`); what is missing is encoded after it is seen (`prepare`). Until
-then an item that changed keeps the vector of what it was, and one that nobody encoded yet is not offered. Vectors belong to
-the model of one bundle, so each recommender has newcomers of its own, and a new bundle encodes anew what it does not hold.
+Requests never wait for the encoder: they find what was made for the state they see. A state begins with what was made
+for the one before it, which takes milliseconds (`carry_over`); what is missing is encoded after it is seen (`prepare`).
+Until then an item that changed keeps the vector of what it was, and one that nobody encoded yet is not offered. Vectors
+belong to the model of one bundle, so each recommender has newcomers of its own, and a new bundle encodes anew what it
+does not hold itself.
 """
 
 import heapq
@@ -20,8 +21,8 @@ from pydantic import JsonValue
 
 from retrank.contract import bundle as layout
 from retrank.contract.vocab import Vocab
+from retrank.serving.changes import Changes
 from retrank.serving.new_rows import NewRows
-from retrank.serving.overlay import Changes
 from retrank.serving.runtime import Runtime
 from retrank.serving.stand_ins import StandIns
 from retrank.serving.stores.protocol import ItemChange

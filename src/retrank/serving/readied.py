@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from weakref import WeakSet
 
 from retrank.contract.rest import Rest, no_rest
-from retrank.serving.overlay import Changes
+from retrank.serving.changes import Changes
 from retrank.serving.recommender import Recommender
 
 

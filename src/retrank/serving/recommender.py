@@ -24,12 +24,13 @@ from retrank.contract.bundle import VerifiedBundle, verify
 from retrank.contract.errors import BundleError
 from retrank.contract.ranking import RankedItem, RankRequest, RankResponse
 from retrank.contract.rest import Rest, no_rest
+from retrank.serving.changes import Changes
 from retrank.serving.draft import Draft, source_names
 from retrank.serving.ladders import Ladders
 from retrank.serving.new_rows import NewRows, ids_of, row_of, rows_of, sealed_rows
 from retrank.serving.newcomers import Newcomers, NewItemCounts, open_newcomers
-from retrank.serving.overlay import UNCHANGED, Changes, RowChanges
 from retrank.serving.pipeline import Clock, Pipeline
+from retrank.serving.row_changes import UNCHANGED, RowChanges
 from retrank.serving.runtime import Runtime, open_runtime
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stages.record import Tally

@@ -1,6 +1,6 @@
 """New items are encoded beside requests: nobody who asks waits for the encoder, and what was offered stays."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -13,10 +13,11 @@ from reference_store import ReferenceStore
 
 from retrank.contract.vocab import Vocab
 from retrank.serving import newcomers as module
+from retrank.serving.changes import Changes
 from retrank.serving.kept_fresh import IDLE_S, KEPT_S
 from retrank.serving.new_items import Described
 from retrank.serving.newcomers import Newcomers, NewItemCounts
-from retrank.serving.overlay import Changes, Overlay
+from retrank.serving.overlay import Overlay
 from retrank.serving.stores.protocol import ItemChange
 from retrank.serving.stores.settings import StateSettings
 
@@ -46,10 +47,10 @@ class Shop:
     def __init__(self, limit: int = 100) -> None:
         self.now, self.encoder, self.store = 0.0, Encoder(), ReferenceStore(StateSettings())
         self.newcomers = Newcomers(self.encoder, Vocab(["i1", "i2"]), limit, _stand_ins)  # type: ignore[arg-type]
-        prepare: Callable[[Changes], object] = self.newcomers.prepare
-        self.overlay = Overlay(
-            self.store, lambda: self.now, EVERY_S, self.newcomers.carry_over, lambda changes: void(prepare(changes))
-        )
+        self.overlay = Overlay(self.store, lambda: self.now, EVERY_S, self.newcomers.carry_over, self._prepare)
+
+    def _prepare(self, changes: Changes) -> None:
+        self.newcomers.prepare(changes)
 
     def put(self, tenant: str = "shop", **prices: float) -> None:
         changes = [ItemChange(item, 0, False, True, {"price": price}) for item, price in prices.items()]
@@ -70,10 +71,6 @@ class Shop:
             item: (float(vector[0]), one["price"])
             for item, vector, one in zip(new.ids, new.vectors, new.attributes, strict=True)
         }
-
-
-def void(_: object) -> None:
-    """Take what is returned and return nothing."""
 
 
 @pytest.fixture

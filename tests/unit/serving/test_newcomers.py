@@ -17,10 +17,10 @@ from retrank.contract import bundle as layout
 from retrank.contract.bundle import verify
 from retrank.contract.vocab import Vocab
 from retrank.serving import newcomers as module
+from retrank.serving.changes import NO_CHANGES, Changes
 from retrank.serving.new_items import Described, NewItemEncoder, open_item_encoder
 from retrank.serving.new_rows import NewRows, ids_of, rows_of, sealed_rows, vectors_of
 from retrank.serving.newcomers import Newcomers, NewItemCounts
-from retrank.serving.overlay import NO_CHANGES, Changes
 from retrank.serving.stores.protocol import ItemChange
 
 ITEMS = Vocab([f"i{row}" for row in range(1, NUM_ITEMS + 1)])

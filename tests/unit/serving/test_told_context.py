@@ -48,8 +48,6 @@ def test_the_sealed_value_stands_in_for_what_is_not_told_alone(
 ) -> None:
     sealed = np.zeros((len(runtime.users) + 1, 3), dtype=np.int32)
     sealed[1:, 0] = 1
-    hydrate = Hydrate(
-        runtime.users, runtime.items, runtime.histories, 0, lambda: 0.0, runtime.actions, FIELDS, sealed
-    )
+    hydrate = Hydrate(runtime.users, runtime.items, runtime.histories, 0, lambda: 0.0, runtime.actions, FIELDS, sealed)
     request = RecommendRequest.model_validate({"user_id": user, "context": told})
     assert hydrate.run(Draft(request)).context.tolist() == [*rows, THURSDAY]

@@ -33,7 +33,9 @@ class BundleSource(Protocol):
 
     @property
     def pinned(self) -> str:
-        """What `parse_source` makes this bundle of, also when a pointer that led to it has moved on; keep it to yourself.
+        """What `parse_source` makes this very bundle of, also when a pointer that led to it has moved on.
+
+        It may hold secrets, as the text of a URL does; `str` has none.
 
         Raises:
             DownloadError: there is none.
