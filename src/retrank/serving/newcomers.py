@@ -181,9 +181,12 @@ class Newcomers:
             return before
         source = akin or before
         chosen = heapq.nlargest(self._limit, unknown.values(), key=_recency)
-        last = {one.item_id: made for one in chosen if (made := source.made.get(one.item_id))}
-        made = {one.item_id: m for one in chosen if (m := last.get(one.item_id)) and (m.offered or m.change == one)}
-        missing = [one for one in chosen if (m := made.get(one.item_id)) is None or m.change != one]
+        made = {
+            one.item_id: last
+            for one in chosen
+            if (last := source.made.get(one.item_id)) and (last.offered or last.change == one)
+        }
+        missing = [one for one in chosen if one.item_id not in made or made[one.item_id].change != one]
         return self._keep(_Kept(unknown, chosen, missing, made), source.rows, ())
 
     def _kept_of(self, state: "ReferenceType[Changes] | None") -> _Kept | None:

@@ -1,6 +1,6 @@
 """New items are encoded beside requests: nobody who asks waits for the encoder, and what was offered stays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -28,7 +28,8 @@ class Encoder:
     """The vector of an item is its price twice; notes what is asked."""
 
     def __init__(self) -> None:
-        self.asked, self.before = list[Any](), lambda: None
+        self.asked = list[float]()
+        self.before: Callable[[], None] = lambda: None
 
     def described(self, items: Sequence[Mapping[str, Any]]) -> Described:
         self.before()
