@@ -21,7 +21,7 @@ from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.contract.files import publish, sha256_of, staging
 from retrank.data.item_attributes import AttributeCollector, item_table, user_table
 from retrank.data.readers.items_file import UsersFile
-from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME, USER, VALUE, Reader
+from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME, USER, VALUE, VISITOR, Reader
 from retrank.data.report import RowReport
 from retrank.data.spool import Spool
 from retrank.data.store import (
@@ -61,7 +61,8 @@ def run(cfg: Mapping[str, Any]) -> EventStore:
     print(f"{out}: {state}, data hash {facts.data_hash[:16]}")
     without = store.num_items_without_events
     joined = f" ({without:,} without events)" if without else ""
-    print(f"{facts.num_users:,} users, {facts.num_items:,} items{joined}, {facts.num_events:,} events", end="")
+    unnamed = f" ({facts.num_visitors:,} visitors without an id)" if facts.num_visitors else ""
+    print(f"{facts.num_users:,} users{unnamed}, {facts.num_items:,} items{joined}, {facts.num_events:,} events", end="")
     print(f", {facts.first_event_at:%Y-%m-%d} to {facts.last_event_at:%Y-%m-%d}" if facts.first_event_at else "")
     if counts := store.action_counts():
         print("actions: " + ", ".join(f"{name or 'none given'} {count:,}" for name, count in counts.items() if count))
@@ -130,6 +131,7 @@ def _account(report: RowReport, apart: Mapping[str, RowReport], actions: list[st
 @dataclass
 class _Vocabs:
     users: VocabBuilder = field(default_factory=lambda: VocabBuilder("user"))
+    visitors: VocabBuilder = field(default_factory=lambda: VocabBuilder("visitor"))
     items: VocabBuilder = field(default_factory=lambda: VocabBuilder("item"))
     actions: VocabBuilder = field(default_factory=lambda: VocabBuilder("action"))
     categories: dict[str, VocabBuilder] = field(default_factory=dict)
@@ -170,13 +172,13 @@ def _tables(
         vocabs.items.encode(described.column("item_id").combine_chunks())
     items = item_table(vocabs.items.ids(), vocabs.attributes, described)
     categories = {name: builder.ids() for name, builder in vocabs.categories.items()}
-    users = user_table(vocabs.users.ids(), known)
-    return Tables(users, items, vocabs.actions.ids(), categories)
+    users = user_table(vocabs.users.ids(), vocabs.visitors.ids(), known)
+    return Tables(users, items, vocabs.actions.ids(), categories, num_visitors=len(vocabs.visitors))
 
 
 def _encode(batch: pa.RecordBatch, vocabs: _Vocabs) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {
-        USER_ROWS: vocabs.users.encode(batch.column(USER)),
+        USER_ROWS: _people(batch, vocabs),
         ITEM_ROWS: vocabs.items.encode(batch.column(ITEM)),
     }
     attributes = {}
@@ -194,6 +196,15 @@ def _encode(batch: pa.RecordBatch, vocabs: _Vocabs) -> dict[str, NDArray[Any]]:
     if attributes:
         vocabs.attributes.add(batch.column(ITEM), attributes)
     return columns
+
+
+def _people(batch: pa.RecordBatch, vocabs: _Vocabs) -> NDArray[np.int32]:
+    """Return `[n]` who it was: rows of users, and below zero those of visitors (`store_writer.Tables`)."""
+    rows = vocabs.users.encode(batch.column(USER))
+    if VISITOR in batch.schema.names:
+        unnamed = np.flatnonzero(rows == 0)
+        rows[unnamed] = -vocabs.visitors.encode(batch.column(VISITOR).take(pa.array(unnamed)))
+    return rows
 
 
 def _encode_context(name: str, column: pa.Array, vocabs: _Vocabs) -> NDArray[Any]:

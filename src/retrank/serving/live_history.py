@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from retrank.contract.api import Session
-from retrank.contract.slate_options import HISTORY_TYPES, SeenPolicy
+from retrank.contract.slate_options import HISTORY_TYPES, NOT_HISTORY, SeenPolicy
 from retrank.serving.stores.protocol import Profile
 
-NOT_HISTORY = frozenset({"impression", "dismiss"})
 _NAMED = frozenset({*HISTORY_TYPES, *NOT_HISTORY}) - {"custom"}
 _DAY_US = 86_400_000_000
 

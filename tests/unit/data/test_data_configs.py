@@ -13,6 +13,7 @@ SPLITS = sorted({path.stem for path in (configs_dir() / "split").glob("*.yaml")}
 def overrides(name: str) -> list[str]:
     """Fill in what a person must say."""
     needs = {"csv": ["data.path=x"], "parquet": ["data.path=x"], "sequence_file": ["data.path=x"]}
+    needs |= {"live_events": ["data.path=x"], "live_impressions": ["data.path=x"]}
     needs |= {"csv_with_items": ["data.path=x", "data.items.path=y"], "deskdrop": ["data.path=x"]}
     return [f"data={name}", *needs.get(name, [])]
 

@@ -1,6 +1,6 @@
 """From columns as a source has them to the record batch that ingest wants, refusing rows that cannot be understood."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from retrank.contract.errors import SourceError
 from retrank.data.readers.columns import Columns
-from retrank.data.readers.protocol import ACTION, CONTEXT, ITEM, TIME, USER, VALUE
+from retrank.data.readers.protocol import ACTION, CONTEXT, ITEM, TIME, USER, VALUE, VISITOR
 from retrank.data.readers.times import to_microseconds
 from retrank.data.report import RowReport
 
@@ -25,23 +25,22 @@ def normalise(
 
     Args:
         raw: role -> column of n values, as read; nulls and empty text are missing values.
-        columns: time unit and number columns of the mapping.
+        columns: time unit, number columns and unwanted actions of the mapping.
         where: returns "file:line" of a row (0-based in this batch), called for examples only.
         report: told about all n rows.
 
     Raises:
         SourceError: a column has a type that cannot play its role.
     """
-    rows = len(raw[USER])
-    report.read(rows)
-    refused = Refusals(rows, where, report)
-    ready: dict[str, pa.Array] = {}
+    report.read(len(raw[USER]))
+    raw, where = _wanted(raw, columns.leave_out_actions, where, report)
+    refused = Refusals(len(raw[USER]), where, report)
+    ready = _who_and_what(raw, where, refused)
     for role, column in raw.items():
-        plain = column.dictionary_decode() if pat.is_dictionary(column.type) else column
-        if role in (USER, ITEM):
-            ready[role] = _ids(plain, role, where)
-            refused.add(f"missing {role}", pc.is_null(ready[role]), plain)
-        elif role == TIME:
+        plain = _plain(column)
+        if role in ready:
+            continue
+        if role == TIME:
             with located(where):
                 ready[role] = to_microseconds(plain, columns.time_unit)
             refused.add("missing time", pc.is_null(plain), plain)
@@ -58,6 +57,37 @@ def normalise(
             ready[role] = _text(plain) if role == ACTION or role.startswith(CONTEXT) else plain
     batch = pa.record_batch(ready)
     return batch if refused.none else batch.filter(pa.array(refused.good))
+
+
+def _who_and_what(
+    raw: Mapping[str, pa.Array], where: Callable[[int], str], refused: "Refusals"
+) -> dict[str, pa.Array]:
+    """Return the columns of ids; rows of nobody, and without an item, are refused."""
+    ready = {role: _ids(_plain(raw[role]), role, where) for role in (USER, VISITOR, ITEM) if role in raw}
+    nobody, named = pc.is_null(ready[USER]), USER
+    if VISITOR in ready:
+        nobody, named = pc.and_(nobody, pc.is_null(ready[VISITOR])), f"{USER} and {VISITOR}"
+    refused.add(f"missing {named}", nobody, raw[USER])
+    refused.add(f"missing {ITEM}", pc.is_null(ready[ITEM]), raw[ITEM])
+    return ready
+
+
+def _wanted(
+    raw: Mapping[str, pa.Array], unwanted: Sequence[str], where: Callable[[int], str], report: RowReport
+) -> tuple[Mapping[str, pa.Array], Callable[[int], str]]:
+    """Leave out the rows with unwanted actions, each action counted by its name; return the rest, and its places."""
+    if not unwanted:
+        return raw, where
+    done = _text(_plain(raw[ACTION]))
+    for action in dict.fromkeys(unwanted):
+        report.leave_out(f"action {action}", pc.sum(pc.equal(done, action)).as_py() or 0)
+    kept = np.flatnonzero(~np.asarray(pc.is_in(done, value_set=pa.array(list(unwanted), done.type))))
+    rest = {role: column.take(pa.array(kept)) for role, column in raw.items()}
+    return rest, lambda row: where(int(kept[row]) if len(kept) else 0)
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pat.is_dictionary(column.type) else column
 
 
 @contextmanager

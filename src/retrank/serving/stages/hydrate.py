@@ -11,6 +11,7 @@ from retrank.contract.api import RecommendRequest
 from retrank.contract.context import ContextRows, ContextSpec
 from retrank.contract.proposals import distinct
 from retrank.contract.sequences import Sequences
+from retrank.contract.slate_options import SeenPolicy
 from retrank.contract.vocab import Vocab
 from retrank.serving.draft import Draft
 from retrank.serving.live_history import LiveHistory, live_history, remembered
@@ -21,6 +22,7 @@ _MICROSECONDS = 1_000_000
 _DAY_S = 86_400
 _NONE = np.empty(0, dtype=np.int64)
 _NO_FIELDS = ContextRows(ContextSpec())
+_EVERY_ACT = SeenPolicy()
 
 
 class _Sealed(NamedTuple):
@@ -119,9 +121,9 @@ class Hydrate:
         return rows, np.maximum(int(now * _MICROSECONDS) - times_us, 0) // _MICROSECONDS, actions
 
     def _seen(self, draft: Draft, num_sealed: int, num_recent: int) -> NDArray[np.int64]:
-        request, policy = draft.request, draft.request.seen
-        if not request.exclude_seen:
+        if not draft.request.exclude_seen:
             return _NONE
+        policy = draft.request.seen or (None if self.known_actions.all_acts else _EVERY_ACT)
         rows = draft.history
         if policy is not None:
             # Live events follow the policy through the seen memory, which knows what they were.
