@@ -1,4 +1,4 @@
-"""What a service is told comes back as training data, by the commands of the documentation, and the next bundle knows it."""
+"""What a service is told comes back as training data, by the documented commands, and the next bundle knows it."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ from event_worlds import DAY_S, NOON
 
 from retrank.cli import main
 from retrank.contract.api import RecommendRequest, SlateResponse
-from retrank.contract.bundle import verify
+from retrank.contract.bundle import MODEL_CARD, verify
 from retrank.contract.events import Event
 from retrank.data.store import EventStore
 from retrank.serving.events.records import encode_event, event_bytes
@@ -65,7 +65,7 @@ def _documented(page: str, beginning: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a log of events, and everything that the documentation makes of it, up to a bundle."""
     folder = tmp_path_factory.mktemp("loop")
     _publish(folder / "events")
@@ -77,7 +77,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert main(["train", *SMALL, "store=stores/live", "name=live", "run_dir=run"]) == 0
         gates = ["sealing.gates.parity_rows=50", "sealing.gates.not_worse_than=[]"]
         assert main(["export", "run=run", "out=bundles", *gates]) == 0
-    yield folder
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,8 @@ def test_visits_without_a_user_are_learned_from_and_not_sealed(
     assert (manifest.data.num_users, manifest.data.num_events) == (NUM_USERS + 1, store.facts.num_events)
     sealed = recommender.runtime.histories
     assert (len(sealed), len(sealed.item_rows)) == (NUM_USERS + 1, (NUM_USERS + 1) * LENGTH)
+    card = recommender.runtime.bundle.path(MODEL_CARD).read_text()
+    assert f"by {NUM_USERS + 1} users and {NUM_VISITORS} visitors without an id on {NUM_ITEMS} items" in card
     assert _ask(recommender, "s:visit1").degraded.reasons == ["unknown_user"]
 
 

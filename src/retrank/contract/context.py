@@ -17,6 +17,8 @@ from retrank.contract.errors import ConfigError
 
 MAX_FIELDS = 16
 MAX_VALUES = 30_000
+MAX_NAME = 64
+"""Letters of the name of a field, and of any other key in `context` of a request."""
 UNKNOWN = 0
 HOUR, WEEKDAY = "hour", "weekday"
 CLOCK: Mapping[str, tuple[str, ...]] = {
@@ -35,7 +37,7 @@ class ContextField(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: str = Field(min_length=1, max_length=64)
+    name: str = Field(min_length=1, max_length=MAX_NAME)
     told_by: Literal["request", "clock", "user"] = "request"
     values: tuple[str, ...] = Field(max_length=MAX_VALUES)
 
@@ -122,7 +124,7 @@ class ContextRows:
 
 
 def as_text(value: bool | int | float | str) -> str:
-    """Return a value of a request as the text that a column of a source has for it: `true`, `3` for 3.0, `3.5`."""
+    """Return a value, of a request or of a source, as the text it is compared as: `true`, `3` for 3.0, `3.5`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():

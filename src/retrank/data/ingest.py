@@ -19,7 +19,7 @@ from retrank.config import instantiate
 from retrank.contract.actions import Actions, action_facts, told, type_by_name
 from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.contract.files import publish, sha256_of, staging
-from retrank.data.item_attributes import AttributeCollector, item_table, user_table
+from retrank.data.item_attributes import AttributeCollector, count_met, item_table, user_table
 from retrank.data.readers.items_file import UsersFile
 from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME, USER, VALUE, VISITOR, Reader
 from retrank.data.report import RowReport
@@ -94,7 +94,8 @@ def ingest(
         users: attributes of users; of those without events nothing is kept.
 
     Raises:
-        SourceError: a source file is missing or unreadable, or holds no event.
+        SourceError: a source file is missing or unreadable, or holds no event; or what is told of items or users apart
+            is about none of those with events.
         BadRowsError: too many bad rows.
         DataError: the store cannot be written (disk full), or another ingest is writing it.
     """
@@ -110,8 +111,9 @@ def ingest(
             described, known = reader.item_table(of_items), users.read(of_users) if users else None
             for rows in (of_items, of_users):
                 rows.check(max_bad_share)
+            met = _met(vocabs, described, known)
             tables = _tables(vocabs, described, known, items_without_events=items_without_events)
-            account = _account(report, {"items": of_items, "users": of_users}, tables.actions)
+            account = _account(report, {"items": of_items, "users": of_users}, met, tables.actions)
             facts = write_store(spool, tables, Provenance(reader.name, account, fingerprint), staged)
             _publish(staged, out, facts.data_hash)
     except OSError as error:
@@ -119,12 +121,15 @@ def ingest(
     return EventStore.open(out)
 
 
-def _account(report: RowReport, apart: Mapping[str, RowReport], actions: list[str]) -> dict[str, Any]:
+def _account(
+    report: RowReport, apart: Mapping[str, RowReport], met: Mapping[str, int], actions: list[str]
+) -> dict[str, Any]:
     """Return what the store keeps of its making; `event_types` is what export seals of an action unless it is told.
 
-    `apart` tells of attributes in files of their own, by name, where there are any.
+    `apart` tells of attributes in files of their own, by name, where there are any; `met` of whom of the events.
     """
-    account = report.as_dict() | {name: rows.as_dict() for name, rows in apart.items() if rows.rows}
+    beside = {name: rows.as_dict() | {"met": met[name]} for name, rows in apart.items() if rows.rows}
+    account = report.as_dict() | beside
     return account | ({"event_types": {name: type_by_name(name) for name in actions}} if actions else {})
 
 
@@ -159,6 +164,13 @@ def _read(reader: Reader, spool: Spool, max_bad_share: float, *, progress: bool)
             "expected at least one, check path and column mapping"
         )
     return vocabs, report
+
+
+def _met(vocabs: _Vocabs, described: pa.Table | None, known: pa.Table | None) -> dict[str, int]:
+    """Return of how many items and users of the events something is told in files of their own."""
+    items = {} if described is None else {"items": count_met(vocabs.items.ids(), described, "item_id", "the items")}
+    users = {} if known is None else {"users": count_met(vocabs.users.ids(), known, "user_id", "users=file")}
+    return items | users
 
 
 def _tables(

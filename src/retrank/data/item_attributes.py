@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from retrank.contract.errors import SourceError
+
 
 class AttributeCollector:
     """First known value per item and attribute, for sources that repeat item attributes on every event."""
@@ -50,6 +52,27 @@ def user_table(user_ids: list[str], visitor_ids: list[str], separate: pa.Table |
     """
     ids = pa.array([*user_ids, *visitor_ids], pa.string())
     return pa.table({"user_id": ids} | _beside([*user_ids, *[None] * len(visitor_ids)], separate, "user_id"))
+
+
+def count_met(ids: Sequence[str], separate: pa.Table, id_name: str, source: str) -> int:
+    """Return how many of the ids a table of attributes has a row for.
+
+    Args:
+        ids: of the events.
+        separate: with a column `id_name`, without nulls.
+        id_name: `item_id` or `user_id`.
+        source: what the table was read from, for the message.
+
+    Raises:
+        SourceError: not one, so the two do not speak of the same things.
+    """
+    told = {str(one) for one in separate.column(id_name).to_pylist()}
+    if met := len(told.intersection(ids)):
+        return met
+    raise SourceError(
+        f"{source}: none of its {len(told):,} different {id_name}s, such as {sorted(told)[:2]}, is one of the {len(ids):,} of "
+        f"the events, such as {list(ids[:2])}; are they the same ids, in the same spelling?"
+    )
 
 
 def _beside(ids: Sequence[str | None], separate: pa.Table | None, id_name: str) -> dict[str, pa.Array]:

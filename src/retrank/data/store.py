@@ -55,7 +55,8 @@ class StoreFacts(BaseModel):
         num_visitors: those of them without a user id, known by what the source has instead (a cookie, a session).
         context: names of the context columns, each with "number" or "category".
         report: rows read, accepted, left out by rule and refused as bad, with first examples (see RowReport); under
-            `items` and `users` the same for attributes in a file of their own.
+            `items` and `users` the same for attributes in a file of their own, with `met`: items or users with events
+            that they are about.
         fingerprint: SHA-256 over source files and settings; equal means a second ingest has nothing to do.
     """
 
@@ -254,7 +255,8 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     lines = [f"rows read {report['rows']:,}, accepted {report['accepted']:,}", *_counts(report)]
     for kind in ("item", "user"):
         if apart := report.get(f"{kind}s"):
-            lines += [f"{kind} rows read {apart['rows']:,}", *_counts(apart)]
+            met = f", about {apart['met']:,} {kind}s with events" if "met" in apart else ""
+            lines += [f"{kind} rows read {apart['rows']:,}{met}", *_counts(apart)]
     return lines
 
 

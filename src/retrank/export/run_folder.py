@@ -151,6 +151,7 @@ def read_catalogue(store: EventStore) -> Catalogue:
         histories=store.sequences,
         actions=facts.actions,
         context=store.context_spec,
+        num_visitors=facts.num_visitors,
         facts=DataFacts(
             name=facts.name,
             data_hash=facts.data_hash,
