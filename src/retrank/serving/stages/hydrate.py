@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from retrank.contract.actions import Actions
 from retrank.contract.api import RecommendRequest
 from retrank.contract.context import ContextRows, ContextSpec
+from retrank.contract.moments import SECOND_US
 from retrank.contract.proposals import distinct
 from retrank.contract.sequences import Sequences
 from retrank.contract.slate_options import SeenPolicy
@@ -18,7 +19,6 @@ from retrank.serving.live_history import LiveHistory, live_history, remembered
 from retrank.serving.new_rows import NewRows, row_of, rows_of
 from retrank.serving.pipeline import Clock, Step
 
-_MICROSECONDS = 1_000_000
 _DAY_S = 86_400
 _NONE = np.empty(0, dtype=np.int64)
 _NO_FIELDS = ContextRows(ContextSpec())
@@ -68,7 +68,7 @@ class Hydrate:
         """Fill in `now`, `context`, `history` with `ages` and `actions`, `seen` and `excluded`."""
         request, now = draft.request, self.now()
         user = 0 if request.user_id is None else self.users.row(request.user_id)
-        sealed = self._sealed(user, int(now * _MICROSECONDS))
+        sealed = self._sealed(user, int(now * SECOND_US))
         live = live_history(draft.profile, request.session, after_us=sealed.until_us)
         visit = [*live.recent, *request.seed_items]
         new = draft.changes.new
@@ -89,7 +89,7 @@ class Hydrate:
 
     def _context(self, request: RecommendRequest, user: int, now: float) -> NDArray[np.int64]:
         """Return the rows of the moment; what the request does not tell of its user is taken as it was sealed."""
-        told = self.fields.of_request(request.context, int(now * _MICROSECONDS))
+        told = self.fields.of_request(request.context, int(now * SECOND_US))
         return told if self.user_fields is None else np.where(told > 0, told, self.user_fields[user])
 
     def _sealed(self, user: int, now_us: int) -> _Sealed:
@@ -99,7 +99,7 @@ class Hydrate:
         rows, ages, until_us = self.histories.item_rows[events], None, self.sealed_us
         if self.histories.times is not None and len(rows):
             times = self.histories.times[events]
-            ages, until_us = np.maximum(now_us - times, 0) // _MICROSECONDS, int(times[-1])
+            ages, until_us = np.maximum(now_us - times, 0) // SECOND_US, int(times[-1])
         unknown = np.zeros(len(rows), dtype=np.int64)
         known = self.histories.actions
         actions = unknown if known is None else known[events].astype(np.int64)
@@ -118,7 +118,7 @@ class Hydrate:
             if (row := row_of(new, self.items, item))
         ]
         rows, times_us, actions = np.array(known, dtype=np.int64).reshape(-1, 3).T
-        return rows, np.maximum(int(now * _MICROSECONDS) - times_us, 0) // _MICROSECONDS, actions
+        return rows, np.maximum(int(now * SECOND_US) - times_us, 0) // SECOND_US, actions
 
     def _seen(self, draft: Draft, num_sealed: int, num_recent: int) -> NDArray[np.int64]:
         if not draft.request.exclude_seen:
