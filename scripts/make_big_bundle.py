@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from retrank.contract.bundle import VerifiedBundle
 from retrank.contract.heads import Head
 from retrank.contract.manifest import DataFacts, MetricFacts
+from retrank.contract.moments import HOUR_US
 from retrank.contract.ranker_spec import HeadSpec, RankerSpec
 from retrank.contract.sequences import Sequences
 from retrank.export.assemble import assemble
@@ -42,7 +43,6 @@ _CENTRES_PER_USER = 3
 _EXACT_UP_TO = 100_000
 _NOISE = 0.5
 _NEWEST_US = 1_700_000_000_000_000
-_HOUR_US = 3_600_000_000
 _WORDS = ("Amber", "Birch", "Copper", "Dusk", "Ember", "Fern", "Granite", "Hazel", "Indigo", "Juniper")
 
 
@@ -85,7 +85,7 @@ def make_world(sizes: Sizes, seed: int) -> World:
     drift = rng.integers(-_ITEMS_PER_CENTRE // 2, _ITEMS_PER_CENTRE // 2 + 1, chosen.shape)
     rows = np.clip(chosen + drift, 1, sizes.items).astype(np.int32).ravel()
     offsets = np.arange(sizes.users + 1, dtype=np.int64) * sizes.history
-    age = np.arange(sizes.history, 0, -1, dtype=np.int64) * _HOUR_US
+    age = np.arange(sizes.history, 0, -1, dtype=np.int64) * HOUR_US
     return World(vectors, centres, Sequences(rows, offsets, np.tile(_NEWEST_US - age, sizes.users)))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from retrank.contract.errors import ConfigError
-from retrank.contract.slate_options import SeenType
+from retrank.contract.slate_options import NOT_HISTORY, SeenType
 
 TYPES: tuple[SeenType, ...] = get_args(SeenType)
 UNNAMED: SeenType = "custom"
@@ -83,12 +83,13 @@ class Actions:
     """The action rows 1..A and what they are live."""
 
     def __init__(self, facts: Sequence[ActionFacts]) -> None:
-        """Number the actions.
+        """Number the actions; `all_acts` says whether in each of them something was done.
 
         Args:
             facts: of the action rows 1..A.
         """
         self.facts = tuple(facts)
+        self.all_acts = all(one.event_type not in NOT_HISTORY for one in facts)
         self._rows = {one.name: row for row, one in enumerate(facts, start=1)}
         self._custom = self._rows.get(UNNAMED, 0)  # data that came from events of a service calls all of them so
         for kind in TYPES:
@@ -118,7 +119,12 @@ class Actions:
 def told(actions: Actions) -> Iterable[str]:
     """Yield a line per action, and what live events no action stands for, for people."""
     for one in actions.facts:
-        if one.event_type != UNNAMED:
+        if {one.name, one.event_type} & {*NOT_HISTORY}:
+            yield (
+                f"WARNING: action {one.name} ({one.num_events:,} events) is no act, and models learn to predict it, "
+                f"as if it were one; ingest with 'data.columns.leave_out_actions=[{one.name}]'"
+            )
+        elif one.event_type != UNNAMED:
             yield f"action {one.name} -> {one.event_type}, {one.num_events:,} events"
         else:
             yield (

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from retrank.contract.errors import ConfigError
+from retrank.contract.moments import DAY_US, HOUR_US, SECOND_US
 
 MAX_FIELDS = 16
 MAX_VALUES = 30_000
+MAX_NAME = 64
+"""Letters of the name of a field, and of any other key in `context` of a request."""
 UNKNOWN = 0
 HOUR, WEEKDAY = "hour", "weekday"
 CLOCK: Mapping[str, tuple[str, ...]] = {
@@ -24,9 +27,7 @@ CLOCK: Mapping[str, tuple[str, ...]] = {
     WEEKDAY: ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"),
 }
 """Fields that the clock tells, with what their rows 1.. mean."""
-_SECOND_US = 1_000_000
-_QUARTER_US = 900 * _SECOND_US  # clocks are set by whole quarters of an hour
-_HOUR_US, _DAY_US = 3_600 * _SECOND_US, 86_400 * _SECOND_US
+_QUARTER_US = 900 * SECOND_US  # clocks are set by whole quarters of an hour
 _THURSDAY = 3  # 1970 began with one; Monday is 0
 
 
@@ -35,7 +36,7 @@ class ContextField(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: str = Field(min_length=1, max_length=64)
+    name: str = Field(min_length=1, max_length=MAX_NAME)
     told_by: Literal["request", "clock", "user"] = "request"
     values: tuple[str, ...] = Field(max_length=MAX_VALUES)
 
@@ -108,7 +109,7 @@ class ContextRows:
     def of_times(self, name: str, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return `[E]` rows of moments, microseconds since the Unix epoch (UTC), for a field that the clock tells."""
         local = self._local(np.asarray(times))
-        places = local // _HOUR_US % 24 if name == HOUR else (local // _DAY_US + _THURSDAY) % 7
+        places = local // HOUR_US % 24 if name == HOUR else (local // DAY_US + _THURSDAY) % 7
         return places + 1
 
     def _local(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -120,13 +121,13 @@ class ContextRows:
         return times + np.array(ahead, dtype=np.int64)[places]
 
     def _ahead_us(self, quarter: int) -> int:
-        offset = datetime.fromtimestamp(quarter * (_QUARTER_US // _SECOND_US), self._zone).utcoffset()
+        offset = datetime.fromtimestamp(quarter * (_QUARTER_US // SECOND_US), self._zone).utcoffset()
         assert offset is not None, "a zone has an offset at every moment"
-        return int(offset.total_seconds()) * _SECOND_US
+        return int(offset.total_seconds()) * SECOND_US
 
 
 def as_text(value: bool | int | float | str) -> str:
-    """Return a value of a request as the text that a column of a source has for it: `true`, `3` for 3.0, `3.5`."""
+    """Return a value, of a request or of a source, as the text it is compared as: `true`, `3` for 3.0, `3.5`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.errors import DataError
+from retrank.contract.moments import SECOND_US
 from retrank.contract.sequences import Sequences
 
 PADDING_ROW = 0
@@ -38,7 +39,6 @@ ModelInputs = Mapping[InputName, NDArray[np.int64]]
 `context` alone is `[B, P, F]`: rows of F fields for the moments after the last P places. P is 1 where one moment is
 asked about, and L where each place is.
 """
-_SECOND = 1_000_000
 _Value = TypeVar("_Value", bound=np.generic)
 
 
@@ -139,7 +139,7 @@ def asked_now(
         context: `[F]` rows of what is known of the moment; None where nothing reads it.
     """
     offsets = np.array([0, len(item_rows)], dtype=np.int64)
-    times = -np.asarray(ages, dtype=np.int64) * _SECOND
+    times = -np.asarray(ages, dtype=np.int64) * SECOND_US
     done = np.zeros(len(item_rows), dtype=np.int16) if actions is None else np.asarray(actions, dtype=np.int16)
     asked_at, asked_in = np.zeros(1, dtype=np.int64), None if context is None else np.asarray([context], dtype=np.int32)
     return Sequences(np.asarray(item_rows, dtype=np.int32), offsets, times, asked_at, done, asked_in=asked_in)
@@ -192,7 +192,7 @@ def _ages(
             "this model reads how long ago events were and the histories have no times; set model.time_bias=false, "
             "or ingest a source with a time column"
         )
-    ages = (asked_at[:, None] - values_before(histories.times, stops, real.shape[1])) // _SECOND
+    ages = (asked_at[:, None] - values_before(histories.times, stops, real.shape[1])) // SECOND_US
     return np.asarray(np.maximum(ages, 0) * real)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.errors import DataError
+from retrank.contract.moments import DAY_US
 from retrank.contract.sequences import Sequences
 
-_DAY_US = 86_400_000_000
 _FIXED = 4
 
 
@@ -69,7 +69,7 @@ def item_facts(
     """
     if histories.times is None:
         raise DataError("a ranker needs event times and this store has none; ingest a source with a time column")
-    rows, days = np.asarray(histories.item_rows), histories.times / _DAY_US
+    rows, days = np.asarray(histories.item_rows), histories.times / DAY_US
     weights = np.exp2((days - days.max(initial=0)) / half_life_days)
     first, last = np.full(num_items + 1, np.inf), np.full(num_items + 1, -np.inf)
     np.minimum.at(first, rows, days)

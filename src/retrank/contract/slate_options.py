@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from retrank.contract.context import MAX_NAME
 from retrank.contract.filters import Attribute
 from retrank.contract.rules import where
 from retrank.contract.scalars import WHOLE, Scalar
@@ -15,7 +16,9 @@ MAX_SEEN_DAYS = 3_650
 SeenType = Literal["impression", "click", "cart", "purchase", "rating", "custom"]
 HISTORY_TYPES: tuple[SeenType, ...] = ("click", "cart", "purchase", "rating", "custom")
 """Events that are part of a history: something was done. An impression is not, and a dismissal only hides."""
-_Key = Annotated[str, Field(min_length=1, max_length=64)]
+NOT_HISTORY: tuple[str, ...] = ("impression", "dismiss")
+"""Types of events in which nothing was done: neither a service nor a model reads them as an act."""
+_Key = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Context = Annotated[dict[_Key, Scalar], Field(max_length=MAX_CONTEXT)]
 Placement = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 

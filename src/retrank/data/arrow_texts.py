@@ -23,8 +23,8 @@ def texts_of(column: pa.Array | pa.ChunkedArray) -> Texts:
     return Texts(block[bounds[0] : bounds[-1]], bounds - bounds[0])
 
 
-def read_vocab(path: Path, column: str) -> Vocab:
-    """Read ids from one string column of a Parquet file whose row i (0-based) holds vocab row i + 1.
+def read_vocab(path: Path, column: str, rows: slice = slice(None)) -> Vocab:
+    """Read ids from some rows of a string column of a Parquet file; row i (0-based) of them holds vocab row i + 1.
 
     Raises:
         SourceError: the file has no such column.
@@ -32,4 +32,4 @@ def read_vocab(path: Path, column: str) -> Vocab:
     names = pq.read_schema(path).names
     if column not in names:
         raise SourceError(f"{path}: no column {column!r}, found {names}")
-    return Vocab(texts_of(pq.read_table(path, columns=[column]).column(column)))
+    return Vocab(texts_of(pq.read_table(path, columns=[column]).column(column)[rows]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.contract.context import CLOCK, MAX_FIELDS, MAX_VALUES, ContextField, ContextRows, ContextSpec
+from retrank.contract.context import CLOCK, MAX_FIELDS, MAX_NAME, MAX_VALUES, ContextField, ContextRows, ContextSpec
 from retrank.contract.errors import ConfigError
 from retrank.data.store import EventStore
 
@@ -42,6 +42,11 @@ class ContextSettings:
                 f"context.min_events is {self.min_events} and context.max_values {self.max_values}; expected at least "
                 f"1, and 1..{MAX_VALUES}"
             )
+        wrong = [name for name in self.fields if not 1 <= len(name) <= MAX_NAME]
+        if isinstance(self.fields, str) or wrong:
+            raise ConfigError(
+                f"context.fields is {self.fields!r}; expected a list of names of 1 to {MAX_NAME} letters, such as [channel]"
+            )
         if len(set(self.fields)) < len(self.fields) or len(self.fields) > MAX_FIELDS:
             raise ConfigError(f"context.fields is {list(self.fields)}; expected at most {MAX_FIELDS} different names")
 
@@ -49,7 +54,8 @@ class ContextSettings:
         """Return the fields with the values they may have.
 
         Raises:
-            ConfigError: the store has no such field, it holds numbers, or the clock is asked and there are no times.
+            ConfigError: the store has no such field, it holds numbers, none of its values is frequent enough, or the
+                clock is asked and there are no times.
         """
         spec = ContextSpec(fields=tuple(self._field(name, store) for name in self.fields), time_zone=self.time_zone)
         return ContextRows(spec).spec
@@ -57,9 +63,9 @@ class ContextSettings:
     def _field(self, name: str, store: EventStore) -> ContextField:
         columns, attributes = sorted(store.facts.context), store.user_table.column_names[1:]
         if name in columns:
-            return ContextField(name=name, values=self._common(*_of_events(name, store)))
+            return ContextField(name=name, values=self._common(name, *_of_events(name, store)))
         if name in attributes:
-            return ContextField(name=name, told_by="user", values=self._common(*_of_users(name, store)))
+            return ContextField(name=name, told_by="user", values=self._common(name, *_of_users(name, store)))
         if name not in CLOCK:
             raise ConfigError(
                 f"context.fields names {name!r}; the store has the context columns {columns} and the user attributes "
@@ -69,10 +75,16 @@ class ContextSettings:
             raise ConfigError(f"context.fields names {name!r}, which the clock tells, and the events have no times")
         return ContextField(name=name, told_by="clock", values=CLOCK[name])
 
-    def _common(self, texts: Sequence[str], codes: NDArray[np.integer]) -> tuple[str, ...]:
+    def _common(self, name: str, texts: Sequence[str], codes: NDArray[np.integer]) -> tuple[str, ...]:
         """Return the texts that enough of `[E]` codes (-1 = missing) stand for, the commonest first."""
         counts = np.bincount(codes + 1, minlength=len(texts) + 1)[1:].tolist()
         common = sorted((-count, text) for count, text in zip(counts, texts, strict=True) if count >= self.min_events)
+        if not common:
+            raise ConfigError(
+                f"context.fields names {name!r}, which {sum(counts):,} of {len(codes):,} events tell, and none of its "
+                f"{len(texts):,} values has {self.min_events} of them; leave it out, check the column it was read from, or "
+                "lower context.min_events"
+            )
         return tuple(text for _, text in common[: self.max_values])
 
 

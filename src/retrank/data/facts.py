@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.contract.moments import DAY_US
 from retrank.contract.errors import DataError
 from retrank.contract.sequences import Sequences
 
-DAY_US = 86_400_000_000
 _LONG = 80
 _PROBE = 0.1
 _UNIFORM = 0.1

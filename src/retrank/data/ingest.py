@@ -19,9 +19,9 @@ from retrank.config import instantiate
 from retrank.contract.actions import Actions, action_facts, told, type_by_name
 from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.contract.files import publish, sha256_of, staging
-from retrank.data.item_attributes import AttributeCollector, item_table, user_table
+from retrank.data.item_attributes import AttributeCollector, count_met, item_table, user_table
 from retrank.data.readers.items_file import UsersFile
-from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME, USER, VALUE, Reader
+from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME, USER, VALUE, VISITOR, Reader
 from retrank.data.report import RowReport
 from retrank.data.spool import Spool
 from retrank.data.store import (
@@ -61,7 +61,8 @@ def run(cfg: Mapping[str, Any]) -> EventStore:
     print(f"{out}: {state}, data hash {facts.data_hash[:16]}")
     without = store.num_items_without_events
     joined = f" ({without:,} without events)" if without else ""
-    print(f"{facts.num_users:,} users, {facts.num_items:,} items{joined}, {facts.num_events:,} events", end="")
+    unnamed = f" ({facts.num_visitors:,} visitors without an id)" if facts.num_visitors else ""
+    print(f"{facts.num_users:,} users{unnamed}, {facts.num_items:,} items{joined}, {facts.num_events:,} events", end="")
     print(f", {facts.first_event_at:%Y-%m-%d} to {facts.last_event_at:%Y-%m-%d}" if facts.first_event_at else "")
     if counts := store.action_counts():
         print("actions: " + ", ".join(f"{name or 'none given'} {count:,}" for name, count in counts.items() if count))
@@ -93,7 +94,8 @@ def ingest(
         users: attributes of users; of those without events nothing is kept.
 
     Raises:
-        SourceError: a source file is missing or unreadable, or holds no event.
+        SourceError: a source file is missing or unreadable, or holds no event; or what is told of items or users apart
+            is about none of those with events.
         BadRowsError: too many bad rows.
         DataError: the store cannot be written (disk full), or another ingest is writing it.
     """
@@ -109,8 +111,9 @@ def ingest(
             described, known = reader.item_table(of_items), users.read(of_users) if users else None
             for rows in (of_items, of_users):
                 rows.check(max_bad_share)
+            met = _met(vocabs, described, known)
             tables = _tables(vocabs, described, known, items_without_events=items_without_events)
-            account = _account(report, {"items": of_items, "users": of_users}, tables.actions)
+            account = _account(report, {"items": of_items, "users": of_users}, met, tables.actions)
             facts = write_store(spool, tables, Provenance(reader.name, account, fingerprint), staged)
             _publish(staged, out, facts.data_hash)
     except OSError as error:
@@ -118,18 +121,22 @@ def ingest(
     return EventStore.open(out)
 
 
-def _account(report: RowReport, apart: Mapping[str, RowReport], actions: list[str]) -> dict[str, Any]:
+def _account(
+    report: RowReport, apart: Mapping[str, RowReport], met: Mapping[str, int], actions: list[str]
+) -> dict[str, Any]:
     """Return what the store keeps of its making; `event_types` is what export seals of an action unless it is told.
 
-    `apart` tells of attributes in files of their own, by name, where there are any.
+    `apart` tells of attributes in files of their own, by name, where there are any; `met` of whom of the events.
     """
-    account = report.as_dict() | {name: rows.as_dict() for name, rows in apart.items() if rows.rows}
+    beside = {name: rows.as_dict() | {"met": met[name]} for name, rows in apart.items() if rows.rows}
+    account = report.as_dict() | beside
     return account | ({"event_types": {name: type_by_name(name) for name in actions}} if actions else {})
 
 
 @dataclass
 class _Vocabs:
     users: VocabBuilder = field(default_factory=lambda: VocabBuilder("user"))
+    visitors: VocabBuilder = field(default_factory=lambda: VocabBuilder("visitor"))
     items: VocabBuilder = field(default_factory=lambda: VocabBuilder("item"))
     actions: VocabBuilder = field(default_factory=lambda: VocabBuilder("action"))
     categories: dict[str, VocabBuilder] = field(default_factory=dict)
@@ -159,6 +166,13 @@ def _read(reader: Reader, spool: Spool, max_bad_share: float, *, progress: bool)
     return vocabs, report
 
 
+def _met(vocabs: _Vocabs, described: pa.Table | None, known: pa.Table | None) -> dict[str, int]:
+    """Return of how many items and users of the events something is told in files of their own."""
+    items = {} if described is None else {"items": count_met(vocabs.items.ids(), described, "item_id", "the items")}
+    users = {} if known is None else {"users": count_met(vocabs.users.ids(), known, "user_id", "users=file")}
+    return items | users
+
+
 def _tables(
     vocabs: _Vocabs, described: pa.Table | None, known: pa.Table | None, *, items_without_events: bool
 ) -> Tables:
@@ -170,13 +184,13 @@ def _tables(
         vocabs.items.encode(described.column("item_id").combine_chunks())
     items = item_table(vocabs.items.ids(), vocabs.attributes, described)
     categories = {name: builder.ids() for name, builder in vocabs.categories.items()}
-    users = user_table(vocabs.users.ids(), known)
-    return Tables(users, items, vocabs.actions.ids(), categories)
+    users = user_table(vocabs.users.ids(), vocabs.visitors.ids(), known)
+    return Tables(users, items, vocabs.actions.ids(), categories, num_visitors=len(vocabs.visitors))
 
 
 def _encode(batch: pa.RecordBatch, vocabs: _Vocabs) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {
-        USER_ROWS: vocabs.users.encode(batch.column(USER)),
+        USER_ROWS: _people(batch, vocabs),
         ITEM_ROWS: vocabs.items.encode(batch.column(ITEM)),
     }
     attributes = {}
@@ -194,6 +208,15 @@ def _encode(batch: pa.RecordBatch, vocabs: _Vocabs) -> dict[str, NDArray[Any]]:
     if attributes:
         vocabs.attributes.add(batch.column(ITEM), attributes)
     return columns
+
+
+def _people(batch: pa.RecordBatch, vocabs: _Vocabs) -> NDArray[np.int32]:
+    """Return `[n]` who it was: rows of users, and below zero those of visitors (`store_writer.Tables`)."""
+    rows = vocabs.users.encode(batch.column(USER))
+    if VISITOR in batch.schema.names:
+        unnamed = np.flatnonzero(rows == 0)
+        rows[unnamed] = -vocabs.visitors.encode(batch.column(VISITOR).take(pa.array(unnamed)))
+    return rows
 
 
 def _encode_context(name: str, column: pa.Array, vocabs: _Vocabs) -> NDArray[Any]:

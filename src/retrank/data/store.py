@@ -8,7 +8,7 @@
         values.npy            [E] float32; absent when the source has no value
         actions.npy           [E] int16, index into facts.actions, -1 = missing; absent when the source has no action
         context_<name>.npy    [E] numbers, or int32 codes into context_<name>.parquet when the source holds text
-        users.parquet         row i is user row i + 1: user_id, then attributes, all text
+        users.parquet         row i is user row i + 1: user_id, then attributes, all text; visitors stand last
         items.parquet         row i is item row i + 1: item_id, then attributes
 
 Events are sorted by user row, then time, then original order: ties keep the order of the source (the tie policy).
@@ -51,9 +51,12 @@ class StoreFacts(BaseModel):
     """The content of `store.json`.
 
     Attributes:
+        num_users: all people, visitors included.
+        num_visitors: those of them without a user id, known by what the source has instead (a cookie, a session).
         context: names of the context columns, each with "number" or "category".
         report: rows read, accepted, left out by rule and refused as bad, with first examples (see RowReport); under
-            `items` and `users` the same for attributes in a file of their own.
+            `items` and `users` the same for attributes in a file of their own, with `met`: items or users with events
+            that they are about.
         fingerprint: SHA-256 over source files and settings; equal means a second ingest has nothing to do.
     """
 
@@ -63,6 +66,7 @@ class StoreFacts(BaseModel):
     name: str
     data_hash: str
     num_users: int
+    num_visitors: int = 0
     num_items: int
     num_events: int
     first_event_at: datetime | None
@@ -122,13 +126,23 @@ class EventStore:
 
     @property
     def num_users(self) -> int:
-        """Number of users U; user rows are 1..U."""
+        """Number of users U, visitors included; user rows are 1..U."""
         return self.facts.num_users
+
+    @property
+    def num_named(self) -> int:
+        """Number of users with an id that a request can name; they have the first rows, visitors those behind them."""
+        return self.facts.num_users - self.facts.num_visitors
 
     @cached_property
     def users(self) -> Vocab:
-        """User ids and their rows."""
-        return read_vocab(self.directory / USERS, "user_id")
+        """Ids of the users who have one, and their rows."""
+        return read_vocab(self.directory / USERS, "user_id", slice(0, self.num_named))
+
+    @cached_property
+    def visitors(self) -> Vocab:
+        """What visitors are known by; row v here is user row `num_named` + v."""
+        return read_vocab(self.directory / USERS, "user_id", slice(self.num_named, self.num_users))
 
     @cached_property
     def items(self) -> Vocab:
@@ -241,7 +255,8 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     lines = [f"rows read {report['rows']:,}, accepted {report['accepted']:,}", *_counts(report)]
     for kind in ("item", "user"):
         if apart := report.get(f"{kind}s"):
-            lines += [f"{kind} rows read {apart['rows']:,}", *_counts(apart)]
+            met = f", about {apart['met']:,} {kind}s with events" if "met" in apart else ""
+            lines += [f"{kind} rows read {apart['rows']:,}{met}", *_counts(apart)]
     return lines
 
 

@@ -42,16 +42,19 @@ class Tables:
     """What is known beside the events: ids, item attributes and the text behind codes.
 
     Attributes:
-        users: U rows, `user_id` first.
+        users: U rows, `user_id` first; visitors last.
         items: N rows, `item_id` first.
         actions: names of the action codes.
         categories: per text context column, the text behind its codes.
+        num_visitors: how many of the U are visitors V. In the spool, visitor v (1..V) has the row -v, as long as nobody
+            knows how many users come before the visitors.
     """
 
     users: pa.Table
     items: pa.Table
     actions: list[str]
     categories: Mapping[str, list[str]]
+    num_visitors: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,14 @@ def write_store(spool: Spool, tables: Tables, provenance: Provenance, staged: Pa
         The facts written to `store.json`; `facts.data_hash` is SHA-256 over columns, ids and attributes.
     """
     digest = hashlib.sha256()
-    first_at, last_at = _write_columns(spool, tables.users.num_rows, staged, digest)
+    first_at, last_at = _write_columns(spool, tables, staged, digest)
     context = _write_tables(tables, spool.columns, staged, digest)
     facts = StoreFacts(
         format_version=STORE_FORMAT,
         name=provenance.name,
         data_hash=digest.hexdigest(),
         num_users=tables.users.num_rows,
+        num_visitors=tables.num_visitors,
         num_items=tables.items.num_rows,
         num_events=spool.num_events,
         first_event_at=first_at,
@@ -100,9 +104,12 @@ def write_store(spool: Spool, tables: Tables, provenance: Provenance, staged: Pa
 
 
 def _write_columns(
-    spool: Spool, num_users: int, staged: Path, digest: _Hash
+    spool: Spool, tables: Tables, staged: Path, digest: _Hash
 ) -> tuple[datetime | None, datetime | None]:
-    user_rows = spool.take(USER_ROWS)
+    user_rows, num_users = spool.take(USER_ROWS), tables.users.num_rows
+    if tables.num_visitors:
+        digest.update(f"visitors {tables.num_visitors}\n".encode())
+        user_rows = np.where(user_rows < 0, num_users - tables.num_visitors - user_rows, user_rows)
     offsets = user_offsets(user_rows, num_users)
     order = order_by_user(user_rows)
     del user_rows

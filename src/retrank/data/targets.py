@@ -9,11 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.contract.moments import DAY_US
 from retrank.contract.errors import ConfigError, DataError
 from retrank.contract.sequences import Sequences
 
 Positions = NDArray[np.int64]
-_DAY_US = 86_400_000_000
 
 
 class Chooser(Protocol):
@@ -107,7 +107,7 @@ class LaterBaskets:
         low = np.searchsorted(first_times, ends)
         high = np.searchsorted(first_times, histories.offsets[1:][owners])
         is_last_of_basket = ends == np.arange(len(owners)) + 1
-        age_days = (histories.times.max(initial=0) - histories.times) / _DAY_US
+        age_days = (histories.times.max(initial=0) - histories.times) / DAY_US
         keep = self.floor + (1 - self.floor) * 0.5 ** (age_days / self.half_life_days)
         return _Later(is_last_of_basket & (high > low), low, high, first_times, keep, self.num_targets)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.contract.moments import HOUR_US
 from retrank.contract.cases import Cases
 from retrank.contract.sequences import Sequences
 
-_HOUR_US = 3_600_000_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def visits_between(
     times = np.asarray(sequences.times)
     owners = np.repeat(np.arange(len(sequences)), sequences.lengths)
     inside = np.flatnonzero((times >= start) & (times < stop))
-    begins = _begins(owners[inside], times[inside], int(hours * _HOUR_US))
+    begins = _begins(owners[inside], times[inside], int(hours * HOUR_US))
     visit = np.cumsum(begins) - 1  # [events inside]
     first = inside[begins]  # [V] position of the first event of each visit
     asked_in = None if sequences.contexts is None else sequences.contexts[first]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from retrank.contract.encode import AGES, encode
 from retrank.contract.golden import GoldenCase
+from retrank.contract.moments import HOUR_US
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
 from retrank.export.exact import exact_top_k
@@ -19,8 +20,6 @@ from retrank.models.protocols import QueryEncoder
 NUM_USERS, NUM_SESSIONS, NUM_SINGLE, NUM_PARTLY_UNKNOWN = 12, 10, 8, 4
 TOP_K = 10
 _SESSION_LENGTH = 5
-
-_HOUR_US = 3_600_000_000
 
 
 class _Request(NamedTuple):
@@ -102,7 +101,7 @@ def _real(kind: str, history: Sequences, items: Vocab, max_length: int) -> _Requ
     if history.times is None:
         ages = np.zeros(len(newest), dtype=np.int64)
     else:
-        asked_at = history.times[-1:] + _HOUR_US
+        asked_at = history.times[-1:] + HOUR_US
         ages = encode(replace(history, asked_at=asked_at), (AGES,), max_length)[AGES][0, -len(newest) :]
     actions = np.zeros(len(newest), dtype=np.int16) if history.actions is None else history.actions[-len(newest) :]
     context = [] if history.contexts is None else history.contexts[-1].tolist()

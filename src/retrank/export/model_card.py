@@ -60,11 +60,13 @@ def model_card(model: TrainedModel, data: DataFacts, parity: Parity, measured: M
 def _data(data: DataFacts, evidence: Evidence) -> dict[str, str]:
     first, last = data.first_event_at, data.last_event_at
     span = f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" if first and last else "no times"
+    unnamed = evidence.card.get("data", {}).get("num_visitors", 0)
+    visitors = f" and {unnamed:,} visitors without an id" if unnamed else ""
     dropped = ", ".join(f"{rule} {count:,}" for rule, count in evidence.left_out.items() if count)
     return {
         "name": data.name,
         "hash": f"`{data.data_hash}`",
-        "events": f"{data.num_events:,} by {data.num_users:,} users on {data.num_items:,} items, {span}",
+        "events": f"{data.num_events:,} by {data.num_users:,} users{visitors} on {data.num_items:,} items, {span}",
         "rows left out": dropped or "none recorded",
         "licence": evidence.licence,
     }

@@ -11,6 +11,7 @@ from retrank.contract import bundle
 from retrank.contract.candidate_features import Asker
 from retrank.contract.errors import BundleError, GateError
 from retrank.contract.manifest import RankerFacts
+from retrank.contract.moments import HOUR_US
 from retrank.contract.proposals import Merged
 from retrank.contract.ranker_inputs import RankerArrays, ranker_arrays
 from retrank.contract.ranker_spec import RankerSpec
@@ -24,7 +25,6 @@ from retrank.training.ranking.sources import Sources, SourceSettings, item_numbe
 from retrank.training.scorer import ModelScorer
 
 _PROVEN, _GOLDEN = 200, 3
-_HOUR_US = 3_600_000_000
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _requests(histories: Sequences, rng: np.random.Generator) -> Sequences:
     assert histories.times is not None
     users = np.flatnonzero(histories.lengths > 0)
     drawn = np.sort(rng.choice(users, min(_PROVEN, len(users)), replace=False))
-    asked_at = np.full(len(drawn), histories.times.max() + _HOUR_US, dtype=np.int64)
+    asked_at = np.full(len(drawn), histories.times.max() + HOUR_US, dtype=np.int64)
     return replace(histories.take(drawn), asked_at=asked_at)
 
 

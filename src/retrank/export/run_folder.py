@@ -151,10 +151,11 @@ def read_catalogue(store: EventStore) -> Catalogue:
         histories=store.sequences,
         actions=facts.actions,
         context=store.context_spec,
+        num_visitors=facts.num_visitors,
         facts=DataFacts(
             name=facts.name,
             data_hash=facts.data_hash,
-            num_users=facts.num_users,
+            num_users=store.num_named,
             num_items=facts.num_items,
             num_events=facts.num_events,
             first_event_at=facts.first_event_at,

@@ -53,11 +53,13 @@ class Catalogue:
     Attributes:
         items: row i describes item row i + 1: `item_id` (string), then display attributes.
         user_ids: id i belongs to user row i + 1.
-        histories: everything known of every user, in the order of `user_ids`.
+        histories: everything known of every user, in the order of `user_ids`, then of every visitor.
         facts: where the data came from.
         actions: names of the action rows 1..A in `histories`.
         action_types: event types of actions whose name does not say it, see `contract.actions`.
         context: what the rows of `histories.contexts` mean; None where the model does not read them.
+        num_visitors: how many histories are of visitors: counted and proven on, but nobody can ask as one of them, and
+            they are not sealed.
     """
 
     items: pa.Table
@@ -67,6 +69,21 @@ class Catalogue:
     actions: Sequence[str] = ()
     action_types: Mapping[str, str] = field(default_factory=dict)
     context: ContextSpec | None = None
+    num_visitors: int = 0
+
+    @property
+    def sealed_histories(self) -> Sequences:
+        """Histories of those who can ask (views)."""
+        known = self.histories
+        offsets = known.offsets[: len(self.user_ids) + 1]
+        own = slice(0, offsets[-1])
+        return Sequences(
+            known.item_rows[own],
+            offsets,
+            None if known.times is None else known.times[own],
+            actions=None if known.actions is None else known.actions[own],
+            contexts=None if known.contexts is None else known.contexts[own],
+        )
 
     @property
     def item_ids(self) -> list[str]:
@@ -132,9 +149,10 @@ def check_fit(model: TrainedModel, catalogue: Catalogue, fallbacks: Fallbacks) -
     for what, count in counts.items():
         if count != num_items:
             raise BundleError(f"{count} {what}, but the model knows {num_items} items; was it trained on this store?")
-    if len(catalogue.user_ids) != len(catalogue.histories):
+    if len(catalogue.user_ids) + catalogue.num_visitors != len(catalogue.histories):
         raise BundleError(
-            f"{len(catalogue.user_ids)} user ids but {len(catalogue.histories)} histories; one history per user"
+            f"{len(catalogue.user_ids)} user ids but {len(catalogue.histories)} histories, {catalogue.num_visitors} of "
+            "them of visitors; one history per user"
         )
     if len(catalogue.histories.item_rows) == 0:
         raise BundleError("the histories hold no event; there is nothing to prove the model on")

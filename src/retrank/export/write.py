@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from retrank.contract import bundle
 from retrank.contract.attributes import AttributeArrays
-from retrank.contract.context import ContextRows
+from retrank.contract.context import ContextRows, ContextSpec
 from retrank.contract.features import ITEM_COLUMN
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
@@ -24,20 +24,19 @@ def write_catalogue(catalogue: Catalogue, attributes: AttributeArrays, directory
     Vocab(texts_of(catalogue.items.column(ITEM_COLUMN))).write(directory, bundle.ITEM_VOCAB)
     Vocab(catalogue.user_ids).write(directory, bundle.USER_VOCAB)
     attributes.write(directory)
-    np.save(directory / bundle.HISTORY_ITEMS, np.asarray(catalogue.histories.item_rows, dtype=np.int32))
-    times = () if catalogue.histories.times is None else catalogue.histories.times
-    np.save(directory / bundle.HISTORY_TIMES, np.asarray(times, dtype=np.int64))
-    actions = () if catalogue.histories.actions is None else catalogue.histories.actions
+    histories = catalogue.sealed_histories
+    np.save(directory / bundle.HISTORY_ITEMS, np.asarray(histories.item_rows, dtype=np.int32))
+    np.save(directory / bundle.HISTORY_TIMES, np.asarray(() if histories.times is None else histories.times, np.int64))
+    actions = () if histories.actions is None else histories.actions
     np.save(directory / bundle.HISTORY_ACTIONS, np.asarray(actions, dtype=np.int16))
-    np.save(directory / bundle.HISTORY_OFFSETS, np.asarray(catalogue.histories.offsets, dtype=np.int64))
-    _write_user_fields(catalogue, directory)
+    np.save(directory / bundle.HISTORY_OFFSETS, np.asarray(histories.offsets, dtype=np.int64))
+    if catalogue.context is not None:
+        _write_user_fields(catalogue.context, histories, directory)
 
 
-def _write_user_fields(catalogue: Catalogue, directory: Path) -> None:
+def _write_user_fields(context: ContextSpec, histories: Sequences, directory: Path) -> None:
     """Write the rows of the fields that users tell, if there are any; they are the same at all events of a user."""
-    if catalogue.context is None:
-        return
-    of_users, histories = ContextRows(catalogue.context).of_users, catalogue.histories
+    of_users = ContextRows(context).of_users
     if of_users.any():
         assert histories.contexts is not None, "a catalogue with fields has their rows"
         rows = np.zeros((len(histories) + 1, len(of_users)), dtype=np.int32)

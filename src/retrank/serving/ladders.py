@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from retrank.contract.api import Source
+from retrank.contract.moments import SECOND_US
 from retrank.serving.guard.breaker import Breaker
 from retrank.serving.live_rules import RuleRows
 from retrank.serving.pipeline import Clock, Stage
@@ -19,8 +20,6 @@ from retrank.serving.stages.retrieve import CovisitSource, PopularSource, Sequen
 from retrank.serving.stages.rules import HoldPins, KeepAway, PlacePins, Weigh
 from retrank.serving.stages.score import CosineScore, CovisitScore, PopularScore, QueryScore
 from retrank.serving.stages.second import NeighbourSource, RankScore, TrendSource
-
-_US = 1_000_000
 
 
 class Ladders:
@@ -102,7 +101,7 @@ class Ladders:
 
     def _hydrate(self) -> Stage:
         runtime = self._runtime
-        sealed_us = int(runtime.manifest.created_at.timestamp() * _US)
+        sealed_us = int(runtime.manifest.created_at.timestamp() * SECOND_US)
         return Hydrate(
             runtime.users,
             runtime.items,

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from retrank.contract.api import Session
-from retrank.contract.slate_options import HISTORY_TYPES, SeenPolicy
+from retrank.contract.moments import DAY_US
+from retrank.contract.slate_options import HISTORY_TYPES, NOT_HISTORY, SeenPolicy
 from retrank.serving.stores.protocol import Profile
 
-NOT_HISTORY = frozenset({"impression", "dismiss"})
 _NAMED = frozenset({*HISTORY_TYPES, *NOT_HISTORY}) - {"custom"}
-_DAY_US = 86_400_000_000
 
 
 class LiveHistory(NamedTuple):
@@ -62,7 +61,7 @@ def remembered(profile: Profile, policy: SeenPolicy | None, now: float) -> list[
         now: seconds since the Unix epoch.
     """
     wanted = frozenset(HISTORY_TYPES if policy is None else policy.types)
-    since_us = 0 if policy is None or policy.days is None else int(now * 1e6) - policy.days * _DAY_US
+    since_us = 0 if policy is None or policy.days is None else int(now * 1e6) - policy.days * DAY_US
     return [
         item
         for item, kinds in profile.seen.items()

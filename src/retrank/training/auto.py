@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from retrank.contract.errors import DataError
+from retrank.contract.moments import DAY_US
 from retrank.contract.sequences import Sequences
-from retrank.data.facts import DAY_US, Facts, popularity_half_life
+from retrank.data.facts import Facts, popularity_half_life
 from retrank.data.splits import GlobalTemporal
 
 FEW_EVENTS = 500_000

@@ -32,6 +32,7 @@ def build(config: dict[str, Any], store: EventStore, protocol: str, *, created_a
             "name": facts.name,
             "data_hash": facts.data_hash,
             "num_users": facts.num_users,
+            "num_visitors": facts.num_visitors,
             "num_items": facts.num_items,
             "num_events": facts.num_events,
         },

@@ -74,3 +74,12 @@ def test_people_are_told_what_becomes_of_each_action() -> None:
         "live events of type cart, purchase, rating are unknown acts to the model: no action is of that type",
     ]
     assert list(told(_actions())) == []
+
+
+@pytest.mark.parametrize("name", ["impression", "Shown", "dismiss"])
+def test_people_are_warned_of_an_action_in_which_nothing_was_done(name: str) -> None:
+    [said, *_] = told(_actions(name, counts=(7,)))
+    assert said == (
+        f"WARNING: action {name} (7 events) is no act, and models learn to predict it, as if it were one; ingest with "
+        f"'data.columns.leave_out_actions=[{name}]'"
+    )

@@ -92,11 +92,21 @@ def test_a_case_is_asked_in_the_context_of_its_first_target(
         (["plaice"], r"the context columns \['load', 'place'\] and the user attributes \['tier'\], the clock tells hour"),
         (["load"], r"names 'load', which holds numbers; leave it out of data\.columns\.numbers"),
         (["place", "place"], "expected at most 16 different names"),
+        ("place", "context.fields is 'place'; expected a list of names of 1 to 64 letters"),
+        (["a" * 65], "expected a list of names of 1 to 64 letters"),
+        ([""], "expected a list of names"),
     ],
 )
-def test_fields_that_cannot_be_read_are_refused(store: EventStore, fields: list[str], message: str) -> None:
+def test_fields_that_cannot_be_read_are_refused(store: EventStore, fields: list[str] | str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         in_context(store, ContextSettings(fields))
+
+
+def test_a_field_of_which_no_value_is_left_is_refused(store: EventStore) -> None:
+    for name, told, values in (("place", 6, 3), ("tier", 3, 1)):
+        message = f"{name!r}, which {told} of 7 events tell, and none of its {values} values has 4 of them; leave it out"
+        with pytest.raises(ConfigError, match=message):
+            in_context(store, ContextSettings([name], min_events=4))
 
 
 def test_settings_out_of_range_are_refused() -> None:
@@ -143,10 +153,3 @@ def test_other_attributes_of_users_make_another_store_and_the_same_do_not(tmp_pa
     assert hashes[0] == hashes[2]
     assert len({without, *hashes}) == 3
     assert hash_with(None) == without
-
-
-def test_numbers_of_users_and_an_id_as_attribute_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"users\.numbers is \['age'\]; user attributes are words"):
-        UsersFile("users.csv", "id", {"age": "age"}, numbers=["age"])
-    with pytest.raises(ConfigError, match=r"users\.attributes: the name 'user_id' is taken"):
-        UsersFile("users.csv", "id", {"user_id": "id"})

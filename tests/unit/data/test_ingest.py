@@ -88,6 +88,24 @@ def test_repeats_of_an_item_with_other_actions_all_stay(tmp_path: Path) -> None:
     assert store.sequences.actions.tolist() == [1, 2, 1]
 
 
+def test_rows_of_unwanted_actions_are_counted_and_nothing_else_of_them_is_looked_at(tmp_path: Path) -> None:
+    text = SALES + "cy,tea,never,shown,,,\n,,,shown,,,\ndan,tea,never,buy,,,\n"
+    columns = replace(COLUMNS, leave_out_actions=["shown", "dismissed", "shown"])
+    source = Delimited(str(write(tmp_path / "sales.csv", text)), columns, "sales")
+    store = ingest(source, tmp_path / "store", max_bad_share=0.5)
+    assert store.users.ids == ["ann", "bob"]
+    assert store.facts.report["filtered"] == {"action shown": 2, "action dismissed": 0}
+    [(reason, count)] = store.facts.report["bad"].items()
+    assert (reason.split(",")[0], count) == ("time unparsable as seconds", 1)
+    assert store.facts.report["examples"][reason] == [f"{tmp_path / 'sales.csv'}:9: 'never'"]
+    assert (store.facts.report["rows"], store.facts.report["accepted"]) == (8, 5)
+
+
+def test_actions_are_left_out_only_where_they_are_read() -> None:
+    with pytest.raises(ConfigError, match=r"leave_out_actions is \['shown'\] and data\.columns\.action is null"):
+        Columns("who", "what", leave_out_actions=["shown"])
+
+
 def test_an_action_column_full_of_ids_is_refused(tmp_path: Path) -> None:
     lines = [f"ann,tea,{number},a{number},,,Tea" for number in range(MAX_ACTIONS + 1)]
     with pytest.raises(SourceError, match=r"1,001 different actions such as 'a0'.*check data\.columns\.action"):
@@ -163,7 +181,7 @@ def test_bad_cells_of_items_fall_under_the_same_share_and_are_said(tmp_path: Pat
     assert store.item_table["price"].to_pylist() == [None, 2.5, None]
     assert report_lines(store.facts.report) == [
         "rows read 5, accepted 5",
-        "item rows read 3",
+        "item rows read 3, about 2 items with events",
         "  left out: item_id seen before, its first row counts 1",
         "  bad row: price is not a number 1",
         f"    {items}:2: '13,93'",

@@ -203,7 +203,9 @@ REFUSALS = {
     ),
     "items": Refusal(replace(WORLD, catalogue=_one_item_short(WORLD.catalogue)), BundleError, "49 items in the item"),
     "users": Refusal(
-        replace(WORLD, catalogue=replace(WORLD.catalogue, user_ids=["u1"])), BundleError, "1 user ids but 20 histories"
+        replace(WORLD, catalogue=replace(WORLD.catalogue, user_ids=["u1"])),
+        BundleError,
+        "1 user ids but 20 histories, 0 of them of visitors",
     ),
     "fallbacks": Refusal(
         replace(WORLD, fallbacks=replace(WORLD.fallbacks, popularity=np.zeros(9, np.float32))),

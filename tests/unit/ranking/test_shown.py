@@ -44,6 +44,20 @@ def test_impressions_are_read_in_the_rows_of_the_other_store(store: EventStore, 
     assert shown.places.tolist() == [3, 1, 2]
 
 
+def test_what_visitors_were_shown_is_theirs_whoever_is_called_alike(tmp_path: Path) -> None:
+    def read(name: str, header: str, *lines: str, **more: object) -> EventStore:
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")
+        columns = Columns("user", "item", time="time", visitor="cookie", **more)  # type: ignore[arg-type]  # one dict
+        return ingest(Delimited(str(tmp_path / f"{name}.csv"), columns, name), tmp_path / name)
+
+    acts = read("acts", "user,cookie,item,time", "c,,p,1", ",c,q,2", ",d,q,2")
+    places = {"context": {"position": "place"}, "numbers": ["position"]}
+    read("places", "user,cookie,item,time,place", ",c,p,3,1", "c,,q,4,2", "d,,p,5,3", ",e,p,5,4", **places)
+    shown = read_shown(tmp_path / "places", acts)
+    assert shown.offsets.tolist() == [0, 1, 2, 2]
+    assert shown.places.tolist() == [2, 1]
+
+
 @pytest.mark.parametrize(
     ("lines", "columns", "error", "message"),
     [

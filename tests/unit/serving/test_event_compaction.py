@@ -11,11 +11,10 @@ from event_worlds import DAY_S, NOON, DictProfiles, click, raw_records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from retrank.config import compose, instantiate, resolve
 from retrank.contract.errors import DataError, SourceError
 from retrank.contract.events import Event
 from retrank.data.ingest import ingest
-from retrank.data.readers.columns import Columns
-from retrank.data.readers.parquet_files import ParquetFiles
 from retrank.serving.events import publish
 from retrank.serving.events.applied import write_applied
 from retrank.serving.events.compact import Summary, compact
@@ -361,9 +360,14 @@ def test_events_come_back_as_training_data(tmp_path: Path) -> None:
     write(tmp_path, *(click(n, user_id=f"u{n % 3}", item_id=f"i{n}", value=float(n)) for n in range(9)))
     write(tmp_path, click(3, user_id="u0"), click(20, user_id="u9", type="purchase"), day=1)  # the first is known
     run(tmp_path)
-    columns = Columns(user="person", item="item_id", time="at", action="type", value="value")
-    store = ingest(ParquetFiles(str(tmp_path / "parquet"), columns), tmp_path / "store")
-    assert (store.facts.num_events, store.facts.num_users) == (10, 4)
+    write(tmp_path, click(21, user_id=None, session_id="u0"), click(22, type="impression", user_id="u0"), day=1)
+    run(tmp_path)
+    config = resolve(compose("ingest", ["data=live_events", f"data.path={tmp_path / 'parquet'}"]))
+    store = ingest(instantiate(config["data"]), tmp_path / "store")
+    assert (store.users.ids, store.visitors.ids) == (["u0", "u1", "u2", "u9"], ["s:u0"])
+    items = [store.items.ids_of(rows) for rows in store.sequences]
+    assert items == [["i0", "i3", "i6"], ["i1", "i4", "i7"], ["i2", "i5", "i8"], ["i6"], ["i0"]]
+    assert store.action_counts() == {"click": 10, "purchase": 1, "": 0}
 
 
 def test_a_replay_fills_an_empty_store_from_tables_and_segments(tmp_path: Path) -> None:

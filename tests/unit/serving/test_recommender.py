@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from retrank.contract.actions import Actions, action_facts
 from retrank.contract.api import (
     Degraded,
     Reason,
@@ -22,7 +23,9 @@ from retrank.contract.api import (
 )
 from retrank.contract.errors import ChecksumError
 from retrank.contract.golden import read_golden
-from retrank.contract.slate_options import Diversity
+from retrank.contract.sequences import Sequences
+from retrank.contract.slate_options import Diversity, SeenPolicy
+from retrank.contract.vocab import Vocab
 from retrank.policy.covisit import Successors
 from retrank.serving.draft import Draft
 from retrank.serving.recommender import Recommender
@@ -240,6 +243,21 @@ def test_the_model_hears_how_long_ago_the_events_of_a_user_were(recommender: Rec
     draft = hydrate.run(Draft(RecommendRequest(user_id="u7", session=Session(recent=["i1", "i2"]))))
     stored = len(draft.history) - 2
     assert draft.ages.tolist() == [30 + 60 * back for back in range(stored - 1, -1, -1)] + [0, 0]
+
+
+def test_what_was_shown_and_sealed_counts_as_seen_only_if_that_is_asked_for(recommender: Recommender) -> None:
+    """A bundle of data that was not told to leave impressions out: of three events the second is one."""
+    runtime = recommender.runtime
+    histories = Sequences.from_lists([[1, 2, 3]], [[1, 2, 3]], [[1, 2, 1]])
+    for names, seen in ((["click", "impression"], [1, 3]), (["click", "view"], [1, 2, 3])):
+        actions = Actions(action_facts(names, histories.actions, {}))
+        hydrate = Hydrate(Vocab(["u"]), runtime.items, histories, 10, now=lambda: 9.0, known_actions=actions)
+
+        def hidden(hydrate: Hydrate = hydrate, **asked: Any) -> list[int]:
+            return sorted(hydrate.run(Draft(RecommendRequest(user_id="u", **asked))).seen.tolist())
+
+        assert hidden() == seen
+        assert hidden(seen=SeenPolicy(types=["click", "impression"])) == [1, 2, 3]
 
 
 class _BrokenIndex(ItemIndex):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from retrank.contract.errors import ConfigError
-from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME, USER, VALUE
+from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME, USER, VALUE, VISITOR
 from retrank.data.readers.times import check_time_unit
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -19,7 +19,7 @@ class Columns:
     """Mapping from roles to columns of the source, by name or by number from 1.
 
     Attributes:
-        user: who did it.
+        user: who did it, by the id that requests will name.
         item: to what.
         time: when; None keeps the order of the source.
         time_unit: seconds, milliseconds, microseconds, iso (ISO 8601, UTC when no zone is given), or a strptime format
@@ -29,6 +29,9 @@ class Columns:
         context: name -> column; kept per event, as text unless the name is in `numbers`.
         attributes: name -> column; describes the item, the first known value counts.
         numbers: names of context and attribute columns to be read as numbers.
+        visitor: who did it where `user` is empty: a cookie, a session. Such histories are learned from like any other,
+            but no request can name them: a visitor is another person than the user with the same id, and not sealed.
+        leave_out_actions: actions whose rows are left out and counted, such as impressions: nobody did anything there.
     """
 
     user: Column
@@ -40,9 +43,11 @@ class Columns:
     context: Mapping[str, Column] = field(default_factory=dict)
     attributes: Mapping[str, Column] = field(default_factory=dict)
     numbers: Sequence[str] = ()
+    visitor: Column | None = None
+    leave_out_actions: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Refuse names that cannot be part of a file name, unknown time units and stray numbers.
+        """Refuse names that cannot be part of a file name, unknown time units, stray numbers and actions unread.
 
         Raises:
             ConfigError: naming the key.
@@ -56,10 +61,15 @@ class Columns:
         unknown = set(self.numbers) - set(self.context) - set(self.attributes)
         if unknown:
             raise ConfigError(f"data.columns.numbers: {sorted(unknown)} are neither in context nor in attributes")
+        if self.leave_out_actions and self.action is None:
+            raise ConfigError(
+                f"data.columns.leave_out_actions is {list(self.leave_out_actions)} and data.columns.action is null; name "
+                "the column that says what was done"
+            )
 
     def roles(self) -> dict[str, Column]:
         """Return the mapped columns as role -> source column; roles are the batch column names of `protocol`."""
-        optional = {TIME: self.time, ACTION: self.action, VALUE: self.value}
+        optional = {VISITOR: self.visitor, TIME: self.time, ACTION: self.action, VALUE: self.value}
         roles: dict[str, Column] = {USER: self.user, ITEM: self.item}
         roles.update({role: column for role, column in optional.items() if column is not None})
         roles.update({CONTEXT + name: column for name, column in self.context.items()})

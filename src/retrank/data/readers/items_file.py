@@ -1,19 +1,18 @@
-"""Attributes of items, or of users, kept in a file of their own, delimited or Parquet."""
+"""Attributes of items, or of users, kept in a file of their own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from retrank.contract.context import MAX_NAME
 from retrank.contract.errors import ConfigError, SourceError
+from retrank.data.readers.attributes_file import AttributesFile
 from retrank.data.readers.columns import Column
-from retrank.data.readers.normalise import Refusals, as_numbers, located
-from retrank.data.readers.paths import files_at
-from retrank.data.readers.text_table import TextFormat, TextRows, read_text
+from retrank.data.readers.normalise import Refusals, as_numbers, as_words, located
+from retrank.data.readers.text_table import TextFormat, TextRows
 from retrank.data.report import RowReport
 
 
@@ -34,16 +33,6 @@ class ItemsFile:
     attributes: Mapping[str, Column]
     numbers: Sequence[str] = ()
     format: TextFormat = field(default_factory=TextFormat)
-    kind: ClassVar[str] = "item"
-
-    @property
-    def _group(self) -> str:
-        """Name of the group of settings, for messages."""
-        return f"data.{self.kind}s" if self.kind == "item" else f"{self.kind}s"
-
-    @property
-    def _id(self) -> str:
-        return f"{self.kind}_id"
 
     def __post_init__(self) -> None:
         """Refuse a name that is taken, and numbers that are no attributes.
@@ -51,13 +40,10 @@ class ItemsFile:
         Raises:
             ConfigError: naming the key.
         """
-        if self._id in self.attributes:
-            raise ConfigError(f"{self._group}.attributes: the name {self._id!r} is taken by the id; choose another")
-        unknown = sorted(set(self.numbers) - set(self.attributes))
-        if unknown:
+        group = self._file().group
+        if unknown := sorted(set(self.numbers) - set(self.attributes)):
             raise ConfigError(
-                f"{self._group}.numbers: {unknown} are not in {self._group}.attributes, which has "
-                f"{sorted(self.attributes)}"
+                f"{group}.numbers: {unknown} are not in {group}.attributes, which has {sorted(self.attributes)}"
             )
 
     def sources(self) -> list[Path]:
@@ -66,10 +52,10 @@ class ItemsFile:
         Raises:
             SourceError: nothing is there.
         """
-        return files_at(self.path, f"{self._group}.path")
+        return self._file().sources()
 
     def read(self, report: RowReport) -> pa.Table:
-        """Return `item_id` or `user_id` (text), and the attributes.
+        """Return `item_id` (text), and the attributes.
 
         Args:
             report: told about every row: refused where a cell of `numbers` is no number (the row stays, the cell is
@@ -78,36 +64,26 @@ class ItemsFile:
         Raises:
             SourceError: a file cannot be read or lacks a column, or no cell of an attribute in `numbers` is a number.
         """
-        blocks = [self._ready(rows, report) for path in self.sources() for rows in self._rows_of(path, report)]
-        if not blocks:
-            raise SourceError(f"{self.path}: no row below the header; expected one per {self.kind}")
-        table = pa.concat_tables(blocks, promote_options="permissive")
+        file = self._file()
+        table = pa.concat_tables(
+            [self._with_numbers(rows, report) for rows in file.blocks(report)], promote_options="permissive"
+        )
         for name in self.numbers:
             if table.num_rows and table[name].null_count == table.num_rows:
                 seen = report.examples.get(_not_a_number(name), ["its cells are empty"])[0]
                 raise SourceError(
-                    f"{self.path}: no number in column {self.attributes[name]!r}, which {self._group}.numbers has as "
+                    f"{self.path}: no number in column {self.attributes[name]!r}, which {file.group}.numbers has as "
                     f"{name!r}: {seen}; expected numbers like 13.93, or drop it from numbers"
                 )
-        known = table.filter(table[self._id].is_valid())
-        if without := table.num_rows - known.num_rows:
-            report.leave_out(f"missing {self._id}", without)
-        if repeated := known.num_rows - pc.count_distinct(known[self._id]).as_py():
-            report.leave_out(f"{self._id} seen before, its first row counts", repeated)
-        return known
+        return file.with_ids(table, report)
 
-    def _rows_of(self, path: Path, report: RowReport) -> Iterator[TextRows]:
-        roles = {self._id: self.id, **self.attributes}
-        if path.suffix == ".parquet":
-            return iter([_read_parquet(path, roles, self._id)])
-        return read_text(path, self.format, roles, report)
+    def _file(self) -> AttributesFile:
+        return AttributesFile(self.path, self.id, self.attributes, self.format, "item_id", "data.items")
 
-    def _ready(self, rows: TextRows, report: RowReport) -> pa.Table:
+    def _with_numbers(self, rows: TextRows, report: RowReport) -> pa.Table:
         """Return a block with its numbers as float64, telling the report about cells that are none."""
         ready = dict(rows.columns)
-        num_rows = len(ready[self._id])
-        report.read(num_rows)
-        refused = Refusals(num_rows, rows.where, report)
+        refused = Refusals(len(ready["item_id"]), rows.where, report)
         for name in self.numbers:
             plain = ready[name]
             with located(rows.where):
@@ -117,47 +93,55 @@ class ItemsFile:
 
 
 @dataclass(frozen=True)
-class UsersFile(ItemsFile):
-    """User attributes by user id; all are words, as the fields of a context are, and none may be in `numbers`."""
+class UsersFile:
+    """User attributes by user id; all are words, as the fields of a context are: put numbers into bins.
 
-    kind: ClassVar[str] = "user"
+    Attributes:
+        path, id, attributes, format: as of `ItemsFile`.
+    """
+
+    path: str
+    id: Column
+    attributes: Mapping[str, Column]
+    format: TextFormat = field(default_factory=TextFormat)
 
     def __post_init__(self) -> None:
-        """Refuse a name that is taken or cannot name a field, and numbers.
+        """Refuse a name that is taken, or that no field can have.
 
         Raises:
             ConfigError: naming the key.
         """
-        super().__post_init__()
-        if self.numbers:
-            raise ConfigError(f"users.numbers is {list(self.numbers)}; user attributes are words, put numbers into bins")
+        self._file()
+        if long := [name for name in self.attributes if not 1 <= len(name) <= MAX_NAME]:
+            raise ConfigError(f"users.attributes: {long[0]!r} names no field of a context; expected 1 to {MAX_NAME} letters")
+
+    def sources(self) -> list[Path]:
+        """Return the files.
+
+        Raises:
+            SourceError: nothing is there.
+        """
+        return self._file().sources()
 
     def read(self, report: RowReport) -> pa.Table:
         """Return `user_id` and the attributes, all text; what is empty is null.
 
+        Args:
+            report: told about every row: refused where the width is another; left out without an id, or repeated.
+
         Raises:
-            SourceError: as of `ItemsFile.read`.
+            SourceError: a file cannot be read or lacks a column, or an attribute has no text.
         """
-        table = super().read(report)
-        texts = [table[name].combine_chunks().cast(pa.string()) for name in table.column_names]
-        told = [pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column) for column in texts]
-        return pa.table(dict(zip(table.column_names, told, strict=True)))
+        file = self._file()
+        blocks = []
+        for rows in file.blocks(report):
+            with located(rows.where):
+                blocks.append(pa.table({name: as_words(column) for name, column in rows.columns.items()}))
+        return file.with_ids(pa.concat_tables(blocks), report)
+
+    def _file(self) -> AttributesFile:
+        return AttributesFile(self.path, self.id, self.attributes, self.format, "user_id", "users")
 
 
 def _not_a_number(name: str) -> str:
     return f"{name} is not a number"
-
-
-def _read_parquet(path: Path, roles: Mapping[str, Column], id_name: str) -> TextRows:
-    try:
-        names = pq.read_schema(path).names
-        missing = [column for column in roles.values() if column not in names]
-        if missing:
-            raise SourceError(f"{path}: no column {missing[0]!r}, found {names}")
-        table = pq.read_table(path, columns=[str(column) for column in roles.values()])
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: not a readable Parquet file ({error})") from error
-    columns = {role: table[str(column)].combine_chunks() for role, column in roles.items()}
-    ids = columns[id_name].cast(pa.string())
-    columns[id_name] = pc.if_else(pc.equal(ids, ""), pa.scalar(None, pa.string()), ids)
-    return TextRows(columns, lambda row: f"{path}: row {row + 1:,}")

@@ -1,12 +1,16 @@
-"""One value out of every cell that holds JSON, as the log of live events keeps the context of an event."""
+"""One value out of every cell that holds JSON, as the log of live events keeps the context of an event, or a struct."""
 
 import json
 from collections.abc import Sequence
+from math import isfinite
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from retrank.contract.context import as_text
+from retrank.contract.errors import SourceError
+from retrank.data.readers.normalise import told_in
 
 
 def parts(column: str, names: Sequence[str]) -> tuple[str, str | None]:
@@ -16,13 +20,23 @@ def parts(column: str, names: Sequence[str]) -> tuple[str, str | None]:
 
 
 def values_of(column: pa.Array, key: str) -> pa.Array:
-    """Return the text of a key of each cell; null where there is none, or what is there is no single value.
+    """Return what each cell has under a key; null where there is none, or what is there in JSON is no single value.
 
-    Each distinct cell is parsed once. A number is written as a request's would be compared: `3` for 3.0.
+    JSON gives text, and each distinct cell is parsed once; a number is written as a request's would be compared: `3` for
+    3.0. A struct gives its field as it is.
+
+    Raises:
+        SourceError: the column is neither JSON nor a struct, or the struct has no such field.
     """
-    if not (pat.is_string(column.type) or pat.is_large_string(column.type)):
-        return pa.nulls(len(column), pa.string())
-    encoded = column.dictionary_encode()
+    cells = told_in(column)
+    if pat.is_struct(cells.type):
+        names = [field.name for field in cells.type]
+        if key not in names:
+            raise SourceError(f"structs with the fields {names} have no {key!r}; check data.columns")
+        return pc.struct_field(cells, key)
+    if not (pat.is_string(cells.type) or pat.is_large_string(cells.type) or pat.is_null(cells.type)):
+        raise SourceError(f"{key!r} is looked for in cells of {cells.type}; expected JSON texts or structs")
+    encoded = cells.cast(pa.large_string()).dictionary_encode()
     texts = [_value(cell, key) for cell in encoded.dictionary.to_pylist()]
     return pa.array(texts, pa.string()).take(encoded.indices)
 
@@ -33,8 +47,10 @@ def _value(cell: str, key: str) -> str | None:
     except (ValueError, RecursionError):
         return None
     value = found.get(key) if isinstance(found, dict) else None
-    text = as_text(value) if isinstance(value, bool | int | float | str) else None
-    return None if text is None or _broken(text) else text
+    if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not isfinite(value)):
+        return None
+    text = as_text(value)
+    return None if _broken(text) else text
 
 
 def _broken(text: str) -> bool:

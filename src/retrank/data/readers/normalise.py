@@ -1,7 +1,8 @@
 """From columns as a source has them to the record batch that ingest wants, refusing rows that cannot be understood."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isfinite
 
 import numpy as np
 import pyarrow as pa
@@ -9,9 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
+from retrank.contract.context import as_text
 from retrank.contract.errors import SourceError
 from retrank.data.readers.columns import Columns
-from retrank.data.readers.protocol import ACTION, CONTEXT, ITEM, TIME, USER, VALUE
+from retrank.data.readers.protocol import ACTION, CONTEXT, ITEM, TIME, USER, VALUE, VISITOR
 from retrank.data.readers.times import to_microseconds
 from retrank.data.report import RowReport
 
@@ -25,23 +27,22 @@ def normalise(
 
     Args:
         raw: role -> column of n values, as read; nulls and empty text are missing values.
-        columns: time unit and number columns of the mapping.
+        columns: time unit, number columns and unwanted actions of the mapping.
         where: returns "file:line" of a row (0-based in this batch), called for examples only.
         report: told about all n rows.
 
     Raises:
         SourceError: a column has a type that cannot play its role.
     """
-    rows = len(raw[USER])
-    report.read(rows)
-    refused = Refusals(rows, where, report)
-    ready: dict[str, pa.Array] = {}
+    report.read(len(raw[USER]))
+    raw, where = _wanted(raw, columns.leave_out_actions, where, report)
+    refused = Refusals(len(raw[USER]), where, report)
+    ready = _who_and_what(raw, where, refused)
     for role, column in raw.items():
-        plain = column.dictionary_decode() if pat.is_dictionary(column.type) else column
-        if role in (USER, ITEM):
-            ready[role] = _ids(plain, role, where)
-            refused.add(f"missing {role}", pc.is_null(ready[role]), plain)
-        elif role == TIME:
+        plain = told_in(column)
+        if role in ready:
+            continue
+        if role == TIME:
             with located(where):
                 ready[role] = to_microseconds(plain, columns.time_unit)
             refused.add("missing time", pc.is_null(plain), plain)
@@ -55,9 +56,45 @@ def normalise(
             if role == VALUE:
                 ready[role] = ready[role].fill_null(np.nan).cast(pa.float32())
         else:
-            ready[role] = _text(plain) if role == ACTION or role.startswith(CONTEXT) else plain
+            with located(where):
+                ready[role] = as_words(plain) if role == ACTION or role.startswith(CONTEXT) else plain
     batch = pa.record_batch(ready)
     return batch if refused.none else batch.filter(pa.array(refused.good))
+
+
+def _who_and_what(
+    raw: Mapping[str, pa.Array], where: Callable[[int], str], refused: "Refusals"
+) -> dict[str, pa.Array]:
+    """Return the columns of ids; rows of nobody, and without an item, are refused."""
+    ready = {role: _ids(told_in(raw[role]), role, where) for role in (USER, VISITOR, ITEM) if role in raw}
+    nobody, named = pc.is_null(ready[USER]), USER
+    if VISITOR in ready:
+        nobody, named = pc.and_(nobody, pc.is_null(ready[VISITOR])), f"{USER} and {VISITOR}"
+    refused.add(f"missing {named}", nobody, raw[USER])
+    refused.add(f"missing {ITEM}", pc.is_null(ready[ITEM]), raw[ITEM])
+    return ready
+
+
+def _wanted(
+    raw: Mapping[str, pa.Array], unwanted: Sequence[str], where: Callable[[int], str], report: RowReport
+) -> tuple[Mapping[str, pa.Array], Callable[[int], str]]:
+    """Leave out the rows with unwanted actions, each action counted by its name; return the rest, and its places."""
+    if not unwanted:
+        return raw, where
+    done = as_words(told_in(raw[ACTION]))
+    for action in dict.fromkeys(unwanted):
+        report.leave_out(f"action {action}", pc.sum(pc.equal(done, action)).as_py() or 0)
+    kept = np.flatnonzero(~np.asarray(pc.is_in(done, value_set=pa.array(list(unwanted), done.type))))
+    rest = {role: column.take(pa.array(kept)) for role, column in raw.items()}
+    return rest, lambda row: where(int(kept[row]) if len(kept) else 0)
+
+
+def told_in(column: pa.Array) -> pa.Array:
+    """Return a column without its dictionary, in which an empty text is no value: null."""
+    plain = column.dictionary_decode() if pat.is_dictionary(column.type) else column
+    if not (pat.is_string(plain.type) or pat.is_large_string(plain.type)):
+        return plain
+    return pc.if_else(pc.equal(plain, ""), pa.scalar(None, plain.type), plain)
 
 
 @contextmanager
@@ -95,7 +132,7 @@ def _ids(column: pa.Array, role: str, where: Callable[[int], str]) -> pa.Array:
     if pat.is_integer(column.type):
         return column
     if pat.is_string(column.type) or pat.is_large_string(column.type):
-        return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+        return column
     hint = "a float cannot hold every 64-bit id; " if pat.is_floating(column.type) else ""
     raise SourceError(f"{where(0)}: {role} holds {column.type}; {hint}store it as integer or text")
 
@@ -115,5 +152,21 @@ def as_numbers(column: pa.Array, role: str) -> pa.Array:
         raise SourceError(f"column for {role} holds {column.type}, which is not a number; {error}") from error
 
 
-def _text(column: pa.Array) -> pa.Array:
-    return column if pat.is_string(column.type) else column.cast(pa.string())
+def as_words(column: pa.Array) -> pa.Array:
+    """Return text, null where nothing is told: an empty text, or what is no number.
+
+    Numbers with a fraction are written as those of a request are (`as_text`), each distinct one once; float32 by the
+    fewest digits that tell it apart, as people write it.
+
+    Raises:
+        SourceError: the column has a type that has no text, such as a list.
+    """
+    if pat.is_floating(column.type) or pat.is_decimal(column.type):
+        encoded = column.dictionary_encode()
+        numbers = encoded.dictionary.cast(pa.string() if pat.is_float32(column.type) else pa.float64()).to_pylist()
+        words = [as_text(float(number)) if isfinite(float(number)) else None for number in numbers]
+        return pa.array(words, pa.string()).take(encoded.indices)
+    try:
+        return told_in(column.cast(pa.string()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise SourceError(f"a column of words holds {column.type}, which has no text; {error}") from error

@@ -11,7 +11,7 @@ from retrank.contract.errors import SourceError
 from retrank.data.readers.columns import Columns
 from retrank.data.readers.items_file import ItemsFile
 from retrank.data.readers.json_cells import parts, values_of
-from retrank.data.readers.normalise import normalise
+from retrank.data.readers.normalise import located, normalise
 from retrank.data.readers.paths import files_at
 from retrank.data.report import RowReport
 
@@ -20,7 +20,7 @@ _ROWS = 1 << 20
 
 @dataclass(frozen=True)
 class ParquetFiles:
-    """Reader of Parquet files with a column mapping by name; `context.country` is a key of cells that hold JSON.
+    """Reader of Parquet files with a column mapping by name; `context.country` is a key of cells: JSON, or structs.
 
     Attributes:
         path: a file, or a directory whose files are read in the order of their names.
@@ -69,11 +69,13 @@ class ParquetFiles:
                 raise SourceError(f"{path}: no column {column!r}, found {names}; check data.columns")
         first = 1
         for batch in _read(source, path, sorted({column for column, _ in places.values()})):
-            raw = {
-                role: batch.column(column) if key is None else values_of(batch.column(column), key)
-                for role, (column, key) in places.items()
-            }
-            yield normalise(raw, self.columns, _locator(path, first), report)
+            where = _locator(path, first)
+            with located(where):
+                raw = {
+                    role: batch.column(column) if key is None else values_of(batch.column(column), key)
+                    for role, (column, key) in places.items()
+                }
+            yield normalise(raw, self.columns, where, report)
             first += batch.num_rows
 
 

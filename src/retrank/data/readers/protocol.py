@@ -9,6 +9,7 @@ import pyarrow as pa
 from retrank.data.report import RowReport
 
 USER = "user_id"
+VISITOR = "visitor"
 ITEM = "item_id"
 TIME = "time"
 ACTION = "action"
@@ -45,10 +46,11 @@ class Reader(Protocol):
     def batches(self, report: RowReport) -> Iterator[pa.RecordBatch]:
         """Yield accepted events in source order, and tell `report` about every row read, left out or refused.
 
-        Columns, none with nulls unless said: `user_id` and `item_id` (string or integer); optional `time` (int64
-        microseconds since 1970 UTC), `value` (float32, null = NaN), `action` (string, null allowed), `context_<name>`
-        (number or string, null allowed), `attribute_<name>` (attribute of the item of this row, null allowed).
-        All batches have the same columns.
+        Columns, none with nulls unless said: `user_id` and `item_id` (string or integer); optional `visitor` (string or
+        integer, null allowed: who it was where `user_id` is null, which it may be then), `time` (int64 microseconds
+        since 1970 UTC), `value` (float32, null = NaN), `action` (string, null allowed), `context_<name>` (number or
+        string, null allowed), `attribute_<name>` (attribute of the item of this row, null allowed). All batches have
+        the same columns.
 
         Raises:
             SourceError: a file cannot be read at all.

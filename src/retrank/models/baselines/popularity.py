@@ -4,9 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.errors import ConfigError, DataError
+from retrank.contract.moments import DAY_US
 from retrank.contract.sequences import Sequences
-
-_US_PER_DAY = 86_400_000_000
 
 
 class Popularity:
@@ -57,7 +56,7 @@ class DecayedPopularity:
         if len(histories.times) == 0:
             self.item_scores = np.zeros(num_items + 1, dtype=np.float32)
             return
-        ages = (histories.times.max() - histories.times) / _US_PER_DAY
+        ages = (histories.times.max() - histories.times) / DAY_US
         weights = np.exp2(-ages / self.half_life_days)
         scores = np.bincount(histories.item_rows, weights=weights, minlength=num_items + 1)
         self.item_scores = scores.astype(np.float32)

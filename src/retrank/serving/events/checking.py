@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from retrank.contract.api import MAX_ID_LENGTH
 from retrank.contract.events import MAX_VALUE, Event, EventType, RejectedEvent
+from retrank.contract.moments import HOUR_US
 from retrank.serving.events.records import (
     MAX_EVENT_BYTES,
     DeadLetter,
@@ -17,7 +18,7 @@ from retrank.serving.events.records import (
 )
 from retrank.serving.stores.protocol import PersonEvent
 
-MAX_AHEAD_US = 3_600 * 1_000_000
+MAX_AHEAD_US = HOUR_US
 """A stated time further in the future than this is a wrong clock or a wrong unit."""
 MAX_AGE_S = 3_650 * 86_400.0
 """Ten years. Nothing that a shop still learns from is older; a date without its century is, and so is a zero."""

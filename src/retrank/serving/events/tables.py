@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from retrank.contract.errors import SourceError
 from retrank.contract.events import DEDUP_DAYS
+from retrank.contract.moments import DAY_US
 from retrank.serving.events.records import EventRecord, event_time_us
 
 _TIME = pa.timestamp("us", "UTC")
@@ -47,7 +48,7 @@ SCHEMA = pa.schema(
 person, event_id)."""
 ROOT_NAME = "parquet"
 """Folder of the partitions, below the directory of the log, unless another is named."""
-WINDOW_US = DEDUP_DAYS * 86_400 * 1_000_000
+WINDOW_US = DEDUP_DAYS * DAY_US
 
 
 def key_of(tenant: str, person: str, event_id: str) -> bytes:

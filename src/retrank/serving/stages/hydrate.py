@@ -9,18 +9,20 @@ from numpy.typing import NDArray
 from retrank.contract.actions import Actions
 from retrank.contract.api import RecommendRequest
 from retrank.contract.context import ContextRows, ContextSpec
+from retrank.contract.moments import SECOND_US
 from retrank.contract.proposals import distinct
 from retrank.contract.sequences import Sequences
+from retrank.contract.slate_options import SeenPolicy
 from retrank.contract.vocab import Vocab
 from retrank.serving.draft import Draft
 from retrank.serving.live_history import LiveHistory, live_history, remembered
 from retrank.serving.new_rows import NewRows, row_of, rows_of
 from retrank.serving.pipeline import Clock, Step
 
-_MICROSECONDS = 1_000_000
 _DAY_S = 86_400
 _NONE = np.empty(0, dtype=np.int64)
 _NO_FIELDS = ContextRows(ContextSpec())
+_EVERY_ACT = SeenPolicy()
 
 
 class _Sealed(NamedTuple):
@@ -66,7 +68,7 @@ class Hydrate:
         """Fill in `now`, `context`, `history` with `ages` and `actions`, `seen` and `excluded`."""
         request, now = draft.request, self.now()
         user = 0 if request.user_id is None else self.users.row(request.user_id)
-        sealed = self._sealed(user, int(now * _MICROSECONDS))
+        sealed = self._sealed(user, int(now * SECOND_US))
         live = live_history(draft.profile, request.session, after_us=sealed.until_us)
         visit = [*live.recent, *request.seed_items]
         new = draft.changes.new
@@ -90,7 +92,7 @@ class Hydrate:
 
         A value that it tells counts even where nobody learned it: it says that the sealed one holds no longer.
         """
-        rows = self.fields.of_request(request.context, int(now * _MICROSECONDS))
+        rows = self.fields.of_request(request.context, int(now * SECOND_US))
         if self.user_fields is None:
             return rows
         return np.where(self.fields.told(request.context), rows, self.user_fields[user])
@@ -102,7 +104,7 @@ class Hydrate:
         rows, ages, until_us = self.histories.item_rows[events], None, self.sealed_us
         if self.histories.times is not None and len(rows):
             times = self.histories.times[events]
-            ages, until_us = np.maximum(now_us - times, 0) // _MICROSECONDS, int(times[-1])
+            ages, until_us = np.maximum(now_us - times, 0) // SECOND_US, int(times[-1])
         unknown = np.zeros(len(rows), dtype=np.int64)
         known = self.histories.actions
         actions = unknown if known is None else known[events].astype(np.int64)
@@ -121,12 +123,12 @@ class Hydrate:
             if (row := row_of(new, self.items, item))
         ]
         rows, times_us, actions = np.array(known, dtype=np.int64).reshape(-1, 3).T
-        return rows, np.maximum(int(now * _MICROSECONDS) - times_us, 0) // _MICROSECONDS, actions
+        return rows, np.maximum(int(now * SECOND_US) - times_us, 0) // SECOND_US, actions
 
     def _seen(self, draft: Draft, num_sealed: int, num_recent: int) -> NDArray[np.int64]:
-        request, policy = draft.request, draft.request.seen
-        if not request.exclude_seen:
+        if not draft.request.exclude_seen:
             return _NONE
+        policy = draft.request.seen or (None if self.known_actions.all_acts else _EVERY_ACT)
         rows = draft.history
         if policy is not None:
             # Live events follow the policy through the seen memory, which knows what they were.

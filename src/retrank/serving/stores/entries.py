@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import JsonValue
 
 from retrank.contract.events import DEDUP_DAYS
+from retrank.contract.moments import SECOND_US
 from retrank.serving.stores.protocol import LiveEvent, PersonEvent, Profile
 from retrank.serving.stores.settings import StateSettings
 
@@ -25,7 +26,6 @@ Entry = tuple[int, str]
 DEDUP_S = DEDUP_DAYS * 86_400.0
 MAX_MARKS = 10_000
 """Tags that a store keeps word of as erased; whoever asks less often than so many go forgets everybody."""
-_MICROSECONDS = 1_000_000
 
 
 class Bound(NamedTuple):
@@ -71,7 +71,7 @@ class PersonBatch:
 
 def microseconds(seconds: float) -> int:
     """Return whole microseconds."""
-    return round(seconds * _MICROSECONDS)
+    return round(seconds * SECOND_US)
 
 
 def person_ttl_s(settings: StateSettings) -> float:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retrank.contract.moments import HOUR_US
 from retrank.contract.sequences import Sequences
-
-_HOUR_US = 3_600_000_000
 
 
 @dataclass(frozen=True)
@@ -53,5 +52,5 @@ def renewals(sequences: Sequences, since: int, hours: float | None) -> Renewals 
         return None
     assert sequences.times is not None, "a ranker needs times"
     order = np.argsort(sequences.times, kind="stable")
-    every = max(1, int(hours * _HOUR_US))
+    every = max(1, int(hours * HOUR_US))
     return Renewals(np.asarray(sequences.item_rows[order]), np.asarray(sequences.times[order]), since, every)

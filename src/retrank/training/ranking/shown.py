@@ -82,7 +82,7 @@ def read_shown(path: Path | str, store: EventStore) -> Shown:
     wrong = places[known & ((places < 1) | (places != np.floor(places)))]
     if len(wrong):
         raise DataError(f"shown={path}: {len(wrong):,} places such as {wrong[0]:g}; expected whole numbers, 1 = first")
-    users = _rows_in(store.users, shown.users)[np.repeat(np.arange(shown.num_users), shown.sequences.lengths)]
+    users = _people_in(store, shown)[np.repeat(np.arange(shown.num_users), shown.sequences.lengths)]
     items = _rows_in(store.items, shown.items)[np.asarray(shown.sequences.item_rows) - 1]
     kept = np.flatnonzero(known & (users > 0) & (items > 0))
     if len(kept) == 0:
@@ -115,6 +115,12 @@ def check_shown(places: NDArray[np.int64], labels: NDArray[np.float32]) -> None:
             f"shown: something happened to each of {int(seen.sum()):,} candidates that were shown; a place can be "
             "judged only if impressions without a click are there as well"
         )
+
+
+def _people_in(store: EventStore, shown: EventStore) -> NDArray[np.int64]:
+    """Return `[U']` the user row in one store of each user of the other, users by their ids and visitors by theirs."""
+    visitors = _rows_in(store.visitors, shown.visitors)
+    return np.concatenate([_rows_in(store.users, shown.users), np.where(visitors > 0, visitors + store.num_named, 0)])
 
 
 def _rows_in(known: Vocab, others: Vocab) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from retrank.contract.candidate_features import Asker
 from retrank.contract.errors import ConfigError
 from retrank.contract.item_facts import ItemFacts, item_facts
+from retrank.contract.moments import SECOND_US
 from retrank.contract.proposals import Merged, Proposal, best_of, merge
 from retrank.contract.sequences import Sequences
 from retrank.models.baselines.ease import EASE
@@ -27,7 +28,6 @@ from retrank.training.ranking.renewal import Renewals
 from retrank.training.scorer import ModelScorer
 
 SOURCES = ("sequence", "covisit", "neighbours", "popular", "fresh")
-_SECOND_US = 1_000_000
 _LARGEST_EASE = 10_000
 _BLOCK = 256
 _RENEWALS_KEPT = 128
@@ -153,10 +153,10 @@ class Sources:
                 asked_at = block.asked_at[place]
                 asker = Asker(
                     history=block.item_rows[events].astype(np.int64),
-                    ages=np.maximum(asked_at - block.times[events], 0) // _SECOND_US,
+                    ages=np.maximum(asked_at - block.times[events], 0) // SECOND_US,
                     actions=_actions(block, events),
                     query=queries[place],
-                    now=asked_at / _SECOND_US,
+                    now=asked_at / SECOND_US,
                 )
                 hidden = np.unique(asker.history)
                 counted = self._counted(int(asked_at))
