@@ -60,7 +60,7 @@ def test_an_interrupted_ranker_goes_on_with_the_same_command_as_if_nothing_had_h
     monkeypatch.setattr(FaultyLoss, "interrupted_at", 2 * steps + 2)  # in the last of three epochs
     assert _faulty(folder, ranked, "broken") == 128 + signal.SIGINT
     said = capsys.readouterr().err
-    assert f"interrupted by SIGINT; the same command with run_dir={folder / 'broken'} goes on where it was" in said
+    assert f"interrupted by SIGINT in epoch 2; the same command with run_dir={folder / 'broken'} goes on where it was" in said
     assert not (folder / "broken" / "ranking.html").exists()
     monkeypatch.setattr(FaultyLoss, "interrupted_at", -1)
     torch.manual_seed(999)  # whatever other code did to the generator in between
