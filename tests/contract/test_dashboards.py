@@ -125,6 +125,18 @@ SICK: dict[str, dict[str, str]] = {
 }
 
 
+MORE_SICK: dict[str, list[dict[str, str]]] = {
+    "RecsysErrors": [
+        {
+            'recsys_batch_requests_total{status="500",instance="a"}': "0+100x90",
+            'recsys_batch_requests_total{status="200",instance="a"}': "0+900x90",
+        }
+    ],
+    "RecsysBreakerOpen": [{'recsys_circuit_state{dep="ranker",instance="a"}': " ".join(["2", "2", "1", "2"] * 30)}],
+}
+"""The same illnesses, seen in another way."""
+
+
 def test_a_counter_whose_increase_calls_somebody_is_there_before_it_counts() -> None:
     """Prometheus sees no increase in a series that begins at one: the first failure would call nobody."""
     counted = {name for rule in _rules() for name in re.findall(r"increase\((recsys_\w+)", rule["expr"])}
@@ -153,7 +165,8 @@ def _scene(ill: str, worse: dict[str, str]) -> dict[str, Any]:
 
 def test_each_alert_fires_for_its_illness_and_for_nothing_else(tmp_path: Path) -> None:
     assert list(SICK) == [rule["alert"] for rule in _rules()]
-    scenes = [_scene("", {}), *(_scene(ill, worse) for ill, worse in SICK.items())]
+    ways = [*SICK.items(), *((ill, worse) for ill, more in MORE_SICK.items() for worse in more)]
+    scenes = [_scene("", {}), *(_scene(ill, worse) for ill, worse in ways)]
     path = tmp_path / "alerts_test.yaml"
     path.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "evaluation_interval": "5m", "tests": scenes}))
     _promtool("test", "rules", str(path))

@@ -95,7 +95,7 @@ def test_a_ranking_counts_like_a_slate_and_a_batch_like_all_of_its_slates(
     ]
     telemetry.observe_batch(BatchResponse(request_id="b", answers=answers))
     assert shown()['recsys_degraded_total{reason="unknown_user",variant="exp/b"}'] == 2
-    assert shown()["recsys_batch_failed_total"] == 1
+    assert shown()['recsys_batch_requests_total{status="500"}'] == 1
     scope: dict[str, object] = {}
     ranking = RankResponse(
         request_id="r", items=[], bundle=slate.bundle, degraded=slate.degraded, took_ms={"score": 1.0}

@@ -4,9 +4,9 @@ This class says nothing; `prometheus.PrometheusTelemetry` counts. Handlers call 
 middleware `web.metered.Metered` does the rest, so a handler never names a metric.
 """
 
+from collections import Counter
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any, Literal
 
 from retrank.contract.api import SlateResponse
@@ -44,13 +44,14 @@ class Telemetry:
         for one in batch.answers:
             if one.slate is not None:
                 self.observe_answer({}, one.slate)
-        self.batch_failed(sum(one.status == HTTPStatus.INTERNAL_SERVER_ERROR for one in batch.answers))
+        for status, count in Counter(one.status for one in batch.answers).items():
+            self.batched(status, count)
 
     def request(self, route: str, status: int, seconds: float, *, placement: str, variant: str) -> None:
         """Count one answered request, refused ones too."""
 
-    def batch_failed(self, count: int) -> None:
-        """Count requests within a batch that failed: the batch itself is answered with 200."""
+    def batched(self, status: int, count: int) -> None:
+        """Count requests within a batch by how each was answered: the batch itself is answered with 200."""
 
     def pipeline(self, candidates: Mapping[str, int], removed: Mapping[str, int]) -> None:
         """Count the items of a slate by source, and what filters took out, by rule."""

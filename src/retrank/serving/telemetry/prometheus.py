@@ -48,9 +48,9 @@ class PrometheusTelemetry(Telemetry):
         self._count(self._series.requests, route, self._placement(placement), str(status), shown).inc()
         self._timing(self._series.request_seconds, route, shown).observe(seconds)
 
-    def batch_failed(self, count: int) -> None:
-        """Count requests within a batch that failed."""
-        self._series.batch_failed.inc(count)
+    def batched(self, status: int, count: int) -> None:
+        """Count requests within a batch."""
+        self._count(self._series.batch_requests, str(status)).inc(count)
 
     def pipeline(self, candidates: Mapping[str, int], removed: Mapping[str, int]) -> None:
         """Count candidates and removals."""

@@ -38,7 +38,7 @@ class Series:
         self.stage_seconds = timing("stage_seconds", "time of one step of the pipeline", "stage")
         self.degraded = counter("degraded", "slates that rest on less than they could have", "reason", "variant")
         self.empty = counter("empty", "slates without items", "variant")
-        self.batch_failed = counter("batch_failed", "requests within answered batches that failed")
+        self.batch_requests = counter("batch_requests", "requests within answered batches", "status")
         self.candidates = counter("candidates", "items on slates, by every source that proposed them", "source")
         self.filtered = counter("filtered", "candidates taken out", "rule")
         self.shed = counter("shed", "requests turned away before they were read", "reason")
