@@ -24,10 +24,9 @@ class MultitaskLoss(nn.Module):
       one this is the product, learned where nothing was clicked as well: clicks alone would never show that space.
     - A value head: negative log-likelihood of a lognormal amount, where its given head and the amount are positive.
     - Order: softmax over the candidates of a request on the logits of the main head; its positives share the target. A
-      candidate that stands for w counts w times below the line of the softmax: logits get + log w there. Of a request of
-      which some candidates were drawn, it is then the term of the whole request, estimated. (With one positive and the
-      others drawn alike, the softmax without weights would find the same order, McFadden 1978; but what was shown is
-      never left out, and without weights it would be set against itself more than against the rest.)
+      candidate that stands for w counts w times in the sum of the softmax (logit + log w), which estimates that of the
+      whole request where some candidates were drawn. (With one positive and all others drawn alike, the order would be
+      right without weights too, McFadden 1978; but what was shown is never left out, so others are drawn unlike it.)
 
     Args:
         heads: the heads of the ranker, in its order.

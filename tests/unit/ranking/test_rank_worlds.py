@@ -91,7 +91,9 @@ def slates() -> Slates:
     logged = np.repeat(np.arange(200) % 2 == 0, np.diff(shown.offsets))
     half = Shown(
         np.concatenate([[0], np.cumsum(logged)])[shown.offsets],
-        *(column[logged] for column in (shown.item_rows, shown.times, shown.places)),
+        shown.item_rows[logged],
+        shown.times[logged],
+        shown.places[logged],
         data_hash="planted",
     )
     events = world(200, DAYS, lambda user, day: clicked[user, day], lambda _, __: 9 * HOUR + HOUR // 60)

@@ -112,11 +112,15 @@ def test_only_visits_in_which_something_was_logged_are_learned_from() -> None:
     assert found.cases.users.tolist() == [1]
     assert (found.cases.targets.item_rows.tolist(), found.marks.tolist()) == ([4, 5], [[4], [5]])
     assert (coverage.covered, coverage.visits) == (1, 3)
-    assert coverage.as_text() == "shown: 1 of 3 visits to learn from (33.3%) have an impression; the others are left out"
+    assert (
+        coverage.as_text() == "shown: 1 of 3 visits to learn from (33.3%) have an impression; the others are left out"
+    )
 
 
 @pytest.mark.parametrize(("users", "least"), [([1], 0.5), ([], 0.0)])
-def test_too_few_visits_with_an_impression_are_refused_by_the_name_of_the_setting(users: list[int], least: float) -> None:
+def test_too_few_visits_with_an_impression_are_refused_by_the_name_of_the_setting(
+    users: list[int], least: float
+) -> None:
     said = rf"{len(users)} of 3 visits to learn from .* at least {least:.1%}.* lower min_shown_share"
     with pytest.raises(ConfigError, match=said):
         with_impressions(_visits(), _logged(users, [10.0] * len(users)), hours=12, least=least)

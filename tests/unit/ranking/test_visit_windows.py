@@ -40,7 +40,11 @@ def test_each_window_has_the_visits_between_its_moments_and_what_happens_twice_i
     ("visits", "counts", "remedy"),
     [
         ({21: "b", 31: "c"}, r"0 \(learned\), 1 \(calibration\), 1 \(test\)", "raise past_share$"),
-        ({11: "b", 21: "ab", 31: "c"}, r"1 \(learned\), 0 \(calibration\), 1 \(test\)", "larger split.validation_share$"),
+        (
+            {11: "b", 21: "ab", 31: "c"},
+            r"1 \(learned\), 0 \(calibration\), 1 \(test\)",
+            "larger split.validation_share$",
+        ),
         ({11: "b", 21: "c", 31: "abc"}, r"1 \(learned\), 1 \(calibration\), 0 \(test\)", "larger split.test_share$"),
         ({11: "b"}, r"1 \(learned\), 0 \(calibration\), 0 \(test\)", "validation_share; .*split.test_share$"),
     ],

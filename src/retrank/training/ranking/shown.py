@@ -174,7 +174,9 @@ def check_shown(places: NDArray[np.int64], labels: NDArray[np.float32]) -> None:
     """
     seen = places < NOT_SHOWN
     if not seen.any():
-        raise DataError("shown: nothing of it is among the candidates of the visits to learn from; raise sources.limits")
+        raise DataError(
+            "shown: nothing of it is among the candidates of the visits to learn from; raise sources.limits"
+        )
     if labels[seen].any(axis=1).all():
         raise DataError(
             f"shown: something happened to each of {int(seen.sum()):,} candidates that were shown; a place can be "

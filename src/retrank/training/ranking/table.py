@@ -15,7 +15,6 @@ from retrank.data.visits import Visits
 from retrank.training.ranking.shown import NOT_SHOWN
 from retrank.training.ranking.sources import Sources
 
-
 PlaceOf = Callable[[int, NDArray[np.int64]], NDArray[np.int64]]
 """Where the candidates `[C]` of a visit, named by its number, were shown: `[C]` places 1.. or `NOT_SHOWN`."""
 

@@ -68,12 +68,14 @@ def visit_windows(
     found = {}
     for name, (start, stop) in spans.items():
         visits = visits_between(store.sequences, marks, start, stop, hours=hours)
-        found[name] = Visits(visits.cases, np.where(binary, np.minimum(visits.marks, 1), visits.marks))  # twice is "yes"
+        found[name] = Visits(
+            visits.cases, np.where(binary, np.minimum(visits.marks, 1), visits.marks)
+        )  # twice is "yes"
     _check(found)
-    if shown is None:
-        return VisitWindows(**found)
-    learned, coverage = with_impressions(found["learned"], shown, hours=hours, least=min_shown_share)
-    return VisitWindows(**found | {"learned": learned}, coverage=coverage)
+    learned, coverage = found["learned"], None
+    if shown is not None:
+        learned, coverage = with_impressions(learned, shown, hours=hours, least=min_shown_share)
+    return VisitWindows(learned, found["calibration"], found["test"], coverage)
 
 
 def _check(found: dict[str, Visits]) -> None:
