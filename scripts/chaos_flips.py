@@ -115,7 +115,7 @@ def opened(old: Path, whole: Path, folder: Path) -> Iterator[Host]:
         control,
         settings.bundle,
         opened=lambda bundle, rest: Recommender.over(bundle, settings.pipeline, rest=rest),
-        rehearsal=lambda ready: Recommender(ready.runtime, settings.pipeline),
+        rehearsal=Recommender.quiet,
         settings=settings.bundles,
         clocks=Clocks(monotonic=clock),
     )

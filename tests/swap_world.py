@@ -17,7 +17,6 @@ from retrank.serving.bundles.desired import Change
 from retrank.serving.bundles.pace import Pace
 from retrank.serving.bundles.replica import Clocks, Replica, open_replica
 from retrank.serving.recommender import Recommender
-from retrank.serving.settings import PipelineSettings
 from retrank.serving.stores.settings import StateSettings
 from retrank.serving.swap_settings import BundlesSettings
 
@@ -77,7 +76,7 @@ class World:
             self.control,
             self.root if configured is None else self.root / self.names[configured],
             opened=self._open,
-            rehearsal=lambda ready: Recommender(ready.runtime, PipelineSettings()),
+            rehearsal=Recommender.quiet,
             settings=QUICK,
             clocks=Clocks(clock, clock, Pace(self._sleep)),
             lock=lock,

@@ -3,7 +3,8 @@
     <root>/current            pointer to the active bundle
     <root>/<bundle_id>/       bundle_id = first 16 hex digits of the SHA-256 of manifest.json
         manifest.json         sizes, hashes, provenance, measured quality
-        query_encoder.onnx    item_rows, and ages and actions if it reads them, [B, L] int64 -> query [B, D] float32
+        query_encoder.onnx    item_rows, and ages and actions if it reads them, [B, L] int64, and context [B, 1, F]
+                              int64 if it reads that -> query [B, D] float32
         items.faiss           index over item vectors; ids are item rows
         item_vectors.npy      [N + 1, D] float32, row 0 is zero
         item_ids.npy          [bytes] uint8, item_id_offsets.npy [N + 1] int64, item_id_table.npy [places] uint64;

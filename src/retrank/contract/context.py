@@ -86,6 +86,10 @@ class ContextRows:
             dtype=np.int64,
         )
 
+    def told(self, context: Mapping[str, bool | int | float | str]) -> NDArray[np.bool_]:
+        """Return `[F]`: which fields are told, by a request with this context or by the clock; learned or not."""
+        return np.array([field.told_by == "clock" or field.name in context for field in self.spec.fields], dtype=bool)
+
     @property
     def untold(self) -> NDArray[np.int64]:
         """`[F]` rows of a moment of which nothing is told."""

@@ -34,12 +34,14 @@ OPSET = 20
 
 
 def export_encoder(model: QueryEncoder, path: Path, *, num_fields: int = 0) -> None:
-    """Write `model.forward` to `path`: its inputs, int64 `[batch, length]` each -> `query` float32 `[batch, width]`.
+    """Write `model.forward` to `path`: its inputs, int64 -> `query` float32 `[batch, width]`.
+
+    The inputs are `[batch, length]` each; of a model that reads it, `context` is `[batch, 1, F]`.
 
     Args:
         model: the encoder.
         path: the file.
-        num_fields: fields F of the input `context`, which is `[batch, 1, F]`, if the model reads it.
+        num_fields: fields F of the context, if the model reads it.
 
     Raises:
         BundleError: the model cannot be exported, or the file is not self-contained or not valid ONNX.

@@ -127,7 +127,7 @@ class WithMixture(nn.Module):
 
     @property
     def inputs(self) -> tuple[InputName, ...]:
-        """Names of the `[B, L]` int64 arrays that the sequence model reads."""
+        """Names of the int64 arrays that the sequence model reads; shapes: `contract.encode`."""
         return cast(QueryEncoder, self.encoder).inputs
 
     def encode_all(self, item_rows: torch.Tensor, **others: torch.Tensor) -> torch.Tensor:

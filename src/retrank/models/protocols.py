@@ -50,7 +50,7 @@ class QueryEncoder(Protocol):
 
     @property
     def inputs(self) -> tuple[InputName, ...]:
-        """Return the names of the `[B, L]` int64 arrays it reads, which are its arguments (`contract.encode`)."""
+        """Return the names of the int64 arrays it reads, which are its arguments; shapes: `contract.encode`."""
         ...
 
     @property

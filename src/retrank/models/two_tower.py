@@ -65,7 +65,7 @@ class TwoTower(nn.Module):
 
     @property
     def inputs(self) -> tuple[InputName, ...]:
-        """Names of the `[B, L]` int64 arrays that the history encoder reads."""
+        """Names of the int64 arrays that the history encoder reads; shapes: `contract.encode`."""
         return cast(QueryEncoder, self.history).inputs
 
     @property

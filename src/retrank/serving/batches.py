@@ -5,6 +5,7 @@ import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -14,6 +15,13 @@ from retrank.serving.faults import fields_of, summary
 from retrank.serving.pipeline import Clock
 
 _log = logging.getLogger(__name__)
+
+
+class _Failure(NamedTuple):
+    """A request at which the service failed; ids are the callers' and need not differ."""
+
+    request_id: str
+    error: Exception
 
 
 def answer_each(
@@ -31,13 +39,14 @@ def answer_each(
     Raises:
         Exception: every request failed, with this one first; then it is no matter of some requests.
     """
-    failures: dict[str, Exception] = {}
+    failures: list[_Failure] = []
     answers = [_one(fields, answer, due, clock, failures) for fields in batch.requests]
     if failures:
-        first = next(iter(failures.values()))
+        first = failures[0].error
         if len(failures) == len(answers):
             raise first
-        _log.error("requests %s of a batch failed, the first one so", ", ".join(failures), exc_info=first)
+        names = ", ".join(failed.request_id for failed in failures)
+        _log.error("requests %s of a batch failed, the first one so", names, exc_info=first)
     return answers
 
 
@@ -46,7 +55,7 @@ def _one(
     answer: Callable[[RecommendRequest], SlateResponse],
     due: float,
     clock: Clock,
-    failures: dict[str, Exception],
+    failures: list[_Failure],
 ) -> BatchItem:
     try:
         request = RecommendRequest.model_validate(fields)
@@ -63,7 +72,7 @@ def _one(
     try:
         return BatchItem(status=HTTPStatus.OK, slate=answer(request.model_copy(update=own)))
     except Exception as error:  # noqa: BLE001  (a bug must not cost the others their answers)
-        failures[request_id] = error
+        failures.append(_Failure(request_id, error))
         return BatchItem(status=HTTPStatus.INTERNAL_SERVER_ERROR, problem=_failed(request_id))
 
 

@@ -10,8 +10,9 @@ from pydantic import JsonValue
 
 from retrank.contract.catalogue_changes import BulkItem, CatalogueReceipt
 from retrank.contract.vocab import Vocab
+from retrank.serving.changes import Changes
 from retrank.serving.new_rows import NewRows
-from retrank.serving.overlay import Changes, Overlay
+from retrank.serving.overlay import Overlay
 from retrank.serving.stores.protocol import CatalogueOverlay, ItemChange
 
 _MAX_UNKNOWN = 100
@@ -53,7 +54,9 @@ class CatalogueDesk:
         for one in asked:
             changes[one.item_id] = _change(one, changes.get(one.item_id) or _now(known, one.item_id))
         version = self._store.change_items(tenant, list(changes.values()))
-        new = new_items(self._overlay.read(tenant))  # this process shows them at once, others when they look again
+        shown = self._overlay.read(tenant)  # this process shows them at once, others when they look again
+        self._overlay.prepare(shown)
+        new = new_items(shown)
         unknown = [item for item in changes if not items.row(item)][:_MAX_UNKNOWN]
         offered = [] if new is None else [item for item in unknown if item in new.places]
         return CatalogueReceipt(version=version, changed=len(changes), unknown=unknown, offered=offered)

@@ -14,7 +14,7 @@ from retrank.contract.proposals import Proposal, contained
 from retrank.serving.item_columns import Mask
 from retrank.serving.live_rules import Pins, Rules
 from retrank.serving.new_rows import rows_to_read
-from retrank.serving.overlay import UNCHANGED, RowChanges
+from retrank.serving.row_changes import UNCHANGED, RowChanges
 from retrank.serving.stores.protocol import NOBODY, Profile
 from retrank.serving.trends import RowTrend
 

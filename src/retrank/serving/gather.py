@@ -3,8 +3,9 @@
 from typing import NamedTuple, Protocol
 
 from retrank.contract.api import DegradedReason, Window
+from retrank.serving.changes import NO_CHANGES
 from retrank.serving.live_rules import Rules
-from retrank.serving.overlay import NO_CHANGES, Overlay
+from retrank.serving.overlay import Overlay
 from retrank.serving.pipeline import Clock
 from retrank.serving.stage_times import StageTime
 from retrank.serving.stores.protocol import NOBODY, Profile, Profiles, StoreUnavailable

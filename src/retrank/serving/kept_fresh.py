@@ -1,10 +1,9 @@
-"""Keep what the shared store says at hand: a thread looks again and again, requests read memory.
+"""Keep what the shared store says at hand: a thread (see `poller`) looks again and again, requests read memory.
 
 A request asks the store itself only for what nobody asked about lately, and not even then while the store is away: a
 store that hangs costs a thread its patience and no request its deadline.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, NamedTuple, TypeVar
@@ -18,7 +17,6 @@ IDLE_S = 60.0
 KEPT_S = 3_600.0
 """What was not read for so long is let go: memory is for those who ask."""
 _LEAST_OLD_S = 1.0
-_log = logging.getLogger(__name__)
 
 
 class _Entry(NamedTuple, Generic[Value]):
@@ -129,26 +127,3 @@ class KeptFresh(Generic[Key, Value]):
         with self._lock:
             for key in [key for key, entry in self._entries.items() if entry.read_at < since]:
                 del self._entries[key]
-
-
-class Poller:
-    """A thread that does something again and again, whatever happens."""
-
-    def __init__(self, act: Callable[[], None], every_s: float, name: str) -> None:
-        """Start at once."""
-        self._act, self._every_s = act, every_s
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop, when what is being done is done."""
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._every_s):
-            try:
-                self._act()
-            except Exception:  # noqa: BLE001  (the next time may go well, and nobody else would notice)
-                _log.exception("%s failed, trying again", self._thread.name)

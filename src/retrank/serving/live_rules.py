@@ -14,7 +14,7 @@ from retrank.contract.placement_rules import PlacementDefaults, Rule
 from retrank.contract.vocab import Vocab
 from retrank.serving.item_columns import ItemColumns, Mask, Rows
 from retrank.serving.new_rows import NewRows, rows_of
-from retrank.serving.overlay import RowChanges
+from retrank.serving.row_changes import RowChanges
 from retrank.serving.sieve import sieve
 
 Asked = TypeVar("Asked", bound=BaseModel)

@@ -11,13 +11,14 @@ import numpy as np
 
 from retrank.contract.rest import Rest, no_rest
 from retrank.serving.catalogue_desk import CatalogueDesk
+from retrank.serving.changes import Changes
 from retrank.serving.drift import Drift
 from retrank.serving.gather import Gather, Stores, Unguarded
 from retrank.serving.guard.profiles import GuardedProfiles
-from retrank.serving.kept_fresh import Poller
-from retrank.serving.overlay import Changes, Overlay
+from retrank.serving.overlay import Overlay
 from retrank.serving.pipeline import Clock
 from retrank.serving.placements.followed import NoPlacements, Placements
+from retrank.serving.poller import Poller
 from retrank.serving.readied import Readied
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import ServiceSettings
@@ -68,7 +69,7 @@ class LiveState:
         every_s, quick = settings.catalogue_refresh_s, quick or store
         self._readied = Readied()
         self._pollers: list[Poller] = []
-        self._overlay = None if quick is None else Overlay(quick, clock, every_s, self._prepare)
+        self._overlay = None if quick is None else Overlay(quick, clock, every_s, self._carry_over, self._prepare)
         self.desk = None if store is None or self._overlay is None else CatalogueDesk(store, self._overlay)
         self.trends = None
         if quick is not None:
@@ -123,8 +124,12 @@ class LiveState:
     def _keep(self, act: Callable[[], None], every_s: float, name: str) -> None:
         self._pollers.append(Poller(act, every_s, name))
 
-    def _prepare(self, changes: Changes) -> None:
+    def _carry_over(self, changes: Changes) -> None:
         self._readied.note(self._recommender())  # a new bundle answers from one moment to the next
+        self._readied.carry_over(changes)
+
+    def _prepare(self, changes: Changes) -> None:
+        self._readied.note(self._recommender())
         self._readied.prepare(changes)
 
     def _forget(self, tags: Collection[str] | None) -> None:

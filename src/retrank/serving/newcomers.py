@@ -1,7 +1,10 @@
 """Give items that came after the bundle a vector, and rows behind its own, state by state of the catalogue.
 
-Requests never wait for it: they find what was made for the state they see. Vectors belong to the model of one bundle,
-so each recommender has newcomers of its own, and a new bundle encodes anew what it does not hold itself.
+Requests never wait for the encoder: they find what was made for the state they see. A state begins with what was made
+for the one before it, which takes milliseconds (`carry_over`); what is missing is encoded after it is seen (`prepare`).
+Until then an item that changed keeps the vector of what it was, and one that nobody encoded yet is not offered. Vectors
+belong to the model of one bundle, so each recommender has newcomers of its own, and a new bundle encodes anew what it
+does not hold itself.
 """
 
 import heapq
@@ -18,8 +21,8 @@ from pydantic import JsonValue
 
 from retrank.contract import bundle as layout
 from retrank.contract.vocab import Vocab
+from retrank.serving.changes import Changes
 from retrank.serving.new_rows import NewRows
-from retrank.serving.overlay import Changes
 from retrank.serving.runtime import Runtime
 from retrank.serving.stand_ins import StandIns
 from retrank.serving.stores.protocol import ItemChange
@@ -37,11 +40,11 @@ class NewItemCounts(NamedTuple):
     """Items that may be shown and that the bundle has no row for, by what became of them.
 
     Attributes:
-        offered: have a vector and take part.
+        offered: have a vector and take part; the vector may be that of what they were before their last change.
         unreadable: say nothing that the model reads.
         failed: the item encoder failed on them; tried again when they change.
         beyond: more than the settings allow; the ones that changed last are taken.
-        waiting: will be encoded with the next looks.
+        waiting: have no vector yet, and will be encoded with the next looks.
     """
 
     offered: int = 0
@@ -85,8 +88,8 @@ class _Kept:
     Attributes:
         unknown: every item that may be shown and that the bundle has no row for.
         chosen: the newest of them, newest first.
-        missing: those of the chosen that wait to be encoded, newest first.
-        made: what became of the others, by item id.
+        missing: those of the chosen that wait to be encoded as they are now, newest first.
+        made: what became of the others, and of those that are missing and were offered as they were before, by item id.
         rows: those with a vector; None when there is none. Nothing else holds vectors.
         counts: of all of them.
     """
@@ -130,15 +133,27 @@ class Newcomers:
         kept = self._kept.get(changes)
         return None if kept is None else kept.rows
 
+    def carry_over(self, changes: Changes) -> None:
+        """Begin a state that nobody sees yet with what was made for the one before; waits for nobody who encodes.
+
+        Where nothing was made and there is much to look through, all of it is left to `prepare`.
+        """
+        sources = [kept for state in (changes.before, changes.akin) if (kept := self._kept_of(state))]
+        if not any(kept.made for kept in sources) and (not sources or len(changes.newest) > AT_ONCE):
+            return
+        kept = self._begun(changes)
+        with self._counting:
+            self._kept.setdefault(changes, kept)
+
     def prepare(self, changes: Changes) -> bool:
-        """Encode what is new in a state, `AT_ONCE` at most; returns whether some are left for the next time."""
+        """Encode what is missing in a state, `AT_ONCE` at most; returns whether some are left for the next time."""
         with self._lock:
-            kept = self._kept.get(changes)
-            if kept is None or kept.counts.waiting:
-                kept = self._next(kept, changes)
+            known = self._kept.get(changes)
+            kept = self._further(self._begun(changes) if known is None else known)
+            if kept is not known:
                 with self._counting:
                     self._kept[changes] = kept
-            return kept.counts.waiting > 0
+            return bool(kept.missing)
 
     def counts(self) -> NewItemCounts:
         """Count the new items of every state that somebody still keeps: one for each tenant asked about lately."""
@@ -149,30 +164,30 @@ class Newcomers:
             total = total.plus(kept.counts)
         return total
 
-    def _next(self, kept: _Kept | None, changes: Changes) -> _Kept:
-        """Return what is known of a state after one step more."""
-        if kept is None:
-            kept, last = self._begun(changes)
-        else:
-            last = kept.rows
-        if kept.rows is not None and not kept.missing:
+    def _further(self, kept: _Kept) -> _Kept:
+        """Return what is known of a state after one step more; the very same where nothing is missing."""
+        if not kept.missing:
             return kept
         encoded = self._encoded(kept.missing[:AT_ONCE])
         made = {**kept.made, **{one.made.change.item_id: one.made for one in encoded}}
-        return self._keep(replace(kept, missing=kept.missing[AT_ONCE:], made=made), last, encoded)
+        return self._keep(replace(kept, missing=kept.missing[AT_ONCE:], made=made), kept.rows, encoded)
 
-    def _begun(self, changes: Changes) -> tuple[_Kept, NewRows | None]:
-        """Return a state before its first step, and the rows that hold the vectors of what it takes over."""
+    def _begun(self, changes: Changes) -> _Kept:
+        """Return a state before its first step: with what was made of the same items in the one before."""
         known, akin = self._kept_of(changes.before), self._kept_of(changes.akin)
         before = known or _NOTHING
         unknown = self._unknown(before.unknown, changes.items.values() if known is None else changes.newest)
         if unknown is before.unknown:
-            return before, before.rows
+            return before
         source = akin or before
-        chosen = heapq.nlargest(self._limit, unknown.values(), key=_age)
-        made = {one.item_id: m for one in chosen if (m := source.made.get(one.item_id)) and m.change == one}
-        missing = [one for one in chosen if one.item_id not in made]
-        return _Kept(unknown, chosen, missing, made), source.rows
+        chosen = heapq.nlargest(self._limit, unknown.values(), key=_recency)
+        made = {
+            one.item_id: last
+            for one in chosen
+            if (last := source.made.get(one.item_id)) and (last.offered or last.change == one)
+        }
+        missing = [one for one in chosen if one.item_id not in made or made[one.item_id].change != one]
+        return self._keep(_Kept(unknown, chosen, missing, made), source.rows, ())
 
     def _kept_of(self, state: "ReferenceType[Changes] | None") -> _Kept | None:
         found = None if state is None else state()
@@ -209,7 +224,7 @@ class Newcomers:
             unreadable=len(kept.made) - len(found) - failed,
             failed=failed,
             beyond=len(kept.unknown) - len(kept.chosen),
-            waiting=len(kept.missing),
+            waiting=sum(one.item_id not in kept.made for one in kept.missing),
         )
         return replace(kept, rows=rows, counts=counts)
 
@@ -251,7 +266,8 @@ def open_newcomers(runtime: Runtime, limit: int) -> Newcomers | None:
     return Newcomers(encoder, runtime.items, limit, StandIns(runtime.index, runtime.item_vectors))
 
 
-def _age(change: ItemChange) -> tuple[int, str]:
+def _recency(change: ItemChange) -> tuple[int, str]:
+    """Return what is larger for what changed later; of one version the id decides."""
     return change.version, change.item_id
 
 

@@ -89,10 +89,11 @@ class Pipeline:
                 time.skipped()
                 draft = draft.skip(stage_name(stage))
                 continue
-            draft, ran = _isolated(stage, draft)
+            draft, ended = _isolated(stage, draft)
             now = self._clock()
-            if ran:  # one that failed says nothing of what it takes
-                time.took(now - before, late=optional and before <= deadline < now)
+            late = optional and before <= deadline < now
+            if ended == "done" or (ended == "failed" and late):  # a quick failure says nothing of what the work takes
+                time.took(now - before, late=late)
             took_ms[stage.step] += (now - before) * 1e3
             before = now
         took_ms["total"] = (before - started) * 1e3
@@ -121,13 +122,14 @@ class LeftOut(Exception):  # noqa: N818  (a decision, not a mistake)
     """Raised by a stage that does not run for a while, because it failed too often."""
 
 
-def _isolated(stage: Stage, draft: Draft) -> tuple[Draft, bool]:
-    """Return the draft one step further, and whether the stage did its work."""
+def _isolated(stage: Stage, draft: Draft) -> tuple[Draft, Literal["done", "failed", "left out"]]:
+    """Return the draft one step further, and what the stage did."""
     try:
-        return stage.run(draft), True
+        return stage.run(draft), "done"
     except Exception as error:
         if stage.on_failure is None:
             raise
-        if not isinstance(error, LeftOut):
-            _log.exception("stage %s failed, the answer goes on without it", stage_name(stage))
-        return draft.without(stage.on_failure), False
+        if isinstance(error, LeftOut):
+            return draft.without(stage.on_failure), "left out"
+        _log.exception("stage %s failed, the answer goes on without it", stage_name(stage))
+        return draft.without(stage.on_failure), "failed"

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from weakref import WeakSet
 
 from retrank.contract.rest import Rest, no_rest
-from retrank.serving.overlay import Changes
+from retrank.serving.changes import Changes
 from retrank.serving.recommender import Recommender
 
 
@@ -32,9 +32,16 @@ class Readied:
                 rest()
             rest()
 
+    def carry_over(self, changes: Changes) -> None:
+        """Let all of them begin a state that requests are about to see; quick."""
+        for recommender in self._all():
+            recommender.carry_over(changes)
+
     def prepare(self, changes: Changes) -> None:
-        """Let all of them prepare for a state of the catalogue."""
-        with self._lock:
-            answering = list(self._answering)
-        for recommender in answering:
+        """Let all of them prepare for a state of the catalogue; may take long."""
+        for recommender in self._all():
             recommender.prepare(changes)
+
+    def _all(self) -> list[Recommender]:
+        with self._lock:
+            return list(self._answering)

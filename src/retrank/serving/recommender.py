@@ -24,12 +24,13 @@ from retrank.contract.bundle import VerifiedBundle, verify
 from retrank.contract.errors import BundleError
 from retrank.contract.ranking import RankedItem, RankRequest, RankResponse
 from retrank.contract.rest import Rest, no_rest
+from retrank.serving.changes import Changes
 from retrank.serving.draft import Draft, source_names
 from retrank.serving.ladders import Ladders
 from retrank.serving.new_rows import NewRows, ids_of, row_of, rows_of, sealed_rows
 from retrank.serving.newcomers import Newcomers, NewItemCounts, open_newcomers
-from retrank.serving.overlay import UNCHANGED, Changes, RowChanges
 from retrank.serving.pipeline import Clock, Pipeline
+from retrank.serving.row_changes import UNCHANGED, RowChanges
 from retrank.serving.runtime import Runtime, open_runtime
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stages.record import Tally
@@ -199,11 +200,19 @@ class Recommender:
         """Return the `[D]` float32 vector that retrieval searches with; None without a history."""
         return self._encode.run(self._draft(request, around))[0].query
 
-    def prepare(self, changes: Changes) -> bool:
+    def carry_over(self, changes: Changes) -> None:
         """Put changes into the rows of this bundle, so that the first request that sees them does not have to.
 
-        Items that the bundle does not know are encoded here, so many at a time, where its model reads content. Requests
-        see those that are. Returns whether some are left for the next call.
+        Of items that the bundle does not know it takes what was made for the state before; nothing is encoded.
+        """
+        if self._newcomers is not None:
+            self._newcomers.carry_over(changes)
+        self._in_rows(changes)
+
+    def prepare(self, changes: Changes) -> bool:
+        """Encode items that the bundle does not know, so many at a time, where its model reads content.
+
+        Requests see those that are. Returns whether some are left for the next call.
         """
         left = self._newcomers is not None and self._newcomers.prepare(changes)
         found = self._in_rows(changes)
@@ -276,7 +285,7 @@ class Recommender:
                 found = known.later(before.items, changes.newest, self.runtime.items)
             if self._newcomers is not None:
                 found = replace(found, new=self._newcomers.of(changes))
-            self._row_changes[changes] = found
+            found = self._row_changes.setdefault(changes, found)  # what somebody prepared meanwhile has more new items
         return found
 
     def _trend_in_rows(self, trend: Trend | None) -> RowTrend | None:

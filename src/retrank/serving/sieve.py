@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from retrank.contract.filters import Filter
 from retrank.serving.item_columns import ItemColumns, Mask, Rows
-from retrank.serving.overlay import RowChanges
+from retrank.serving.row_changes import RowChanges
 
 
 def sieve(wanted: Filter, columns: ItemColumns, changes: RowChanges) -> Mask:

@@ -4,8 +4,8 @@ import math
 from typing import NamedTuple
 
 from retrank.contract.api import DegradedReason
+from retrank.serving.changes import NO_CHANGES, Changes
 from retrank.serving.live_rules import Rules
-from retrank.serving.overlay import NO_CHANGES, Changes
 from retrank.serving.stores.protocol import NOBODY, Profile
 from retrank.serving.trends import Trend
 

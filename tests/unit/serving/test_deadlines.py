@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from retrank.contract.api import DegradedReason, RecommendRequest
 from retrank.serving.draft import Draft
+from retrank.serving.guard.breaker import Breaker
 from retrank.serving.pipeline import LeftOut, Pipeline, Step
 from retrank.serving.stage_times import StageTime
+from retrank.serving.stages.left_alone import ONLY_FAILURES, LeftAlone
 
 
 class Clock:
@@ -157,6 +159,44 @@ def test_callers_with_a_deadline_that_nobody_can_keep_teach_nothing_about_stages
     for slow.seconds in [0.002] * 50 + [0.05] + [0.002] * 5:
         pipeline.run(Draft(RecommendRequest()), 0.001)
     assert pipeline.run(Draft(RecommendRequest()), 0.01).draft.skipped == ()
+
+
+@dataclass
+class Failing(Moody):
+    """Takes its time and fails, unless it is well."""
+
+    well: bool = False
+
+    def run(self, draft: Draft) -> Draft:
+        draft = super().run(draft)
+        if self.well:
+            return draft
+        raise RuntimeError("the graph gave up")
+
+
+@pytest.mark.parametrize("behind_a_breaker", [False, True])
+def test_a_stage_that_fails_behind_the_deadline_is_left_out_too(behind_a_breaker: bool) -> None:
+    clock = Clock()
+    failing, late = Failing(clock, 1.0), 0
+    stage = LeftAlone(failing, Breaker(ONLY_FAILURES, clock), clock) if behind_a_breaker else failing
+    pipeline = Pipeline([stage], clock)
+    for _ in range(200):
+        before = clock.now
+        pipeline.run(Draft(RecommendRequest()), 0.1)
+        late += clock.now - before > 0.1
+        clock.now += 0.01
+    assert 1 <= late <= 2
+
+
+def test_a_stage_that_fails_at_once_is_not_thought_to_be_quick() -> None:
+    clock = Clock()
+    stage = Failing(clock, 0.02, well=True)
+    pipeline = Pipeline([stage], clock)
+    pipeline.run(Draft(RecommendRequest()), 1.0)
+    stage.well = False
+    for stage.seconds in [0.0] * 500:
+        assert pipeline.run(Draft(RecommendRequest()), 1.0).draft.degraded == ("ranker_failed",)
+    assert pipeline.run(Draft(RecommendRequest()), 0.01).draft.skipped == ("ranker",)
 
 
 @dataclass

@@ -1,10 +1,6 @@
 """What is kept fresh: requests read memory, a store that is away is left to the poll, idle keys are let go."""
 
-import threading
-
-import pytest
-
-from retrank.serving.kept_fresh import IDLE_S, KEPT_S, KeptFresh, Poller
+from retrank.serving.kept_fresh import IDLE_S, KEPT_S, KeptFresh
 from retrank.serving.stores.protocol import StoreUnavailable
 
 
@@ -82,22 +78,6 @@ def test_what_is_asked_about_while_the_store_is_away_is_bounded_and_the_latest_i
     kept.poll()
     assert source.asked == asked + 2
     assert kept.look("key 999") == (1, True)
-
-
-def test_a_poller_goes_on_after_a_failure_and_ends_when_it_is_closed(caplog: pytest.LogCaptureFixture) -> None:
-    done, times = threading.Event(), []
-
-    def act() -> None:
-        times.append(1)
-        if len(times) == 1:
-            raise ValueError("once")
-        done.set()
-
-    poller = Poller(act, 0.001, "poll-test")
-    assert done.wait(30)
-    poller.close()
-    assert "poll-test failed" in caplog.text
-    assert "poll-test" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_what_was_idle_for_long_leaves_memory_unless_the_store_is_away() -> None:

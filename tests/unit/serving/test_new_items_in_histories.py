@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from retrank.contract.api import RecommendRequest, Session, SimilarRequest, SlateResponse
 from retrank.contract.ranking import RankRequest
 from retrank.policy.explain import cosines
+from retrank.serving.changes import NO_CHANGES
 from retrank.serving.new_rows import NewRows, rows_to_read
-from retrank.serving.overlay import NO_CHANGES
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stand_ins import PROPOSED, StandIns

@@ -83,6 +83,7 @@ def test_the_answer_is_signed_and_logged_like_any_other(service: Service, recomm
     logging = replace(service.backing, decisions=Decisions(log))
     service.change_items([LAMP])
     beside = Service(lambda _: Picked(recommender), logging, GENEROUS)
+    beside.warm_up()
     slate = _slate(beside)
     record = DecisionRecord.model_validate_json(log.records[0])
     assert "lamp" in record.item_ids

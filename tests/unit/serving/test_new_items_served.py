@@ -14,8 +14,8 @@ from retrank.contract.filters import Filter
 from retrank.contract.placement_rules import Rule
 from retrank.contract.ranking import RankRequest
 from retrank.contract.slate_options import Diversity, Explore, SeenPolicy
+from retrank.serving.changes import NO_CHANGES, Changes
 from retrank.serving.live_rules import LiveRule
-from retrank.serving.overlay import NO_CHANGES, Changes
 from retrank.serving.recommender import Recommender
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.stages import retrieve

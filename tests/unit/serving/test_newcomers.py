@@ -17,10 +17,10 @@ from retrank.contract import bundle as layout
 from retrank.contract.bundle import verify
 from retrank.contract.vocab import Vocab
 from retrank.serving import newcomers as module
+from retrank.serving.changes import NO_CHANGES, Changes
 from retrank.serving.new_items import Described, NewItemEncoder, open_item_encoder
 from retrank.serving.new_rows import NewRows, ids_of, rows_of, sealed_rows, vectors_of
 from retrank.serving.newcomers import Newcomers, NewItemCounts
-from retrank.serving.overlay import NO_CHANGES, Changes
 from retrank.serving.stores.protocol import ItemChange
 
 ITEMS = Vocab([f"i{row}" for row in range(1, NUM_ITEMS + 1)])
@@ -218,11 +218,11 @@ def test_the_choice_is_made_once_for_all_steps_of_a_state(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "AT_ONCE", 2)
     newcomers, compared = Newcomers(Choosy(), ITEMS, 9, first_item), list[str]()  # type: ignore[arg-type]
 
-    def age(change: ItemChange) -> tuple[int, str]:
+    def recency(change: ItemChange) -> tuple[int, str]:
         compared.append(change.item_id)
         return change.version, change.item_id
 
-    monkeypatch.setattr(module, "_age", age)
+    monkeypatch.setattr(module, "_recency", recency)
     changes = NO_CHANGES.with_more([_upsert(f"n{at}", at, title="fine") for at in range(9)])
     assert len(_prepared(newcomers, changes)) == 9
     assert len(compared) == 9

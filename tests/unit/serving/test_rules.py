@@ -12,10 +12,11 @@ from retrank.contract.api import RecommendRequest, Session, SimilarRequest, Slat
 from retrank.contract.filters import satisfies
 from retrank.contract.placement_rules import PlacementDefaults, Rule
 from retrank.contract.slate_options import Diversity, Explore
+from retrank.serving.changes import NO_CHANGES
 from retrank.serving.item_columns import Column, ItemColumns
 from retrank.serving.live_rules import House, LiveRule, RuleRows, Rules
-from retrank.serving.overlay import NO_CHANGES, UNCHANGED, RowChanges
 from retrank.serving.recommender import Recommender
+from retrank.serving.row_changes import UNCHANGED, RowChanges
 from retrank.serving.stores.protocol import ItemChange
 from retrank.serving.surroundings import Surroundings
 

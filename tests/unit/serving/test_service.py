@@ -30,13 +30,13 @@ from retrank.contract.events import EventBatch
 from retrank.contract.ranking import RankRequest
 from retrank.contract.slate_options import Explore, SeenPolicy
 from retrank.policy.covisit import Successors
+from retrank.serving.changes import Changes
 from retrank.serving.decision_log import Decisions
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.faults import NotOffered
 from retrank.serving.guard.breaker import Breaker
 from retrank.serving.guard.profiles import GuardedProfiles
 from retrank.serving.guard.settings import BreakerSettings
-from retrank.serving.overlay import Changes
 from retrank.serving.picking import Picked
 from retrank.serving.recommender import Recommender
 from retrank.serving.service import Backing, Service

@@ -53,10 +53,22 @@ def test_a_request_that_the_service_fails_at_is_a_500_in_its_place_and_a_line_in
     assert "secret words of a bug" in caplog.text
 
 
-def test_a_batch_in_which_everything_fails_fails(recommender: Recommender) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_batch_in_which_everything_fails_fails_whatever_its_requests_are_called(
+    recommender: Recommender, count: int
+) -> None:
     service = Service(lambda _: Picked(recommender), Backing.none(), GENEROUS, watch=Stumbles())
     with pytest.raises(RuntimeError, match="a bug"):
-        service.batch(BatchRequest(requests=[{"request_id": "trips"}]))
+        service.batch(BatchRequest(requests=[{"request_id": "trips"}] * count))
+
+
+def test_requests_that_share_a_name_fail_each_for_itself(
+    recommender: Recommender, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Service(lambda _: Picked(recommender), Backing.none(), GENEROUS, watch=Stumbles())
+    answers = service.batch(BatchRequest(requests=[{"request_id": "trips"}, {}, {"request_id": "trips"}])).answers
+    assert [one.status for one in answers] == [500, 200, 500]
+    assert "requests trips, trips of a batch failed" in caplog.text
 
 
 class Clock:

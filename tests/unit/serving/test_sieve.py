@@ -22,10 +22,11 @@ from retrank.contract.bundle import verify
 from retrank.contract.filters import Filter, Term, satisfies
 from retrank.contract.vocab import Vocab
 from retrank.export.attributes import attribute_arrays
+from retrank.serving.changes import Changes
 from retrank.serving.item_columns import Column, ItemColumns, Mask, Rows
 from retrank.serving.new_rows import NewRows
-from retrank.serving.overlay import UNCHANGED, Changes, RowChanges
 from retrank.serving.recommender import Recommender
+from retrank.serving.row_changes import UNCHANGED, RowChanges
 from retrank.serving.runtime import open_runtime
 from retrank.serving.settings import PipelineSettings
 from retrank.serving.sieve import sieve, unknown_attributes

@@ -43,7 +43,7 @@ class Canary(_Record):
 
 
 class Staged(_Record):
-    """A bundle every replica should hold, verified; `source` is where to fetch it, None when it is in the library."""
+    """A bundle every replica should hold, verified; `source` is where to fetch it, None when it lies in the library."""
 
     id: str
     source: str | None = None

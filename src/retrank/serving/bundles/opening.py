@@ -56,16 +56,13 @@ def open_service_replica(
         recommender.tally.telemetry = said
         return recommender
 
-    def rehearsal(ready: Recommender) -> Recommender:
-        return Recommender(ready.runtime, settings.pipeline)
-
     fleet = _fleet(settings, control or open_state(settings))
     replica = open_replica(
         name,
         fleet,
         settings.bundle,
         opened=opened,
-        rehearsal=rehearsal,
+        rehearsal=Recommender.quiet,
         settings=settings.bundles,
         clocks=Clocks(pace=Pace(calm=calm)),
         lock=(service_folder(os.environ) or settings.folder) / _LOCK,

@@ -105,14 +105,18 @@ class Operator:
     def stage(self, source: str, by: str, *, dry_run: bool = False) -> Outcome:
         """Let every replica hold a bundle ready: from a folder or URL, or by its id when it is in the library.
 
+        Of a root that is the bundle its `current` names now: replicas fetch this one, however late they come.
+
         Raises:
             RetrankError: there is no bundle, or one of another format.
         """
         if source in self._library_ids():
             staged, shown = Staged(id=source), source
         else:
-            parsed = parse_source(source)
-            staged, shown = Staged(id=identify(parsed)[0], source=source), str(parsed)
+            given = parse_source(source)
+            name = identify(given)[0]
+            pinned = parse_source(given.pinned)
+            staged, shown = Staged(id=name, source=given.pinned), str(pinned)
         warnings = self._known_already(staged, shown)
         done = self._edit(state.stage(staged, self._line("stage", staged.id, by, reason=shown)), dry_run=dry_run)
         return done.model_copy(update={"warnings": warnings})

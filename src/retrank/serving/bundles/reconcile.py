@@ -4,15 +4,16 @@ A step is one look at the document. The old bundle answers until the new one is 
 swaps them, when the other replicas are ready too. What cannot be loaded is reported and taken out of the document: one
 replica's finding is everyone's. Only a replica that came up beside a fleet that serves the bundle keeps its trouble to
 itself, and goes on trying. A document that the store lost is written again. No step waits for other replicas: what they
-hold up is tried again with the next one, and what answers meanwhile is watched as ever. A newer order ends a load.
+hold up is tried again with the next one, and what answers meanwhile is watched as ever. A newer order ends what is done
+for the one before, and nothing answers that is not wanted when it is ready.
 
 At most two bundles are in memory: the one that answers, and its predecessor or the one coming. Room is made before
 loading, never after.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from retrank.contract.errors import FormatError
@@ -34,8 +35,16 @@ RETRY_S = 10.0
 _log = logging.getLogger(__name__)
 
 
-class _MovedOn(Exception):  # noqa: N818  (no mistake: what is being loaded is not wanted any more)
-    """The document is another one since the load began."""
+class _MovedOn(Exception):  # noqa: N818  (no mistake: what is being done is not wanted any more)
+    """The document is another one since the work began."""
+
+
+class _NoGood(Exception):  # noqa: N818  (a finding about a bundle, whatever it was that failed)
+    """A bundle cannot answer here; the cause is what went wrong."""
+
+    def __init__(self, name: str, cause: Exception) -> None:
+        super().__init__(name)
+        self.name, self.reason = name, f"{type(cause).__name__}: {cause}"
 
 
 class _Watch(NamedTuple):
@@ -105,8 +114,11 @@ class Reconciler:
         self._watch: _Watch | None = None
         self._failed, self._approached = _Failed(0, 0.0), _Approach(0, (), 0.0)
         self._known: Desired | None = None
-        self.prepare: Callable[[Recommender], None] = lambda _: None
-        """Told every recommender before it answers, so that no request finds something left to do."""
+        self.prepare: Callable[[Recommender, Rest], None] = lambda _, __: None
+        """Told every recommender before it answers, so that no request finds something left to do.
+
+        It calls what it is given with it between pieces of work; what that raises ends the preparation.
+        """
         self.loading: str | None = None
         self.errors: dict[str, str] = {}
 
@@ -151,27 +163,39 @@ class Reconciler:
 
     def _approach(self, desired: Desired) -> SwapResult | None:
         self._begin(desired)
+        try:
+            return self._carry_out(desired)
+        except _MovedOn:
+            _log.info("generation %d is not wanted any more; what was begun for it is given up", desired.generation)
+            return None
+        except _NoGood as found:  # whatever it is, the old bundle goes on
+            _log.exception("bundle %s was refused", found.name)
+            again_at = self._clock() + RETRY_S
+            self._failed = _Failed(desired.generation, again_at)
+            self._approached = self._approached._replace(since=again_at)  # the next try waits for its own turn
+            self._refuse(found.name, desired, found.reason, for_all=self._settled)
+            return "failed"
+
+    def _carry_out(self, desired: Desired) -> SwapResult | None:
+        """Load, wait for others, prepare and swap, as far as that can be done now.
+
+        Raises:
+            _NoGood: a bundle cannot be loaded or prepared.
+            _MovedOn: something else is wanted meanwhile.
+        """
         for name in desired.answers():
-            try:
+            with _blaming(name):
                 if name not in self._resident and not self._load(name, keep=desired.answers()):
                     return None
-            except _MovedOn:
-                _log.info("bundle %s is not wanted any more; its load is given up", name)
-                return None
-            except Exception as error:  # noqa: BLE001  (whatever it is, the old bundle goes on)
-                _log.exception("bundle %s was refused", name)
-                again_at = self._clock() + RETRY_S
-                self._failed = _Failed(desired.generation, again_at)
-                self._approached = self._approached._replace(since=again_at)  # the next try waits for its own turn
-                self._refuse(name, desired, f"{type(error).__name__}: {error}", for_all=self._settled)
-                return "failed"
         if self._waits(desired):
             return None
-        latest = read(self._control)
+        look = self._end_when_moved_on(desired.generation)
+        for name in desired.answers():
+            with _blaming(name):
+                self.prepare(self._resident[name], look)
+        latest = read(self._control)  # after the last thing that takes time
         if latest is None or latest.generation != desired.generation:
             return None
-        for name in desired.answers():
-            self.prepare(self._resident[name])
         self._serve(desired)
         return "activated"
 
@@ -292,3 +316,14 @@ class Reconciler:
             return
         line = Change(at=self._now(), by=self._replica, action="refuse", id=name, reason=reason[:MAX_ERROR])
         edit(self._control, refuse(name, desired.generation, line))
+
+
+@contextmanager
+def _blaming(name: str) -> Iterator[None]:
+    """Say of everything that fails which bundle it is a finding about."""
+    try:
+        yield
+    except _MovedOn:
+        raise
+    except Exception as error:
+        raise _NoGood(name, error) from error

@@ -31,6 +31,17 @@ class BundleSource(Protocol):
         """The name of the folder that holds it; a bundle's own name where it lies as it was sealed."""
         ...
 
+    @property
+    def pinned(self) -> str:
+        """What `parse_source` makes this very bundle of, also when a pointer that led to it has moved on.
+
+        It may hold secrets, as the text of a URL does; `str` has none.
+
+        Raises:
+            DownloadError: there is none.
+        """
+        ...
+
     def read(self, file: str, limit: int) -> bytes:
         """Return a small file.
 
@@ -80,6 +91,10 @@ class _Folder:
     def folder(self) -> str:
         return self._directory.name
 
+    @property
+    def pinned(self) -> str:
+        return str(self._directory)
+
     @cached_property
     def _directory(self) -> Path:
         try:
@@ -122,6 +137,10 @@ class _Web:
     @property
     def folder(self) -> str:
         return unquote(urlsplit(self._url).path.rpartition("/")[2])
+
+    @property
+    def pinned(self) -> str:
+        return self._url  # of the bundle itself: no pointer is followed on the web
 
     def read(self, file: str, limit: int) -> bytes:
         with self._blocks(file) as blocks:

@@ -53,7 +53,7 @@ class FusedReplica:
         front = self._replica.front
         service = self._service = Service(front.pick, backing, settings.service, watch=front)
         pace = Pace(calm=calm)
-        self._replica.reconciler.prepare = lambda ready: service.ready(ready, pace.begin())
+        self._replica.reconciler.prepare = lambda ready, look: service.ready(ready, pace.begin(look))
         self._service.warm_up()
         self._rpc = settings.rpc
         self._replica.run()

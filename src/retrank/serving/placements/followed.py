@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection
 
 from retrank.contract.api import RecommendRequest
 from retrank.serving.gather import Gather
-from retrank.serving.kept_fresh import Poller
 from retrank.serving.live_rules import NO_HOUSE, House
 from retrank.serving.placements.houses import Houses
 from retrank.serving.placements.rehearsal import Rehearsal
 from retrank.serving.placements.trial import Answerer
+from retrank.serving.poller import Poller
 from retrank.serving.recommender import Recommender
 from retrank.serving.stores.protocol import Control
 

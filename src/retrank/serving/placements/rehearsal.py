@@ -11,10 +11,10 @@ from retrank.contract.events import person_key
 from retrank.serving.gather import Gather, Place, Who
 from retrank.serving.live_rules import House, RuleRows
 from retrank.serving.newest_requests import Asked, NewestRequests
-from retrank.serving.overlay import RowChanges
 from retrank.serving.placements.houses import Houses
 from retrank.serving.placements.trial import Pair
 from retrank.serving.recommender import Recommender
+from retrank.serving.row_changes import RowChanges
 
 MAX_KEPT = 200
 """Requests of a tenant that one replica keeps."""

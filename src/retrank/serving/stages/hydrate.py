@@ -86,9 +86,14 @@ class Hydrate:
         return draft._replace(seen=seen, excluded=self._excluded(request, draft))
 
     def _context(self, request: RecommendRequest, user: int, now: float) -> NDArray[np.int64]:
-        """Return the rows of the moment; what the request does not tell of its user is taken as it was sealed."""
-        told = self.fields.of_request(request.context, int(now * _MICROSECONDS))
-        return told if self.user_fields is None else np.where(told > 0, told, self.user_fields[user])
+        """Return the rows of the moment; what the request does not tell of its user is taken as it was sealed.
+
+        A value that it tells counts even where nobody learned it: it says that the sealed one holds no longer.
+        """
+        rows = self.fields.of_request(request.context, int(now * _MICROSECONDS))
+        if self.user_fields is None:
+            return rows
+        return np.where(self.fields.told(request.context), rows, self.user_fields[user])
 
     def _sealed(self, user: int, now_us: int) -> _Sealed:
         if not user:

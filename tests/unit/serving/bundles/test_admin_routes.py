@@ -5,6 +5,7 @@ import http.server
 import json
 import secrets
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -110,13 +111,14 @@ def test_a_bundle_is_staged_activated_and_rolled_back_from_the_command_line(
 
 
 def test_a_bundle_that_is_held_is_not_fetched_again_and_staging_it_ends(
-    url: str, replica: Replica, names: list[str], three_bundles: Path
+    url: str, replica: Replica, names: list[str], three_bundles: Path, tmp_path: Path
 ) -> None:
-    b, folder = names[1], three_bundles / names[1]
+    b = names[1]
+    folder = shutil.copytree(three_bundles / b, tmp_path / "copy")
     assert f"note: bundle {b} lies in the library already; nothing is fetched from {folder}" in _ctl(
         url, "stage", str(folder), "--wait", "20"
     )
-    again = _ctl(url, "stage", f"file:{folder}", "--wait", "20")
+    again = _ctl(url, "stage", f"file:{three_bundles / b}", "--wait", "20")
     assert f"note: it was staged from {folder}; who lacks it fetches it from" in again
     assert "active would be" in _ctl(url, "unstage", b, "--dry-run")
     assert "active is" in _ctl(url, "unstage", b)

@@ -10,8 +10,8 @@ from retrank.contract.api import PopularRequest, RecommendRequest, Session, Simi
 from retrank.contract.placement_rules import Rule
 from retrank.serving.bundles.front import Front
 from retrank.serving.bundles.holder import Holder, Serving
+from retrank.serving.changes import NO_CHANGES
 from retrank.serving.live_rules import LiveRule
-from retrank.serving.overlay import NO_CHANGES
 from retrank.serving.placements.shelf import Shelf, name_of
 from retrank.serving.recommender import Recommender
 from retrank.serving.stores.protocol import ItemChange

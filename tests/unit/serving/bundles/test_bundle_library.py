@@ -175,7 +175,7 @@ def test_other_processes_may_fetch_while_one_checks_what_lies_here(origin: Path,
 class Silent:
     """A source that gives nothing."""
 
-    folder = "silent"
+    folder = pinned = "silent"
 
     def read(self, file: str, limit: int) -> bytes:
         raise DownloadError(file)

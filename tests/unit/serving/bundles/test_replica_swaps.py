@@ -72,7 +72,7 @@ def test_at_most_two_bundles_are_resident_and_a_rollback_loads_nothing(world: Wo
 
 def test_a_bundle_is_ready_for_its_first_request_before_anybody_can_ask_it(world: World) -> None:
     replica, seen = world.replica(), []
-    replica.reconciler.prepare = lambda ready: seen.append((ready.bundle.id, replica.front.bundle.id))
+    replica.reconciler.prepare = lambda ready, _: seen.append((ready.bundle.id, replica.front.bundle.id))
     world.activate(1)
     replica.reconciler.step()
     assert seen == [(world.names[1], world.names[0])]
