@@ -17,7 +17,7 @@ from retrank.training.ranking.fit import train
 from retrank.training.ranking.heads import HeadSettings
 from retrank.training.ranking.load import spec_of
 from retrank.training.ranking.prepared import Prepared
-from retrank.training.ranking.shown import Shown
+from retrank.training.ranking.shown import Shown, with_impressions
 from retrank.training.ranking.sources import Sources, SourceSettings
 from retrank.training.ranking.table import RankingTable, ranking_table
 from retrank.training.scorer import ModelScorer
@@ -73,6 +73,9 @@ def prepared(
         return ranking_table(sources, found, history_length=3, progress=False, place_of=place_of)
 
     learned, judged = visits(days[0], days[1]), visits(days[1], days[2])
+    coverage = None
+    if shown is not None:
+        learned, coverage = with_impressions(learned, shown, hours=12, least=0.0)
     later = table(judged)
     return Prepared(
         fit=table(learned, placed=True),
@@ -84,6 +87,7 @@ def prepared(
         test_cases=judged.cases,
         later=sources,
         rotation=np.eye(sources.item_vectors.shape[1], dtype=np.float32),
+        coverage=coverage,
     )
 
 

@@ -50,10 +50,17 @@ class TrainingError(RetrankError):
 
 
 class InterruptedRun(TrainingError):  # noqa: N818  (nothing is wrong)
-    """A signal ended a run; `exit_code` is 128 + the number of the signal, as in a shell."""
+    """A signal ended a run; `exit_code` is 128 + the number of the signal, as in a shell.
 
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
+    Args:
+        what: what happened.
+        signal_number: of the signal.
+        onward: how to go on; "" = not said yet.
+    """
+
+    def __init__(self, what: str, signal_number: int, onward: str = "") -> None:
+        super().__init__(f"{what}; {onward}" if onward else what)
+        self.what, self.signal_number = what, signal_number
         self.exit_code = 128 + signal_number
 
 

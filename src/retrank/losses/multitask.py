@@ -23,7 +23,10 @@ class MultitaskLoss(nn.Module):
     - A binary head: cross-entropy of its marginal probability over all candidates. For a head that is given another
       one this is the product, learned where nothing was clicked as well: clicks alone would never show that space.
     - A value head: negative log-likelihood of a lognormal amount, where its given head and the amount are positive.
-    - Order: softmax over the candidates of a request on the logits of the main head; its positives share the target.
+    - Order: softmax over the candidates of a request on the logits of the main head; its positives share the target. A
+      candidate that stands for w counts w times in the sum of the softmax (logit + log w), which estimates that of the
+      whole request where some candidates were drawn. (With one positive and all others drawn alike, the order would be
+      right without weights too, McFadden 1978; but what was shown is never left out, so others are drawn unlike it.)
 
     Args:
         heads: the heads of the ranker, in its order.
@@ -37,7 +40,8 @@ class MultitaskLoss(nn.Module):
         ConfigError: a weight is negative or names no head, or the main head is not binary.
 
     Sources: Ma et al. 2018, ESMM (arXiv 1804.07931); Wang et al. 2019, ZILN (arXiv 1912.07753); Sheng et al. 2023,
-    calibration and ranking jointly (arXiv 2208.06164); Kendall et al. 2018, uncertainty (arXiv 1705.07115).
+    calibration and ranking jointly (arXiv 2208.06164); Kendall et al. 2018, uncertainty (arXiv 1705.07115); Bengio and
+    Senecal 2003, the sum of a softmax from weighted samples.
     """
 
     def __init__(
@@ -96,7 +100,8 @@ class MultitaskLoss(nn.Module):
             raw: `[B, C, H, 2]` float, `Ranker.raw`.
             labels: `[B, C, H]` float; binary 0 or 1, value the amount.
             mask: `[B, C]` bool, false = no candidate.
-            importance: `[B, C]` float >= 0, such as inverse propensities; every mean is then a weighted one.
+            importance: `[B, C]` float >= 0, how many candidates each stands for; a candidate of importance 2 counts in
+                every term as if it stood there twice.
         """
         counted = mask.to(raw.dtype) if importance is None else importance.to(raw.dtype) * mask
         labels = torch.where(mask[..., None], labels, 0.0).to(raw.dtype)  # whatever padding holds
@@ -112,7 +117,7 @@ class MultitaskLoss(nn.Module):
                 terms[head.name] = _mean(lognormal_nll(first, second, amounts, sold), counted * sold)
         if self.weights[LISTWISE] > 0:
             column = self._column[self.main]
-            terms[LISTWISE] = _listwise(raw[..., column, 0], labels[..., column] * counted, mask)
+            terms[LISTWISE] = _listwise(raw[..., column, 0], labels[..., column], counted)
         return terms
 
 
@@ -126,12 +131,21 @@ def lognormal_nll(mean: torch.Tensor, spread: torch.Tensor, amounts: torch.Tenso
     return torch.where(sold, nll, 0.0)
 
 
-def _listwise(logits: torch.Tensor, gains: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over requests with a positive of the cross-entropy between shares of gain `[B, C]` and softmax of logits."""
+def _listwise(logits: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """Mean over requests with a positive of the cross-entropy between shares of gain and softmax of logits.
+
+    Args:
+        logits, labels: `[B, C]`.
+        counted: `[B, C]` >= 0, how often each candidate stands there; 0 = not at all.
+    """
+    there = counted > 0
     # A finite floor: a request without any candidate stays finite, and its share is 0.
-    log_shares = logits.masked_fill(~mask, torch.finfo(logits.dtype).min / 2).log_softmax(-1)
+    weighted = logits + torch.where(there, counted, 1.0).log()
+    whole = weighted.masked_fill(~there, torch.finfo(logits.dtype).min / 2).logsumexp(-1, keepdim=True)
+    gains = labels * counted
     total = gains.sum(-1)
-    each = -(gains * torch.where(mask, log_shares, 0.0)).sum(-1) / total.clamp(min=torch.finfo(logits.dtype).tiny)
+    behind = gains * torch.where(there, whole - logits, 0.0)
+    each = behind.sum(-1) / total.clamp(min=torch.finfo(logits.dtype).tiny)
     return _mean(each, (total > 0).to(logits.dtype))
 
 

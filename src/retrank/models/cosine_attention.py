@@ -27,7 +27,6 @@ class CosineAttention(EventTerms):
     def __init__(self, width: int, *, num_actions: int = 0, num_heads: int = 4) -> None:
         super().__init__(width, num_actions, num_heads)
         self.sharpness = nn.Parameter(torch.full((num_heads,), 5.0))
-        self._learn_terms(width)
         self.likeness = nn.Parameter(0.1 * torch.randn(num_heads, 1, width // num_heads))
         self.output = nn.Linear(width, width, bias=False)
 

@@ -34,10 +34,6 @@ class EventTerms(nn.Module):
             )
         self.num_heads, self.num_actions = num_heads, num_actions
         self.register_buffer("edges", age_edges(), persistent=False)
-
-    def _learn_terms(self, width: int) -> None:
-        """Add the parameters; apart, so that a seed goes on giving each model the weights it gave."""
-        num_heads, num_actions = self.num_heads, self.num_actions
         self.age_bias = nn.Parameter(torch.zeros(NUM_EDGES + 1, num_heads))
         self.action_bias = nn.Parameter(torch.zeros(num_actions + 1, num_heads))
         self.age_value = nn.Parameter(0.1 * torch.randn(NUM_EDGES + 1, width))
@@ -82,7 +78,6 @@ class TargetAttention(EventTerms):
         self.value = nn.Linear(vector_width, width)
         self.output = nn.Linear(width, width, bias=False)
         self.key.weight.data.copy_(self.ask.weight.data)  # before training, related means near in the retriever's space
-        self._learn_terms(width)
 
     def forward(
         self, candidates: torch.Tensor, events: torch.Tensor, ages: torch.Tensor, actions: torch.Tensor

@@ -30,7 +30,7 @@ from retrank.training.ema import Ema
 from retrank.training.evaluate import evaluate_run
 from retrank.training.evaluator import evaluate
 from retrank.training.identity import Identity
-from retrank.training.interrupts import Interrupts
+from retrank.training.interrupts import Interrupts, told_how_to_go_on
 from retrank.training.item_side import item_side
 from retrank.training.launch.local import Signalled, launch
 from retrank.training.launch.on_ray import launch_on_ray
@@ -115,7 +115,7 @@ def _train_somewhere(
         return launch(work, settings.processes)
     except Signalled as error:
         ended_by = signal.Signals(error.number)
-        raise InterruptedRun(f"interrupted by {ended_by.name}; {_onward(run_dir)}", ended_by) from error
+        raise InterruptedRun(f"interrupted by {ended_by.name}", ended_by, _onward(run_dir)) from error
 
 
 def _work(config: dict[str, Any], run_dir: Path, resume: Path | None, place: Place) -> dict[str, Any]:
@@ -162,15 +162,8 @@ def train(
     streams = [RandomStream(), OwnRandomness(seed, place)]
     callbacks = [ema, throughput, selection, Identity(identity), *streams, interrupts]
     trainer = settings.build(run_dir, callbacks, loggers.build(run_dir), place)
-    run_loop(
-        trainer,
-        module,
-        data,
-        resume=resume,
-        interrupts=interrupts,
-        config=config,
-        onward=partial(_onward, run_dir),
-    )
+    with told_how_to_go_on(partial(_onward, run_dir)):
+        run_loop(trainer, module, data, resume=resume, interrupts=interrupts, config=config)
     return Trained(selection, throughput)
 
 

@@ -7,11 +7,33 @@ the batch.
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 from typing_extensions import override
+
+from retrank.contract.errors import InterruptedRun
+
+
+@contextmanager
+def told_how_to_go_on(onward: Callable[[], str]) -> Iterator[None]:
+    """Say after a signal how to go on. Where one run trains another, the outer one has the last word.
+
+    Args:
+        onward: the words, asked for when a signal came.
+
+    Raises:
+        InterruptedRun: a signal came.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise InterruptedRun(f"interrupted by {signal.SIGINT.name}", signal.SIGINT, onward()) from error
+    except InterruptedRun as error:
+        raise InterruptedRun(error.what, error.signal_number, onward()) from error
 
 
 class Interrupts(pl.Callback):

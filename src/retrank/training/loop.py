@@ -1,7 +1,7 @@
 """Lightning's loop, whose early ends are said in words: memory that ran out, and signals."""
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ def run_loop(
     resume: Path | None,
     interrupts: Interrupts,
     config: Mapping[str, Any],
-    onward: Callable[[], str],
 ) -> None:
     """Train until the trainer has had enough.
 
@@ -29,10 +28,9 @@ def run_loop(
         resume: checkpoint to go on from.
         interrupts: one of the trainer's callbacks; closed at the end.
         config: of the run; names the settings that decide about memory.
-        onward: how to go on after a signal, asked when one came.
 
     Raises:
-        InterruptedRun: a signal came.
+        InterruptedRun: a signal came; how to go on is not said, see `told_how_to_go_on`.
         TrainingError: memory ran out, or the loss diverged.
     """
     try:
@@ -40,8 +38,6 @@ def run_loop(
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except SystemExit as error:  # how Lightning ends after a signal, for SIGTERM even with status 0
         ended_by = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
-        raise InterruptedRun(
-            f"interrupted by {ended_by.name} in epoch {trainer.current_epoch}; {onward()}", ended_by
-        ) from error
+        raise InterruptedRun(f"interrupted by {ended_by.name} in epoch {trainer.current_epoch}", ended_by) from error
     finally:
         interrupts.close()

@@ -53,14 +53,45 @@ def test_padding_counts_nothing_whatever_it_holds() -> None:
     torch.testing.assert_close(loss(padded_raw, padded_labels, mask), loss(raw, labels, EVERY))
 
 
-def test_a_candidate_of_double_importance_counts_as_two() -> None:
+@pytest.mark.parametrize("name", ["click", "purchase", "value", LISTWISE])
+@pytest.mark.parametrize("doubled", [0, 1])
+def test_a_candidate_of_double_importance_counts_as_two(name: str, doubled: int) -> None:
     raw, labels = world()
-    importance = torch.tensor([[1.0, 2, 1], [1, 1, 1]])
-    terms = MultitaskLoss(HEADS, listwise=0.0)
-    again = torch.tensor([0, 1, 1, 2])
-    mask = torch.tensor([[True] * 4, [True, True, False, True]])
-    weighted = terms(raw, labels, EVERY, importance)
-    torch.testing.assert_close(weighted, terms(raw[:, again], labels[:, again], mask))
+    importance = torch.ones(2, 3)
+    importance[0, doubled] = 2  # 0 was bought, 1 was left
+    again = torch.tensor([0, 1, 2, doubled])
+    mask = torch.tensor([[True] * 4, [True, True, True, False]])
+    weighted = MultitaskLoss(HEADS).terms(raw, labels, EVERY, importance)[name]
+    expanded = MultitaskLoss(HEADS).terms(raw[:, again], labels[:, again], mask)[name]
+    torch.testing.assert_close(weighted, expanded)
+
+
+def test_a_candidate_of_no_importance_is_not_there() -> None:
+    raw, labels = world()
+    loss, importance = MultitaskLoss(HEADS), torch.tensor([[1.0, 0, 1], [1, 1, 0]])
+    without = loss.terms(raw, labels, importance > 0)
+    torch.testing.assert_close(loss.terms(raw, labels, EVERY, importance), without)
+
+
+def test_the_order_of_drawn_candidates_is_that_of_the_whole_request() -> None:
+    """600 candidates, one clicked: 128 of them with their weights tell the loss of all, without weights they do not."""
+    random = torch.Generator().manual_seed(1)
+    raw, labels = torch.zeros(1, 600, 1, 2), torch.zeros(1, 600, 1)
+    raw[..., 0] = torch.randn(1, 600, 1, generator=random)
+    labels[0, 0] = 1
+    loss = MultitaskLoss([Head("click", "binary")])
+    whole = loss.terms(raw, labels, torch.ones(1, 600, dtype=torch.bool))[LISTWISE]
+    importance = torch.full((1, 128), 599 / 127)
+    importance[0, 0] = 1
+    every, found = torch.ones(1, 128, dtype=torch.bool), []
+    for _ in range(100):
+        drawn = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + torch.randperm(599, generator=random)[:127]])
+        found.append(
+            [loss.terms(raw[:, drawn], labels[:, drawn], every, weights)[LISTWISE] for weights in (importance, None)]
+        )
+    with_weights, without = torch.tensor(found).mean(0)
+    assert with_weights == pytest.approx(float(whole), abs=0.05)
+    assert without < whole - 1
 
 
 def test_amounts_count_only_where_the_head_they_are_given_is_positive() -> None:

@@ -1,15 +1,20 @@
 """A ranker's run that goes wrong: it says why and which setting to change, and what was good can be gone on with."""
 
+import shutil
 import signal
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
+import yaml
 from chain_world import rank
 
 from retrank.contract.errors import ConfigError, TrainingError
+from retrank.data.store import EventStore
 from retrank.losses.multitask import MultitaskLoss
+from retrank.training.checkpoint import differing
+from retrank.training.ranking.folder import identity_of
 
 SETTINGS = ("trainer.max_epochs=3", "batches.batch_size=32", "ranker.loss._target_=test_rank_faults.FaultyLoss")
 
@@ -60,7 +65,10 @@ def test_an_interrupted_ranker_goes_on_with_the_same_command_as_if_nothing_had_h
     monkeypatch.setattr(FaultyLoss, "interrupted_at", 2 * steps + 2)  # in the last of three epochs
     assert _faulty(folder, ranked, "broken") == 128 + signal.SIGINT
     said = capsys.readouterr().err
-    assert f"interrupted by SIGINT; the same command with run_dir={folder / 'broken'} goes on where it was" in said
+    assert (
+        f"interrupted by SIGINT in epoch 2; the same command with run_dir={folder / 'broken'} goes on where it was"
+        in said
+    )
     assert not (folder / "broken" / "ranking.html").exists()
     monkeypatch.setattr(FaultyLoss, "interrupted_at", -1)
     torch.manual_seed(999)  # whatever other code did to the generator in between
@@ -85,6 +93,19 @@ def test_a_folder_is_gone_on_with_only_by_the_run_that_it_holds(
     assert "seed is 2 now and 1 there" in said
     assert rank(folder, "ranked") == ConfigError.exit_code
     assert "already holds a finished run; choose another" in capsys.readouterr().err
+
+
+def test_runs_count_for_their_weights_and_not_for_where_they_lie(folder: Path, ranked: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load((ranked / "config.yaml").read_text()) | {"past": str(ranked / "past")}
+    store = EventStore.open(folder / "store")
+    before = identity_of(config, store, (30, 64), None)
+    for name, run in (("run", folder / "run"), ("past", ranked / "past")):
+        shutil.copytree(run, tmp_path / name)
+        moved = config | {name: str(tmp_path / name)}
+        assert identity_of(moved, store, (30, 64), None) == before
+        with (tmp_path / name / "checkpoints" / "best.ckpt").open("ab") as stream:
+            stream.write(b"trained further")
+        assert differing(before, identity_of(moved, store, (30, 64), None), "there")[0].startswith(f"{name} is")
 
 
 def test_a_ranker_that_diverges_stops_and_keeps_the_last_good_checkpoint(

@@ -1,11 +1,12 @@
 """Planted laws, through the tables and the loop of `retrank rank`: what the hour decides, and what a place does."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from scipy.stats import rankdata
-from visit_worlds import DAY, HEADS, HOUR, NUM_ITEMS, SPEC, all_without, prepared, trained, world
+from visit_worlds import DAY, HOUR, NUM_ITEMS, SPEC, all_without, prepared, trained, world
 
 from retrank.contract.candidate_features import CONTEXT
 from retrank.training.ranking.evaluate import context_worth, shuffled_moments
@@ -61,9 +62,17 @@ def test_shuffled_moments_are_those_of_other_requests_and_nothing_else_changes(h
 WORTH = np.linspace(-2, 2, NUM_ITEMS)
 
 
+class Slates(NamedTuple):
+    """One world: every place is known, those of every other user, none."""
+
+    placed: Prepared
+    half: Prepared
+    plain: Prepared
+
+
 @pytest.fixture(scope="module")
-def slates() -> tuple[Prepared, Prepared]:
-    """Ten items are shown by their margin; a click wants worth and an early place. With and without the places."""
+def slates() -> Slates:
+    """Ten items are shown by their margin; a click wants worth and an early place."""
     random = np.random.default_rng(3)
     worth, margin = (np.concatenate([[np.nan], random.permutation(WORTH)]).astype(np.float32) for _ in range(2))
     rows, times, places, offsets = list[int](), list[int](), list[int](), [0]
@@ -78,15 +87,23 @@ def slates() -> tuple[Prepared, Prepared]:
             times += [day * DAY + 9 * HOUR] * 10
             places += range(1, 11)
         offsets.append(len(rows))
-    shown = Shown(np.array(offsets), np.array(rows, np.int32), np.array(times), np.array(places))
+    shown = Shown(np.array(offsets), np.array(rows, np.int32), np.array(times), np.array(places), "planted")
+    logged = np.repeat(np.arange(200) % 2 == 0, np.diff(shown.offsets))
+    half = Shown(
+        np.concatenate([[0], np.cumsum(logged)])[shown.offsets],
+        shown.item_rows[logged],
+        shown.times[logged],
+        shown.places[logged],
+        data_hash="planted",
+    )
     events = world(200, DAYS, lambda user, day: clicked[user, day], lambda _, __: 9 * HOUR + HOUR // 60)
     numbers = {"price": worth, "margin": margin}
-    return prepared(events, DAYS, numbers, shown), prepared(events, DAYS, numbers)
+    return Slates(*(prepared(events, DAYS, numbers, known) for known in (shown, half, None)))
 
 
-def _credit(found: Prepared, run_dir: Path) -> tuple[float, float]:
+def _credit(found: Prepared, run_dir: Path, *overrides: str) -> tuple[float, float]:
     """Return the credit to an item's margin per credit to its worth, and how well items are ordered by worth."""
-    ranker = trained(found, run_dir, "trainer.max_epochs=6", "ranker.loss.listwise=0")
+    ranker = trained(found, run_dir, "trainer.max_epochs=6", *overrides)
     outputs = outputs_of(ranker, found.test)[:, 0]
     mean = np.bincount(found.test.rows, outputs, NUM_ITEMS + 1)[1:] / np.bincount(found.test.rows)[1:]
     known = np.column_stack([found.later.facts.table[1:, 4:6], np.ones(NUM_ITEMS)])
@@ -95,19 +112,18 @@ def _credit(found: Prepared, run_dir: Path) -> tuple[float, float]:
     return float(of_margin / of_worth), float(order)
 
 
+@pytest.mark.parametrize("overrides", [(), pytest.param(("ranker.loss.listwise=0",), marks=pytest.mark.slow)])
 def test_with_places_the_order_is_that_of_worth_and_without_them_the_shelf_is_credited_as_well(
-    slates: tuple[Prepared, Prepared], tmp_path: Path
+    slates: Slates, tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:
-    placed, plain = slates
-    (shelf, order), (plain_shelf, plain_order) = (
-        _credit(found, tmp_path / name) for name, found in (("placed", placed), ("plain", plain))
-    )
+    shelf, order = _credit(slates.placed, tmp_path / "placed", *overrides)
+    plain_shelf, plain_order = _credit(slates.plain, tmp_path / "plain", *overrides)
     assert (shelf < 0.3, order > 0.95) == (True, True), (shelf, order)
     assert (plain_shelf > 0.55, plain_order < 0.9) == (True, True), (plain_shelf, plain_order)
 
 
-def test_places_are_known_of_what_is_learned_from_and_nowhere_else(slates: tuple[Prepared, Prepared]) -> None:
-    placed, _ = slates
+def test_places_are_known_of_what_is_learned_from_and_nowhere_else(slates: Slates) -> None:
+    placed = slates.placed
     assert placed.fit.places is not None
     shown = placed.fit.places < NOT_SHOWN
     assert 0.1 < shown.mean() < 0.21  # ten of fifty, less what was met before
@@ -118,5 +134,21 @@ def test_places_are_known_of_what_is_learned_from_and_nowhere_else(slates: tuple
     assert kept.sum() == shown[: placed.fit.offsets[3]].sum()  # what was shown is never left out by chance
 
 
-def test_heads_of_the_worlds_are_those_of_the_spec() -> None:
-    assert [head.name for head in SPEC.heads] == [head.name for head in HEADS]
+def test_visits_that_nobody_logged_are_judged_and_not_learned_from(slates: Slates) -> None:
+    full, half = slates.placed, slates.half
+    assert full.coverage is not None
+    assert half.coverage is not None
+    assert (full.coverage.share, full.coverage.visits) == (1, len(full.fit))
+    assert (half.coverage.visits, half.coverage.covered) == (len(full.fit), len(half.fit))
+    assert 0.4 < half.coverage.share < 0.6
+    assert half.fit.places is not None
+    owners = np.repeat(np.arange(len(half.fit)), np.diff(half.fit.offsets))
+    assert np.bincount(owners, half.fit.places < NOT_SHOWN).min() > 0
+    assert len(half.calibration) == len(full.calibration)
+    assert len(half.test) == len(full.test)
+
+
+@pytest.mark.slow
+def test_half_of_the_users_not_logged_undo_nothing(slates: Slates, tmp_path: Path) -> None:
+    shelf, order = _credit(slates.half, tmp_path / "half")
+    assert (shelf < 0.45, order > 0.9) == (True, True), (shelf, order)

@@ -38,6 +38,15 @@ def check_settings(
         with values_of(name):
             if not config[name] > 0:
                 raise ConfigError(f"{name} is {config[name]}; expected a number above 0")
+    with values_of("min_shown_share"):
+        if not 0 <= config["min_shown_share"] <= 1:
+            raise ConfigError(f"min_shown_share is {config['min_shown_share']}; expected 0..1")
+    for name, cases in (("validation", retriever.split.validation), ("test", retriever.split.test)):
+        if len(cases) == 0:
+            raise ConfigError(
+                f"run={config['run']}: nobody with a history met a new item in its {name} window; train the run with a "
+                f"larger split.{name}_share"
+            )
     item_numbers(store.item_table, sources.numbers)
     marks_of(store, heads)
     with values_of("batches"):

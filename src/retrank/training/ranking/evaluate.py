@@ -22,6 +22,7 @@ from retrank.training.ranking.head_quality import HeadQuality, ValueQuality, hea
 from retrank.training.ranking.prepared import Prepared
 from retrank.training.ranking.ranks import candidate_ranks
 from retrank.training.ranking.reranker import Reranker, outputs_of
+from retrank.training.ranking.shown import Coverage
 from retrank.training.ranking.table import RankingTable
 from retrank.training.ranking.windows import Retriever
 from retrank.training.report import METRIC, ReportFacts, write_report
@@ -54,6 +55,7 @@ class RankerReport:
         context: what the moments of requests are worth, on test.
         against_retriever, against_blend: NDCG@10 of the ranker minus that of its retriever, and of the blend of the
             sources, paired by user: what it is worth at all, and what it is worth beyond adding scores up.
+        coverage: how many of the visits to learn from have an impression; None = places play no part.
     """
 
     metrics: dict[str, Any]
@@ -63,6 +65,7 @@ class RankerReport:
     context: ContextWorth
     against_retriever: PairedDifference
     against_blend: PairedDifference
+    coverage: Coverage | None
 
 
 def assess(
@@ -128,6 +131,7 @@ def assess(
         context=context_worth(model, prepared, spec, store.num_items),
         against_retriever=_lead(ranked, first),
         against_blend=_lead(ranked, blended),
+        coverage=prepared.coverage,
     )
 
 

@@ -7,6 +7,7 @@
 import copy
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from retrank.training.calibrate import fit_calibration
 from retrank.training.context_side import open_store
 from retrank.training.ema import Ema
 from retrank.training.identity import Identity
-from retrank.training.interrupts import Interrupts
+from retrank.training.interrupts import Interrupts, told_how_to_go_on
 from retrank.training.loggers import Loggers
 from retrank.training.loop import run_loop
 from retrank.training.memory import bound_kernels, told_by_settings
@@ -32,16 +33,24 @@ from retrank.training.random_stream import RandomStream
 from retrank.training.ranking import page
 from retrank.training.ranking.check import check_settings
 from retrank.training.ranking.evaluate import assess
-from retrank.training.ranking.folder import checkpoint_to_go_on_from, identity_of, told_how_to_go_on
+from retrank.training.ranking.folder import checkpoint_to_go_on_from, how_to_go_on, identity_of
 from retrank.training.ranking.heads import HeadSettings
 from retrank.training.ranking.load import ROTATION, SPEC, build, spec_of
 from retrank.training.ranking.module import RankingData, RankingModule
-from retrank.training.ranking.prepared import Prepared, Windows, prepare
+from retrank.training.ranking.prepared import Ingredients, Prepared, prepare
 from retrank.training.ranking.ranks import candidate_ranks
 from retrank.training.ranking.reranker import outputs_of
 from retrank.training.ranking.shown import read_shown
 from retrank.training.ranking.sources import SourceSettings
-from retrank.training.ranking.windows import check_order, open_retriever, past_recipe, train_past
+from retrank.training.ranking.visit_windows import visit_windows
+from retrank.training.ranking.windows import (
+    Moments,
+    check_width,
+    open_retriever,
+    past_recipe,
+    train_ends_at,
+    train_past,
+)
 from retrank.training.selection import MONITORED, Selection
 from retrank.training.trainer import TrainerSettings
 
@@ -52,14 +61,15 @@ def run(cfg: Mapping[str, Any]) -> Path:
     """Train a ranker as configured and return the run folder; one that was interrupted in that folder is continued.
 
     Raises:
-        ConfigError: a setting is wrong, or the run folder already holds another run.
+        ConfigError: a setting is wrong, a window has no visits, or the run folder already holds another run.
         TrainingError: the retriever's run is not finished, the loss diverged, or memory ran out.
         InterruptedRun: a signal came.
-        DataError: there are no visits to learn from.
+        DataError: impressions say nothing.
     """
     config = copy.deepcopy(dict(cfg))
-    with told_how_to_go_on(Path(config["run_dir"])), told_by_settings(config):
-        return _run(config, Path(config["run_dir"]))
+    run_dir = Path(config["run_dir"])
+    with told_how_to_go_on(partial(how_to_go_on, run_dir)), told_by_settings(config):
+        return _run(config, run_dir)
 
 
 def _run(config: dict[str, Any], run_dir: Path) -> Path:
@@ -73,16 +83,23 @@ def _run(config: dict[str, Any], run_dir: Path) -> Path:
     present = open_retriever(Path(config["run"]), store)
     check_settings(config, store, present, heads, settings)
     shown = None if config["shown"] is None else read_shown(config["shown"], store)
-    identity = identity_of(config, store, (len(spec_of(config, heads, settings).features), present.scorer.model.width))
+    shape = (len(spec_of(config, heads, settings).features), present.scorer.model.width)
+    identity = identity_of(config, store, shape, shown)
     resume = checkpoint_to_go_on_from(run_dir, identity)
     past_dir = Path(config["past"] or run_dir / PAST)
     recipe = None if config["past"] else past_recipe(present, config["past_share"], past_dir, config["trainer"])
+    past_split = checkpoint.load_model(past_dir)[1]["split"] if recipe is None else recipe["split"]
+    moments = Moments(train_ends_at(past_dir, past_split, store), present.ends_at, present.test_at)
+    least = config["min_shown_share"]
+    visits = visit_windows(store, heads, moments, hours=config["visit_hours"], shown=shown, min_shown_share=least)
+    if visits.coverage is not None:
+        print(visits.coverage.as_text())
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / checkpoint.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     past = open_retriever(past_dir if recipe is None else train_past(recipe), store)
-    check_order(past, present)
+    check_width(past, present)
     card = run_card.build(config, store, present.split.protocol, created_at=datetime.now(UTC))
-    prepared = prepare(Windows(store, past, present, heads, settings, shown), config)
+    prepared = prepare(Ingredients(store, past, present, settings, visits, shown), config)
     model, selection = train(config, prepared, heads, run_dir, identity=identity, resume=resume)
     spec = calibrated(config, prepared, model, heads, settings)
     (run_dir / SPEC).write_text(spec.to_json(), encoding="utf-8")
@@ -134,7 +151,6 @@ def train(
         resume=resume,
         interrupts=interrupts,
         config=config,
-        onward=lambda: f"run_dir={run_dir} goes on",
     )
     model.load_state_dict(checkpoint.averaged_state(checkpoint.read(folder / checkpoint.BEST)))
     return model.eval(), selection

@@ -1,27 +1,43 @@
 """The folder of a ranker's run: new, interrupted and to be gone on with, or finished."""
 
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retrank.contract.errors import ConfigError, InterruptedRun
+from retrank.contract.errors import ConfigError
 from retrank.data.store import EventStore
 from retrank.training import checkpoint
 from retrank.training.ranking.page import PAGE
+from retrank.training.ranking.shown import Shown
 
-_PARTS = (
-    "run", "past", "past_share", "shown", "visit_hours", "history_length", "sources", "ranker", "optim", "batches",
-    "heads", "seed",
-)  # fmt: skip
+_PARTS = ("past_share", "visit_hours", "history_length", "sources", "ranker", "optim", "batches", "heads", "seed")
 _NAMED = 5
 
 
-def identity_of(config: Mapping[str, Any], store: EventStore, shape: tuple[int, int]) -> dict[str, Any]:
-    """Return what makes two runs the same; `load_ranker` reads the shape of the ranker (features, vectors) there."""
-    sizes = dict(zip(("num_features", "vector_width"), shape, strict=True))
-    return {"data_hash": store.facts.data_hash, **sizes, **{name: config[name] for name in _PARTS}}
+def identity_of(
+    config: Mapping[str, Any], store: EventStore, shape: tuple[int, int], shown: Shown | None
+) -> dict[str, Any]:
+    """Return what makes two runs the same; `load_ranker` reads the shape of the ranker (features, vectors) there.
+
+    Runs and stores count for what is in them, not for where they lie.
+
+    Args:
+        config: of `retrank rank`.
+        store: the data.
+        shape: features and width of vectors.
+        shown: where items were shown; None = not known.
+
+    Raises:
+        TrainingError: a run that is named has no best checkpoint.
+    """
+    return {
+        "data_hash": store.facts.data_hash,
+        "shown_data_hash": None if shown is None else shown.data_hash,
+        "run": checkpoint.digest_of(Path(config["run"])),
+        "past": None if config["past"] is None else checkpoint.digest_of(Path(config["past"])),
+        **dict(zip(("num_features", "vector_width"), shape, strict=True)),
+        **{name: config[name] for name in _PARTS},
+    }
 
 
 def checkpoint_to_go_on_from(run_dir: Path, identity: dict[str, Any]) -> Path | None:
@@ -45,21 +61,6 @@ def checkpoint_to_go_on_from(run_dir: Path, identity: dict[str, Any]) -> Path | 
     return path
 
 
-@contextmanager
-def told_how_to_go_on(run_dir: Path) -> Iterator[None]:
-    """Say after a signal that the same command goes on in the same folder.
-
-    Raises:
-        InterruptedRun: a signal came.
-    """
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise InterruptedRun(_said(run_dir, signal.SIGINT), signal.SIGINT) from error
-    except InterruptedRun as error:
-        ended_by = signal.Signals(error.exit_code - 128)
-        raise InterruptedRun(_said(run_dir, ended_by), ended_by) from error
-
-
-def _said(run_dir: Path, ended_by: signal.Signals) -> str:
-    return f"interrupted by {ended_by.name}; the same command with run_dir={run_dir} goes on where it was"
+def how_to_go_on(run_dir: Path) -> str:
+    """Return what to do after a signal."""
+    return f"the same command with run_dir={run_dir} goes on where it was"

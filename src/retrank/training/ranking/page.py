@@ -62,6 +62,7 @@ def as_record(report: RankerReport) -> dict[str, Any]:
         "context": asdict(report.context),
         "against_retriever": asdict(report.against_retriever),
         "against_blend": asdict(report.against_blend),
+        "shown": None if report.coverage is None else asdict(report.coverage) | {"share": report.coverage.share},
     }
 
 
@@ -87,6 +88,8 @@ def as_text(report: RankerReport) -> str:
     lines.append(f"NDCG@10 {context.real:.4f}, with moments shuffled {context.shuffled:.4f}: {_interval(context.lift)}")
     for name, gap in (("retriever", report.against_retriever), ("blend", report.against_blend)):
         lines.append(f"ranker - {name}, NDCG@10: {_interval(gap)}")
+    if report.coverage is not None:
+        lines.append(report.coverage.as_text())
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 """Everything a ranker is trained, selected, calibrated and reported on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.cases import Cases
-from retrank.contract.errors import DataError
 from retrank.data.store import EventStore
-from retrank.data.visits import Visits, visits_between
-from retrank.training.ranking.heads import HeadSettings, marks_of
+from retrank.data.visits import Visits
 from retrank.training.ranking.renewal import renewals
 from retrank.training.ranking.rotation import rotation_between
-from retrank.training.ranking.shown import Shown, check_shown
+from retrank.training.ranking.shown import Coverage, Shown, check_shown
 from retrank.training.ranking.sources import Sources, SourceSettings, item_numbers
-from retrank.training.ranking.table import RankingTable, ranking_table
-from retrank.training.ranking.windows import FOREVER, Retriever
+from retrank.training.ranking.table import PlaceOf, RankingTable, ranking_table
+from retrank.training.ranking.visit_windows import VisitWindows
+from retrank.training.ranking.windows import Retriever
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,8 @@ class Prepared:
         validation_cases, test_cases: the cases themselves.
         later: the sources of the run.
         rotation: `[D, D]` float32 from the vectors of the run to those of the past run.
+        coverage: how many of the visits before the validation window have an impression, which alone are in `fit`; None
+            = places play no part.
     """
 
     fit: RankingTable
@@ -45,90 +46,74 @@ class Prepared:
     test_cases: Cases
     later: Sources
     rotation: NDArray[np.float32]
+    coverage: Coverage | None = None
 
 
 @dataclass(frozen=True)
-class Windows:
+class Ingredients:
     """What candidates are made from.
 
     Attributes:
         store: the data.
         past, present: the run that proposes for what the ranker learns from, and the one that will be served.
-        heads: what is predicted.
         sources: what proposes.
+        visits: for whom.
         shown: at which places items were shown; None = not known.
     """
 
     store: EventStore
     past: Retriever
     present: Retriever
-    heads: list[HeadSettings]
     sources: SourceSettings
+    visits: VisitWindows
     shown: Shown | None = None
 
 
-def prepare(windows: Windows, config: Mapping[str, Any]) -> Prepared:
+def prepare(ingredients: Ingredients, config: Mapping[str, Any]) -> Prepared:
     """Let the sources propose for every window.
 
     Args:
-        windows: what candidates are made from.
+        ingredients: what candidates are made from.
         config: of `retrank rank`.
 
     Raises:
-        DataError: nobody with a history came back in the window the ranker learns from, or impressions say nothing.
+        DataError: impressions say nothing.
     """
-    store, present, heads = windows.store, windows.present, windows.heads
-    earlier, later = _sources(windows, windows.past), _sources(windows, present)
+    present, visits, shown = ingredients.present, ingredients.visits, ingredients.shown
+    earlier, later = _sources(ingredients, ingredients.past), _sources(ingredients, present)
     rotation = rotation_between(later.item_vectors, earlier.item_vectors, earlier.facts.popularity)
-    marks = marks_of(store, heads)
-    binary = np.array([head.kind == "binary" for head in heads])
-    made = partial(ranking_table, history_length=config["history_length"], progress=config["trainer"]["progress"])
 
-    def visits(start: int, stop: int) -> Visits:
-        found = visits_between(store.sequences, marks, start, stop, hours=config["visit_hours"])
-        return Visits(found.cases, np.where(binary, np.minimum(found.marks, 1), found.marks))  # twice is still "yes"
+    def made(sources: Sources, what: Visits, place_of: PlaceOf | None = None) -> RankingTable:
+        length, progress = config["history_length"], config["trainer"]["progress"]
+        return ranking_table(sources, what, history_length=length, progress=progress, place_of=place_of)
 
     def proposed(what: Visits) -> RankingTable:
         return made(later, what).rotated(rotation)
 
+    place_of = None if shown is None else partial(shown.of_candidates, visits.learned, hours=config["visit_hours"])
+    learned = made(earlier, visits.learned, place_of)
+    if learned.places is not None:
+        check_shown(learned.places, learned.labels)
     split = present.split
     return Prepared(
-        fit=_to_learn_from(windows, earlier, visits(windows.past.ends_at, present.ends_at), made, config),
-        calibration=proposed(visits(present.ends_at, present.test_at)),
-        visits=proposed(visits(present.test_at, FOREVER)),
+        fit=learned,
+        calibration=proposed(visits.calibration),
+        visits=proposed(visits.test),
         validation=proposed(Visits(split.validation, _ones(len(split.validation.targets.item_rows)))),
         test=proposed(Visits(split.test, _ones(len(split.test.targets.item_rows)))),
         validation_cases=split.validation,
         test_cases=split.test,
         later=later,
         rotation=rotation,
+        coverage=visits.coverage,
     )
 
 
-def _sources(windows: Windows, retriever: Retriever) -> Sources:
-    store, settings = windows.store, windows.sources
+def _sources(ingredients: Ingredients, retriever: Retriever) -> Sources:
+    store, settings = ingredients.store, ingredients.sources
     numbers = item_numbers(store.item_table, settings.numbers)
     renewed = renewals(store.sequences, retriever.ends_at, settings.refresh_hours)
     return Sources(retriever.scorer, retriever.split.train, store.num_items, settings, numbers, renewed=renewed)
-
-
-def _to_learn_from(
-    windows: Windows,
-    sources: Sources,
-    visits: Visits,
-    made: Callable[..., RankingTable],
-    config: Mapping[str, Any],
-) -> RankingTable:
-    """Return the candidates of the visits to learn from, with their places where these are known."""
-    if len(visits.cases) == 0:
-        raise DataError("no visit with a new item between the past run and the validation window; raise past_share")
-    if windows.shown is None:
-        return made(sources, visits)
-    place_of = partial(windows.shown.of_candidates, visits, hours=config["visit_hours"])
-    table = made(sources, visits, place_of=place_of)
-    assert table.places is not None, "they were asked for"
-    check_shown(table.places, table.labels)
-    return table
 
 
 def _ones(count: int) -> NDArray[np.float32]:

@@ -29,12 +29,14 @@ class Shown:
         item_rows: `[E]` int32 rows of the store.
         times: `[E]` int64 microseconds, as in `Sequences`.
         places: `[E]` int64, 1 = first.
+        data_hash: of the store they were read from.
     """
 
     offsets: NDArray[np.int64]
     item_rows: NDArray[np.int32]
     times: NDArray[np.int64]
     places: NDArray[np.int64]
+    data_hash: str
 
     def of_candidates(self, visits: Visits, visit: int, rows: NDArray[np.int64], hours: float) -> NDArray[np.int64]:
         """Return `[C]` int64 places at which distinct candidates were first shown in a visit or the hour before it.
@@ -45,15 +47,77 @@ class Shown:
             rows: `[C]` item rows.
             hours: length of a visit.
         """
-        assert visits.cases.inputs.asked_at is not None, "visits have a moment"
-        user, begin = int(visits.cases.users[visit]), int(visits.cases.inputs.asked_at[visit])
-        own = slice(self.offsets[user], self.offsets[user + 1])
-        span = np.searchsorted(self.times[own], [begin - _BEFORE_US, begin + int(hours * _HOUR_US)])
-        items, first = np.unique(self.item_rows[own][slice(*span)], return_index=True)
+        part = self._during(visits, visit, hours)
+        items, first = np.unique(self.item_rows[part], return_index=True)
         found = np.full(len(rows), NOT_SHOWN, dtype=np.int64)
         _, here, there = np.intersect1d(rows, items, assume_unique=True, return_indices=True)
-        found[here] = self.places[own][slice(*span)][first[there]]
+        found[here] = self.places[part][first[there]]
         return found
+
+    def covers(self, visits: Visits, hours: float) -> NDArray[np.bool_]:
+        """Tell for each of `[V]` visits whether anything was logged as shown in it or in the hour before it."""
+        parts = (self._during(visits, visit, hours) for visit in range(len(visits.cases)))
+        return np.fromiter((part.stop > part.start for part in parts), dtype=bool, count=len(visits.cases))
+
+    def _during(self, visits: Visits, visit: int, hours: float) -> slice:
+        """Return which impressions fall into a visit or the hour before it."""
+        assert visits.cases.inputs.asked_at is not None, "visits have a moment"
+        user, begin = int(visits.cases.users[visit]), int(visits.cases.inputs.asked_at[visit])
+        own, stop = int(self.offsets[user]), int(self.offsets[user + 1])
+        span = np.searchsorted(self.times[own:stop], [begin - _BEFORE_US, begin + int(hours * _HOUR_US)])
+        return slice(own + int(span[0]), own + int(span[1]))
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of the visits to learn from have an impression.
+
+    Attributes:
+        visits: all of them.
+        covered: those in which something was logged as shown; the ranker learns from these alone.
+    """
+
+    visits: int
+    covered: int
+
+    @property
+    def share(self) -> float:
+        """Share of the visits that are learned from, 0..1."""
+        return self.covered / max(self.visits, 1)
+
+    def as_text(self) -> str:
+        """Say it in a line."""
+        return (
+            f"shown: {self.covered:,} of {self.visits:,} visits to learn from ({self.share:.1%}) have an impression; "
+            "the others are left out"
+        )
+
+
+def with_impressions(visits: Visits, shown: Shown, *, hours: float, least: float) -> tuple[Visits, Coverage]:
+    """Return the visits that something was logged as shown in, and how many these are.
+
+    Of the others no place is known. "Not shown" would be wrong of what was clicked there and "unknown" would be right,
+    but a click without a place is judged as if places played no part: what decided the order gets the credit back.
+
+    Args:
+        visits: to learn from.
+        shown: impressions.
+        hours: length of a visit.
+        least: smallest share of the visits that must have one, 0..1.
+
+    Raises:
+        ConfigError: it is smaller, or no visit has one.
+    """
+    kept = np.flatnonzero(shown.covers(visits, hours))
+    coverage = Coverage(len(visits.cases), len(kept))
+    if coverage.covered == 0 or coverage.share < least:
+        raise ConfigError(
+            f"shown: {coverage.covered:,} of {coverage.visits:,} visits to learn from ({coverage.share:.1%}) have an "
+            f"impression in them or the hour before; expected at least {least:.1%}, since only these are learned from. "
+            "Are times and user ids those of the events? Log more, lower min_shown_share, or leave shown out"
+        )
+    of_kept = np.isin(np.repeat(np.arange(len(visits.cases)), visits.cases.targets.lengths), kept)
+    return Visits(visits.cases.take(kept), visits.marks[of_kept]), coverage
 
 
 def read_shown(path: Path | str, store: EventStore) -> Shown:
@@ -94,6 +158,7 @@ def read_shown(path: Path | str, store: EventStore) -> Shown:
         item_rows=items[kept].astype(np.int32),
         times=np.asarray(shown.sequences.times[kept]),
         places=places[kept].astype(np.int64),
+        data_hash=shown.facts.data_hash,
     )
 
 
@@ -109,7 +174,9 @@ def check_shown(places: NDArray[np.int64], labels: NDArray[np.float32]) -> None:
     """
     seen = places < NOT_SHOWN
     if not seen.any():
-        raise DataError("shown: nothing of it is among the candidates of the visits to learn from; is the time right?")
+        raise DataError(
+            "shown: nothing of it is among the candidates of the visits to learn from; raise sources.limits"
+        )
     if labels[seen].any(axis=1).all():
         raise DataError(
             f"shown: something happened to each of {int(seen.sum()):,} candidates that were shown; a place can be "

@@ -15,6 +15,9 @@ from retrank.data.visits import Visits
 from retrank.training.ranking.shown import NOT_SHOWN
 from retrank.training.ranking.sources import Sources
 
+PlaceOf = Callable[[int, NDArray[np.int64]], NDArray[np.int64]]
+"""Where the candidates `[C]` of a visit, named by its number, were shown: `[C]` places 1.. or `NOT_SHOWN`."""
+
 
 class RankingBatch(NamedTuple):
     """B requests, C candidates each; what `Ranker` reads, then what it is to learn.
@@ -29,7 +32,8 @@ class RankingBatch(NamedTuple):
         labels: `[B, C, H]` float32.
         real: `[B, C]` bool; False = padding.
         weights: `[B, C]` float32, how many candidates each stands for; 0 = padding.
-        positions: `[B, C]` int64, the place 1.. where a candidate was shown; 0 = unknown.
+        positions: `[B, C]` int64, the place 1.. where a candidate was shown, `NOT_SHOWN` = it was not; 0 = padding, or
+            places are not known.
     """
 
     features: torch.Tensor
@@ -60,7 +64,7 @@ class RankingTable:
         history_actions: `[V, L]` int64 action rows; 0 = padding or unknown.
         item_vectors: `[N + 1, D]` float32.
         recall: share of all targets that are among the candidates, 0..1.
-        places: `[M]` int64 where a candidate was shown, see `Shown`; None = not known of any.
+        places: `[M]` int64 1.. where a candidate was shown, `NOT_SHOWN` = it was not; None = not known of any.
     """
 
     offsets: NDArray[np.int64]
@@ -146,16 +150,16 @@ def ranking_table(
     *,
     history_length: int,
     progress: bool,
-    place_of: Callable[[int, NDArray[np.int64]], NDArray[np.int64]] | None = None,
+    place_of: PlaceOf | None = None,
 ) -> RankingTable:
     """Let the sources propose for every visit, and label what they proposed.
 
     Args:
         sources: fitted on events before the visits.
-        visits: V visits and what happened in them.
+        visits: V >= 1 visits and what happened in them.
         history_length: L, newest events the ranker reads, >= 1.
         progress: show a progress bar.
-        place_of: where the candidates `[C]` of a visit were shown, see `Shown`; None = not known.
+        place_of: where the candidates of a visit were shown; None = not known.
     """
     cases, names = visits.cases, tuple(sources.settings.limits)
     rows, proposed, features, labels, places, found = [], [], [], [], [], 0

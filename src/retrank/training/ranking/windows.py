@@ -26,6 +26,32 @@ FOREVER = 2**62
 
 
 @dataclass(frozen=True)
+class Moments:
+    """Where the windows begin, in microseconds as in `Sequences.times`.
+
+    Attributes:
+        past_ends_at: what the ranker learns from.
+        ends_at: validation.
+        test_at: test.
+
+    Raises:
+        ConfigError: the past run has seen what the ranker is to learn from.
+    """
+
+    past_ends_at: int
+    ends_at: int
+    test_at: int
+
+    def __post_init__(self) -> None:
+        """Refuse a past run that was trained as far as the run."""
+        if self.past_ends_at >= self.ends_at:
+            raise ConfigError(
+                "the past run is trained at least as far as the run itself; expected one that ends earlier: raise "
+                "past_share, or name with past one of the same recipe with a larger split.validation_share + test_share"
+            )
+
+
+@dataclass(frozen=True)
 class Retriever:
     """A trained retriever and the moments of its split.
 
@@ -52,14 +78,32 @@ def open_retriever(run_dir: Path, store: EventStore) -> Retriever:
         ConfigError: its split knows no moment.
     """
     model, config = load_model(run_dir)
-    rule = instantiate(config["split"])
+    ends_at, test_at = _rule_of(run_dir, config["split"]).cuts(store.sequences)
+    return Retriever(ModelScorer(model), config, split_store(config["split"], store), ends_at, test_at)  # type: ignore[arg-type]  # any module that was trained
+
+
+def train_ends_at(run_dir: Path, split: Mapping[str, Any], store: EventStore) -> int:
+    """Return the first microsecond that a run with such a split is, or will not be, trained on.
+
+    Args:
+        run_dir: folder of the run, for the message.
+        split: of its configuration.
+        store: the data.
+
+    Raises:
+        ConfigError: the split knows no moment.
+    """
+    return _rule_of(run_dir, split).cuts(store.sequences)[0]
+
+
+def _rule_of(run_dir: Path, split: Mapping[str, Any]) -> GlobalTemporal:
+    rule = instantiate(split)
     if not isinstance(rule, GlobalTemporal):
         raise ConfigError(
             f"{run_dir}: trained with {type(rule).__name__}; a ranker needs split=global_temporal, since it learns "
             "from what happened after the retriever was trained"
         )
-    ends_at, test_at = rule.cuts(store.sequences)
-    return Retriever(ModelScorer(model), config, split_store(config["split"], store), ends_at, test_at)  # type: ignore[arg-type]  # any module that was trained
+    return rule
 
 
 def past_recipe(retriever: Retriever, share: float, run_dir: Path, trainer: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,17 +148,12 @@ def train_past(recipe: Mapping[str, Any]) -> Path:
     return run_dir
 
 
-def check_order(past: Retriever, present: Retriever) -> None:
-    """Refuse a past run that has seen what the ranker is to learn from.
+def check_width(past: Retriever, present: Retriever) -> None:
+    """Refuse a past run whose vectors are of another size.
 
     Raises:
-        ConfigError: it was trained at least as far as the run.
+        ConfigError: they are.
     """
-    if past.ends_at >= present.ends_at:
-        raise ConfigError(
-            "past: that run was trained at least as far as the run itself; expected one of the same recipe with a "
-            "larger split.validation_share + split.test_share"
-        )
     if past.scorer.model.width != present.scorer.model.width:
         raise ConfigError(
             f"past: vectors of width {past.scorer.model.width}, those of the run have {present.scorer.model.width}; "
