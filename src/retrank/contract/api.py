@@ -16,7 +16,7 @@ MAX_ID_LENGTH = 256
 """Characters, not bytes."""
 MAX_BODY_BYTES = 1 << 20
 MAX_SEEDS = 50
-MAX_FIELDS = 64
+MAX_ATTRIBUTES = 64
 MAX_DEADLINE_MS = 60_000
 
 RawId = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
@@ -105,7 +105,7 @@ class RecommendRequest(_Message):
     diversity: Diversity | None = None
     explore: Explore | None = None
     explain: bool = True
-    fields: Annotated[list[Attribute], Field(max_length=MAX_FIELDS)] | None = None
+    fields: Annotated[list[Attribute], Field(max_length=MAX_ATTRIBUTES)] | None = None
     deadline_ms: DeadlineMs | None = None
 
 
@@ -118,7 +118,7 @@ class SimilarRequest(_Message):
     placement: Placement | None = None
     exclude_items: Annotated[list[RawId], Field(max_length=MAX_EXCLUDED)] = []
     filter: Filter | None = None
-    fields: Annotated[list[Attribute], Field(max_length=MAX_FIELDS)] | None = None
+    fields: Annotated[list[Attribute], Field(max_length=MAX_ATTRIBUTES)] | None = None
     deadline_ms: DeadlineMs | None = None
 
 

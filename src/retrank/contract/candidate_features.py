@@ -21,7 +21,7 @@ _FIXED = (
     "popularity_log", "recent_popularity_log", "item_age_days_log", "item_idle_days_log",
     "history_length_log", "newest_event_days_log", "closest_recent", "mean_recent",
 )  # fmt: skip
-CONTEXT = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
+MOMENT_FEATURES = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 """Features of the moment of the request alone."""
 
 
@@ -64,7 +64,7 @@ def feature_names(sources: tuple[str, ...], numbers: tuple[str, ...]) -> tuple[s
     """
     of_sources = tuple(f"{source}_{what}" for source in sources for what in ("score", "rank_log"))
     of_numbers = tuple(name for number in numbers for name in (number, f"{number}_above_recent"))
-    return of_sources + _FIXED + of_numbers + CONTEXT
+    return of_sources + _FIXED + of_numbers + MOMENT_FEATURES
 
 
 def candidate_features(
@@ -91,15 +91,15 @@ def candidate_features(
     vectors, known = candidates or Candidates(item_vectors[merged.rows], facts.table[merged.rows])
     recent = asker.history[-RECENT_EVENTS:]
     split, of_items = 2 * len(sources), len(_FIXED) + 2 * len(facts.numbers)
-    features = np.empty((len(vectors), split + of_items + len(CONTEXT)), dtype=np.float32)
+    features = np.empty((len(vectors), split + of_items + len(MOMENT_FEATURES)), dtype=np.float32)
     of_sources, others = features[:, :split], features[:, split:]
     of_sources[:, 0::2], of_sources[:, 1::2] = merged.scores, np.log(merged.ranks)
     if SEQUENCE in sources:
         of_sources[:, 2 * sources.index(SEQUENCE)] = np.einsum("cd,d->c", vectors, asker.query)
     _fill_items(others[:, :4], known, asker.now)
     _fill_history(others[:, 4:8], vectors, item_vectors[recent], asker)
-    _fill_numbers(others[:, 8 : -len(CONTEXT)], known[:, 4:], facts.table[recent, 4:])
-    others[:, -len(CONTEXT) :] = _moment(asker.now)
+    _fill_numbers(others[:, 8 : -len(MOMENT_FEATURES)], known[:, 4:], facts.table[recent, 4:])
+    others[:, -len(MOMENT_FEATURES) :] = _moment(asker.now)
     return features
 
 

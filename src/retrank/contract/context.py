@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from retrank.contract.errors import ConfigError
 from retrank.contract.moments import DAY_US, HOUR_US, SECOND_US
 
-MAX_FIELDS = 16
+MAX_CONTEXT_FIELDS = 16
 MAX_VALUES = 30_000
 MAX_NAME = 64
 """Letters of the name of a field, and of any other key in `context` of a request."""
@@ -46,7 +46,7 @@ class ContextSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    fields: tuple[ContextField, ...] = Field(default=(), max_length=MAX_FIELDS)
+    fields: tuple[ContextField, ...] = Field(default=(), max_length=MAX_CONTEXT_FIELDS)
     time_zone: str = "UTC"
     """In which the clock is read, a name of the IANA database."""
 

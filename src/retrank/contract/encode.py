@@ -25,7 +25,7 @@ InputName = Literal["item_rows", "ages", "actions", "context"]
 ITEM_ROWS: InputName = "item_rows"
 AGES: InputName = "ages"
 ACTIONS: InputName = "actions"
-CONTEXT: InputName = "context"
+CONTEXT_ROWS: InputName = "context"
 """Names of what a model can read.
 
 `ages`: whole seconds from an event to the moment that is asked about, >= 0. `actions`: what was done, rows 1..A of the
@@ -47,7 +47,7 @@ def encode(histories: Sequences, inputs: Sequence[InputName], max_length: int) -
 
     Args:
         histories: B histories, oldest event first.
-        inputs: which arrays the model reads, of `ITEM_ROWS`, `AGES`, `ACTIONS` and `CONTEXT`.
+        inputs: which arrays the model reads, of `ITEM_ROWS`, `AGES`, `ACTIONS` and `CONTEXT_ROWS`.
         max_length: longest history a model reads, >= 1.
 
     Returns:
@@ -63,7 +63,7 @@ def encode(histories: Sequences, inputs: Sequence[InputName], max_length: int) -
     if asked_at is None and AGES in inputs and histories.times is not None:
         newest = np.maximum(histories.offsets[1:] - 1, 0)
         asked_at = histories.times[newest] if len(histories.times) else np.zeros(len(histories), dtype=np.int64)
-    of_events = [name for name in inputs if name != CONTEXT]
+    of_events = [name for name in inputs if name != CONTEXT_ROWS]
     encoded = encode_windows(histories, histories.offsets[1:], real_places(lengths), of_events, asked_at)
     return {name: encoded[name] if name in encoded else _asked_in(histories) for name in inputs}
 
@@ -95,7 +95,7 @@ def encode_windows(
         ITEM_ROWS: lambda: _laid_out(histories.item_rows, stops, real),
         AGES: lambda: _ages(histories, stops, real, asked_at),
         ACTIONS: lambda: _laid_out(_actions(histories), stops, real),
-        CONTEXT: lambda: _following(_contexts(histories), stops, real),
+        CONTEXT_ROWS: lambda: _following(_contexts(histories), stops, real),
     }
     return {name: make[name]() for name in inputs}
 
@@ -169,7 +169,7 @@ def encode_one(
     """
     columns = {ITEM_ROWS: item_rows, AGES: ages, ACTIONS: actions}
     return {
-        name: (context[None, None] if name == CONTEXT else columns[name][None, -max_length:]).astype(
+        name: (context[None, None] if name == CONTEXT_ROWS else columns[name][None, -max_length:]).astype(
             np.int64, copy=False
         )
         for name in inputs

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.contract.context import CLOCK, MAX_FIELDS, MAX_NAME, MAX_VALUES, ContextField, ContextRows, ContextSpec
+from retrank.contract.context import (
+    CLOCK,
+    MAX_CONTEXT_FIELDS,
+    MAX_NAME,
+    MAX_VALUES,
+    ContextField,
+    ContextRows,
+    ContextSpec,
+)
 from retrank.contract.errors import ConfigError
 from retrank.data.store import EventStore
 
@@ -47,8 +55,10 @@ class ContextSettings:
             raise ConfigError(
                 f"context.fields is {self.fields!r}; expected a list of names of 1 to {MAX_NAME} letters, such as [channel]"
             )
-        if len(set(self.fields)) < len(self.fields) or len(self.fields) > MAX_FIELDS:
-            raise ConfigError(f"context.fields is {list(self.fields)}; expected at most {MAX_FIELDS} different names")
+        if len(set(self.fields)) < len(self.fields) or len(self.fields) > MAX_CONTEXT_FIELDS:
+            raise ConfigError(
+                f"context.fields is {list(self.fields)}; expected at most {MAX_CONTEXT_FIELDS} different names"
+            )
 
     def fit(self, store: EventStore) -> ContextSpec:
         """Return the fields with the values they may have.

@@ -21,7 +21,7 @@ from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.contract.files import publish, sha256_of, staging
 from retrank.data.item_attributes import AttributeCollector, count_met, item_table, user_table
 from retrank.data.readers.items_file import UsersFile
-from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME, USER, VALUE, VISITOR, Reader
+from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT_PREFIX, ITEM, TIME, USER, VALUE, VISITOR, Reader
 from retrank.data.report import RowReport
 from retrank.data.spool import Spool
 from retrank.data.store import (
@@ -66,7 +66,9 @@ def run(cfg: Mapping[str, Any]) -> EventStore:
     print(f", {facts.first_event_at:%Y-%m-%d} to {facts.last_event_at:%Y-%m-%d}" if facts.first_event_at else "")
     if counts := store.action_counts():
         print("actions: " + ", ".join(f"{name or 'none given'} {count:,}" for name, count in counts.items() if count))
-        print("\n".join(f"  {line}" for line in told(Actions(action_facts(facts.actions, store.sequences.actions, {})))))
+        print(
+            "\n".join(f"  {line}" for line in told(Actions(action_facts(facts.actions, store.sequences.actions, {}))))
+        )
     print("\n".join(report_lines(facts.report)))
     if facts.last_event_at and facts.last_event_at.year == _EPOCH_YEAR:
         print("warning: every event is in 1970; is the time unit of the source (data.columns.time_unit) right?")
@@ -201,8 +203,8 @@ def _encode(batch: pa.RecordBatch, vocabs: _Vocabs) -> dict[str, NDArray[Any]]:
             columns[VALUES] = column.cast(pa.float32()).to_numpy(zero_copy_only=False)
         elif name == ACTION:
             columns[ACTIONS] = (vocabs.actions.encode(column) - 1).astype(np.int16)
-        elif name.startswith(CONTEXT):
-            columns[f"{name}.npy"] = _encode_context(name.removeprefix(CONTEXT), column, vocabs)
+        elif name.startswith(CONTEXT_PREFIX):
+            columns[f"{name}.npy"] = _encode_context(name.removeprefix(CONTEXT_PREFIX), column, vocabs)
         elif name.startswith(ATTRIBUTE):
             attributes[name.removeprefix(ATTRIBUTE)] = column
     if attributes:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from retrank.contract.context import ContextSpec
-from retrank.contract.encode import CONTEXT
+from retrank.contract.encode import CONTEXT_ROWS
 from retrank.contract.errors import BundleError
 from retrank.contract.features import ITEM_COLUMN
 from retrank.contract.manifest import DataFacts, MetricFacts
@@ -162,7 +162,7 @@ def check_fit(model: TrainedModel, catalogue: Catalogue, fallbacks: Fallbacks) -
     done = catalogue.histories.actions
     if done is not None and done.max(initial=0) > len(catalogue.actions):
         raise BundleError(f"a history names action row {done.max()}, but {len(catalogue.actions)} actions have names")
-    if (CONTEXT in model.encoder.inputs) != (catalogue.context is not None):
+    if (CONTEXT_ROWS in model.encoder.inputs) != (catalogue.context is not None):
         told = "none" if catalogue.context is None else ", ".join(catalogue.context.sizes)
         raise BundleError(
             f"the model reads {', '.join(model.encoder.inputs)} and the fields of the context are {told}; was it "

@@ -23,7 +23,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from retrank.contract.encode import CONTEXT, ModelInputs
+from retrank.contract.encode import CONTEXT_ROWS, ModelInputs
 from retrank.contract.errors import BundleError
 from retrank.contract.features import OUTPUT_NAME
 from retrank.export.folded_attention import folded
@@ -53,9 +53,9 @@ def export_encoder(model: QueryEncoder, path: Path, *, num_fields: int = 0) -> N
     if model.max_length > 1:
         sizes[1] = torch.export.Dim("length", min=1, max=model.max_length)
     dynamic_sizes: dict[str, dict[int, Any]] = dict.fromkeys(model.inputs, sizes)
-    if CONTEXT in examples:
-        examples[CONTEXT] = torch.ones((2, 1, num_fields), dtype=torch.int64)
-        dynamic_sizes[CONTEXT] = {0: batch}
+    if CONTEXT_ROWS in examples:
+        examples[CONTEXT_ROWS] = torch.ones((2, 1, num_fields), dtype=torch.int64)
+        dynamic_sizes[CONTEXT_ROWS] = {0: batch}
     export_graph(
         folded(model),
         examples,

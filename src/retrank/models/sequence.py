@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from retrank.contract.encode import ACTIONS, CONTEXT, ITEM_ROWS, PADDING_ROW, InputName
+from retrank.contract.encode import ACTIONS, CONTEXT_ROWS, ITEM_ROWS, PADDING_ROW, InputName
 from retrank.contract.errors import ConfigError
 from retrank.models.action_types import forget_some
 from retrank.models.blocks import Dropout
@@ -74,7 +74,7 @@ class SequenceModel(nn.Module):
 
     def _reads(self, *others: InputName) -> tuple[InputName, ...]:
         """Return the names of all inputs, given those besides item rows, actions and the context."""
-        actions, context = (ACTIONS,) if self.num_actions else (), (CONTEXT,) if self.context else ()
+        actions, context = (ACTIONS,) if self.num_actions else (), (CONTEXT_ROWS,) if self.context else ()
         return (ITEM_ROWS, *others, *actions, *context)
 
     def _embed(self, item_rows: torch.Tensor, actions: torch.Tensor | None = None) -> torch.Tensor:

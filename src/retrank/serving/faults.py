@@ -11,7 +11,7 @@ from retrank.contract.events import EventReceipt
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.stores.protocol import StoreUnavailable
 
-MAX_FIELDS = 20
+MAX_FIELD_PROBLEMS = 20
 _AWAY: dict[type[Exception], str] = {
     StoreUnavailable: "the state store does not answer; nothing was promised, ask again",
     LogUnavailable: "the event log takes nothing at the moment; nothing was promised, send it again",
@@ -30,7 +30,9 @@ class AllRejected(RetrankError):  # noqa: N818  (an answer, not a mistake of thi
         """Say so."""
         rejected = receipt.rejected
         self.receipt = receipt
-        self.fields = [FieldProblem(pointer=f"/events/{one.index}", detail=one.detail) for one in rejected[:MAX_FIELDS]]
+        self.fields = [
+            FieldProblem(pointer=f"/events/{one.index}", detail=one.detail) for one in rejected[:MAX_FIELD_PROBLEMS]
+        ]
         super().__init__(f"no event was taken: {summary(self.fields, len(rejected))}")
 
 
@@ -57,7 +59,7 @@ def outside(error: Exception) -> str:
 def fields_of(error: ValidationError) -> list[FieldProblem]:
     """Name each offending field of a refused document by a JSON pointer (RFC 6901), the first twenty."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return [FieldProblem(pointer=pointer(one["loc"]), detail=one["msg"]) for one in found[:MAX_FIELDS]]
+    return [FieldProblem(pointer=pointer(one["loc"]), detail=one["msg"]) for one in found[:MAX_FIELD_PROBLEMS]]
 
 
 def summary(fields: Sequence[FieldProblem], total: int) -> str:

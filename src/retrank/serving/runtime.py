@@ -16,7 +16,7 @@ from retrank.contract.actions import ActionFacts, Actions, type_by_name
 from retrank.contract.attributes import AttributeArrays
 from retrank.contract.bundle import VerifiedBundle
 from retrank.contract.context import ContextRows, ContextSpec
-from retrank.contract.encode import CONTEXT, encode_one
+from retrank.contract.encode import CONTEXT_ROWS, encode_one
 from retrank.contract.errors import ConfigError, FormatError
 from retrank.contract.features import FeatureSpec, read_features
 from retrank.contract.golden import check_golden, read_golden
@@ -214,7 +214,7 @@ def _fields(spec: FeatureSpec) -> ContextRows:
         FormatError: inputs and fields disagree, or the time zone is unknown here.
     """
     told = spec.context or ContextSpec()
-    if (CONTEXT in spec.inputs) != bool(told.fields):
+    if (CONTEXT_ROWS in spec.inputs) != bool(told.fields):
         raise FormatError(
             f"{layout.FEATURES}: inputs {list(spec.inputs)} and fields {list(told.sizes)} disagree; export again"
         )

@@ -9,7 +9,7 @@ from retrank.contract.errors import ConfigError
 from retrank.data.context_columns import in_context
 from retrank.data.store import EventStore
 
-CONTEXT = "context"
+_SETTING = "context"
 """Name of the group of settings, and of the setting of a model that holds the number of values of each field."""
 
 
@@ -24,7 +24,7 @@ def open_store(path: Path | str, config: Mapping[str, Any]) -> EventStore:
         SourceError: there is no store.
         ConfigError: it has not those fields.
     """
-    store, settings = EventStore.open(path), config.get(CONTEXT)
+    store, settings = EventStore.open(path), config.get(_SETTING)
     return store if settings is None else in_context(store, instantiate(settings))
 
 
@@ -37,7 +37,7 @@ def told_sizes(config: dict[str, Any], store: EventStore) -> dict[str, Any]:
     spec, model = store.context_spec, config["model"]
     if spec is None:
         return config
-    if not accepts(model["_target_"], CONTEXT):
+    if not accepts(model["_target_"], _SETTING):
         name = model["_target_"].rpartition(".")[2]
         raise ConfigError(f"context.fields is {list(spec.sizes)} and {name} reads no context; set context.fields=[]")
-    return config | {"model": model | {CONTEXT: spec.sizes}}
+    return config | {"model": model | {_SETTING: spec.sizes}}

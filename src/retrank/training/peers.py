@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from retrank.contract.encode import CONTEXT
+from retrank.contract.encode import CONTEXT_ROWS
 from retrank.contract.errors import DataError
 from retrank.models.protocols import QueryEncoder
 from retrank.training import checkpoint
@@ -53,7 +53,7 @@ def open_peer(run_dir: Path, question: Mapping[str, Any], *, role: str) -> Peer:
     """
     model, config = load_model(run_dir)
     saved = checkpoint.read(run_dir / CHECKPOINTS / BEST)[IDENTITY_KEY]
-    names = (*_QUESTION, "context") if CONTEXT in cast(QueryEncoder, model).inputs else _QUESTION
+    names = (*_QUESTION, "context") if CONTEXT_ROWS in cast(QueryEncoder, model).inputs else _QUESTION
     theirs, ours = ({name: source.get(name) for name in names} for source in (saved, question))
     if differences := checkpoint.differing(theirs, ours, "there"):
         raise DataError(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from retrank.contract.encode import (
     ACTIONS,
     AGES,
-    CONTEXT,
+    CONTEXT_ROWS,
     ITEM_ROWS,
     asked_now,
     encode,
@@ -122,7 +122,7 @@ def test_moments_follow_their_histories() -> None:
 )
 def test_one_history_is_encoded_like_many(events: list[tuple[int, int, int]], max_length: int) -> None:
     rows, ages, actions = np.array(events, dtype=np.int64).T
-    inputs, context = (ITEM_ROWS, AGES, ACTIONS, CONTEXT), np.array([3, 0])
+    inputs, context = (ITEM_ROWS, AGES, ACTIONS, CONTEXT_ROWS), np.array([3, 0])
     found, expected = (
         encode_one(rows, ages, actions, context, inputs, max_length),
         encode(asked_now(rows, ages, actions, context), inputs, max_length),
@@ -140,25 +140,25 @@ def _in_context(asked_in: NDArray[np.int32] | None = None) -> Sequences:
 
 def test_the_context_is_that_of_the_moment_asked_about() -> None:
     asked = np.array([[9, 9], [0, 8], [7, 0]], dtype=np.int32)
-    encoded = encode(_in_context(asked_in=asked), (ITEM_ROWS, CONTEXT), 2)[CONTEXT]
+    encoded = encode(_in_context(asked_in=asked), (ITEM_ROWS, CONTEXT_ROWS), 2)[CONTEXT_ROWS]
     assert encoded.dtype == np.int64
     assert encoded.tolist() == [[[9, 9]], [[0, 8]], [[7, 0]]]
 
 
 def test_without_a_moment_the_context_is_that_of_the_newest_event() -> None:
-    assert encode(_in_context(), (CONTEXT,), 2)[CONTEXT].tolist() == [[[3, 0]], [[4, 5]], [[0, 0]]]
+    assert encode(_in_context(), (CONTEXT_ROWS,), 2)[CONTEXT_ROWS].tolist() == [[[3, 0]], [[4, 5]], [[0, 0]]]
 
 
 def test_inside_a_window_every_place_is_asked_about_in_the_context_of_the_next_event() -> None:
     real = real_places(np.array([2, 1]))
-    found = encode_windows(_in_context(), np.array([2, 2]), real, (ITEM_ROWS, CONTEXT))
+    found = encode_windows(_in_context(), np.array([2, 2]), real, (ITEM_ROWS, CONTEXT_ROWS))
     assert found[ITEM_ROWS].tolist() == [[1, 2], [0, 2]]
-    assert found[CONTEXT].tolist() == [[[2, 7], [3, 0]], [[0, 0], [3, 0]]]
+    assert found[CONTEXT_ROWS].tolist() == [[[2, 7], [3, 0]], [[0, 0], [3, 0]]]
 
 
 def test_a_context_that_nobody_knows_is_refused() -> None:
     with pytest.raises(DataError, match=r"the histories have none; open the store as the run was trained"):
-        encode(Sequences.from_lists([[1]]), (ITEM_ROWS, CONTEXT), 5)
+        encode(Sequences.from_lists([[1]]), (ITEM_ROWS, CONTEXT_ROWS), 5)
 
 
 def test_contexts_follow_their_histories() -> None:

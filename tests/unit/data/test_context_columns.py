@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrank.contract.encode import CONTEXT, ITEM_ROWS
+from retrank.contract.encode import CONTEXT_ROWS, ITEM_ROWS
 from retrank.contract.errors import ConfigError
 from retrank.data.batches import Batches
 from retrank.data.context_columns import ContextSettings, in_context
@@ -37,7 +37,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> EventStore:
     columns = Columns("user", "item", time="time", context={"place": "place", "load": "load"}, numbers=["load"])
     (folder / "users.csv").write_text("who,level\nu2,gold\nu9,silver\nu1,\nu2,silver\n,gold\n")
     users = UsersFile(str(folder / "users.csv"), "who", {"tier": "level"})
-    return ingest(Delimited(str(folder / "events.csv"), columns, "placed"), folder / "store", users=users, max_bad_share=1)
+    return ingest(
+        Delimited(str(folder / "events.csv"), columns, "placed"), folder / "store", users=users, max_bad_share=1
+    )
 
 
 def test_rare_and_missing_values_are_unknown_and_the_commonest_comes_first(store: EventStore) -> None:
@@ -65,10 +67,10 @@ def test_without_fields_a_store_stays_as_it_is(store: EventStore) -> None:
 
 def test_a_batch_tells_every_place_the_context_of_the_event_that_follows(store: EventStore) -> None:
     histories = in_context(store, ContextSettings(["place"], min_events=2)).sequences
-    batches = Batches(histories, batch_size=2, max_length=9, seed=0, inputs=(ITEM_ROWS, CONTEXT))
+    batches = Batches(histories, batch_size=2, max_length=9, seed=0, inputs=(ITEM_ROWS, CONTEXT_ROWS))
     (batch,) = list(batches)
     order = np.argsort(-batch.item_rows.numpy()[:, 0])  # the longer history first
-    assert batch.inputs[CONTEXT].numpy()[order, :, 0].tolist() == [[WORK, 0, HOME], [0, HOME, 0]]
+    assert batch.inputs[CONTEXT_ROWS].numpy()[order, :, 0].tolist() == [[WORK, 0, HOME], [0, HOME, 0]]
 
 
 @pytest.mark.parametrize("split", [LeaveLastOut(), GlobalTemporal(0.3, 0.2)])
@@ -89,7 +91,10 @@ def test_a_case_is_asked_in_the_context_of_its_first_target(
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (["plaice"], r"the context columns \['load', 'place'\] and the user attributes \['tier'\], the clock tells hour"),
+        (
+            ["plaice"],
+            r"the context columns \['load', 'place'\] and the user attributes \['tier'\], the clock tells hour",
+        ),
         (["load"], r"names 'load', which holds numbers; leave it out of data\.columns\.numbers"),
         (["place", "place"], "expected at most 16 different names"),
         ("place", "context.fields is 'place'; expected a list of names of 1 to 64 letters"),
@@ -104,7 +109,9 @@ def test_fields_that_cannot_be_read_are_refused(store: EventStore, fields: list[
 
 def test_a_field_of_which_no_value_is_left_is_refused(store: EventStore) -> None:
     for name, told, values in (("place", 6, 3), ("tier", 3, 1)):
-        message = f"{name!r}, which {told} of 7 events tell, and none of its {values} values has 4 of them; leave it out"
+        message = (
+            f"{name!r}, which {told} of 7 events tell, and none of its {values} values has 4 of them; leave it out"
+        )
         with pytest.raises(ConfigError, match=message):
             in_context(store, ContextSettings([name], min_events=4))
 

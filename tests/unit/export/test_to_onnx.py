@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from worlds import TinyEncoder
 
-from retrank.contract.encode import ACTIONS, AGES, CONTEXT, ITEM_ROWS, InputName
+from retrank.contract.encode import ACTIONS, AGES, CONTEXT_ROWS, ITEM_ROWS, InputName
 from retrank.contract.errors import BundleError
 from retrank.export.to_onnx import OPSET, export_encoder, open_encoder, run_encoder
 from retrank.models.hstu import HSTU
@@ -79,7 +79,7 @@ def test_any_batch_and_length_gives_the_query_of_torch(
     ages = np.random.default_rng(1).integers(0, 10**9, shape) * (item_rows > 0)
     actions = np.random.default_rng(2).integers(0, 4, shape)
     values = {ITEM_ROWS: item_rows, AGES: np.sort(ages)[:, ::-1].copy(), ACTIONS: actions}
-    values[CONTEXT] = np.random.default_rng(3).integers(0, 4, (shape[0], 1, len(FIELDS)))
+    values[CONTEXT_ROWS] = np.random.default_rng(3).integers(0, 4, (shape[0], 1, len(FIELDS)))
     inputs = {name: values[name] for name in model.inputs}
     seen = run_encoder(open_encoder(path), inputs)
     with torch.inference_mode():
@@ -107,7 +107,7 @@ def test_input_and_output_are_named_with_dynamic_sizes(exported: tuple[QueryEnco
     session = open_encoder(path)
     (item_rows, *others), (query,) = session.get_inputs(), session.get_outputs()
     assert (item_rows.name, *(other.name for other in others)) == model.inputs
-    shapes = [["batch", 1, len(FIELDS)] if other.name == CONTEXT else item_rows.shape for other in others]
+    shapes = [["batch", 1, len(FIELDS)] if other.name == CONTEXT_ROWS else item_rows.shape for other in others]
     assert [other.shape for other in others] == shapes
     assert (item_rows.name, item_rows.type, item_rows.shape) == ("item_rows", "tensor(int64)", ["batch", "length"])
     assert (query.name, query.type, query.shape) == ("query", "tensor(float)", ["batch", model.width])

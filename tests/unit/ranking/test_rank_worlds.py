@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import rankdata
 from visit_worlds import DAY, HOUR, NUM_ITEMS, SPEC, all_without, prepared, trained, world
 
-from retrank.contract.candidate_features import CONTEXT
+from retrank.contract.candidate_features import MOMENT_FEATURES
 from retrank.training.ranking.evaluate import context_worth, shuffled_moments
 from retrank.training.ranking.prepared import Prepared
 from retrank.training.ranking.reranker import outputs_of
@@ -40,7 +40,7 @@ def test_what_the_hour_decides_is_a_lift_clear_of_zero_that_vanishes_with_the_mo
     worth = context_worth(ranker, hours, SPEC, NUM_ITEMS)
     assert worth.lift.low > 0.05
     assert worth.lift.difference == pytest.approx(worth.real - worth.shuffled)
-    blind = all_without(hours, [*CONTEXT])
+    blind = all_without(hours, [*MOMENT_FEATURES])
     ignorant = trained(blind, tmp_path / "without", "trainer.max_epochs=4")
     base = context_worth(ignorant, blind, SPEC, NUM_ITEMS)
     assert worth.real > base.real + 0.05
@@ -49,7 +49,7 @@ def test_what_the_hour_decides_is_a_lift_clear_of_zero_that_vanishes_with_the_mo
 
 
 def test_shuffled_moments_are_those_of_other_requests_and_nothing_else_changes(hours: Prepared) -> None:
-    table, columns = hours.test, [SPEC.features.index(name) for name in CONTEXT]
+    table, columns = hours.test, [SPEC.features.index(name) for name in MOMENT_FEATURES]
     shuffled = shuffled_moments(table, SPEC, np.random.default_rng(1))
     others = [at for at in range(len(SPEC.features)) if at not in columns]
     np.testing.assert_array_equal(shuffled.features[:, others], table.features[:, others])

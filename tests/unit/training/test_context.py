@@ -14,7 +14,7 @@ from retrank.config import compose, resolve
 from retrank.contract.api import RecommendRequest, Session
 from retrank.contract.bundle import verify
 from retrank.contract.cases import Cases
-from retrank.contract.encode import CONTEXT
+from retrank.contract.encode import CONTEXT_ROWS
 from retrank.contract.errors import BundleError, ConfigError, DataError
 from retrank.contract.features import read_features
 from retrank.data.ingest import ingest
@@ -138,7 +138,7 @@ def test_a_run_goes_into_a_bundle_that_knows_the_fields_and_their_values(bundles
     bundle = verify(bundles)
     spec = read_features(bundle)
     assert spec.context is not None
-    assert (spec.context.sizes, spec.inputs[-1]) == ({"place": 2}, CONTEXT)
+    assert (spec.context.sizes, spec.inputs[-1]) == ({"place": 2}, CONTEXT_ROWS)
     assert bundle.manifest.encoder.parity_max_difference < 1e-4
 
 

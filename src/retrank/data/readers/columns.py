@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from retrank.contract.errors import ConfigError
-from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT, ITEM, TIME, USER, VALUE, VISITOR
+from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT_PREFIX, ITEM, TIME, USER, VALUE, VISITOR
 from retrank.data.readers.times import check_time_unit
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -72,10 +72,10 @@ class Columns:
         optional = {VISITOR: self.visitor, TIME: self.time, ACTION: self.action, VALUE: self.value}
         roles: dict[str, Column] = {USER: self.user, ITEM: self.item}
         roles.update({role: column for role, column in optional.items() if column is not None})
-        roles.update({CONTEXT + name: column for name, column in self.context.items()})
+        roles.update({CONTEXT_PREFIX + name: column for name, column in self.context.items()})
         roles.update({ATTRIBUTE + name: column for name, column in self.attributes.items()})
         return roles
 
     def is_number(self, role: str) -> bool:
         """Return whether a role is to be read as a number."""
-        return role == VALUE or role.removeprefix(CONTEXT).removeprefix(ATTRIBUTE) in self.numbers
+        return role == VALUE or role.removeprefix(CONTEXT_PREFIX).removeprefix(ATTRIBUTE) in self.numbers

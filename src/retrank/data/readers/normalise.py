@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from retrank.contract.context import as_text
 from retrank.contract.errors import SourceError
 from retrank.data.readers.columns import Columns
-from retrank.data.readers.protocol import ACTION, CONTEXT, ITEM, TIME, USER, VALUE, VISITOR
+from retrank.data.readers.protocol import ACTION, CONTEXT_PREFIX, ITEM, TIME, USER, VALUE, VISITOR
 from retrank.data.readers.times import to_microseconds
 from retrank.data.report import RowReport
 
@@ -57,14 +57,12 @@ def normalise(
                 ready[role] = ready[role].fill_null(np.nan).cast(pa.float32())
         else:
             with located(where):
-                ready[role] = as_words(plain) if role == ACTION or role.startswith(CONTEXT) else plain
+                ready[role] = as_words(plain) if role == ACTION or role.startswith(CONTEXT_PREFIX) else plain
     batch = pa.record_batch(ready)
     return batch if refused.none else batch.filter(pa.array(refused.good))
 
 
-def _who_and_what(
-    raw: Mapping[str, pa.Array], where: Callable[[int], str], refused: "Refusals"
-) -> dict[str, pa.Array]:
+def _who_and_what(raw: Mapping[str, pa.Array], where: Callable[[int], str], refused: "Refusals") -> dict[str, pa.Array]:
     """Return the columns of ids; rows of nobody, and without an item, are refused."""
     ready = {role: _ids(told_in(raw[role]), role, where) for role in (USER, VISITOR, ITEM) if role in raw}
     nobody, named = pc.is_null(ready[USER]), USER

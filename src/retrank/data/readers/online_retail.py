@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retrank.contract.errors import SourceError
-from retrank.data.readers.protocol import CONTEXT, ITEM, TIME, USER, VALUE
+from retrank.data.readers.protocol import CONTEXT_PREFIX, ITEM, TIME, USER, VALUE
 from retrank.data.report import RowReport
 
 BUILTIN = Path(__file__).parents[1] / "builtin" / "online_retail.parquet"
@@ -80,7 +80,7 @@ class OnlineRetail:
             ITEM: codes,
             TIME: lines["InvoiceDate"].cast(pa.timestamp("us")).cast(pa.int64()),
             VALUE: pc.multiply(lines["Quantity"].cast(pa.float64()), lines["UnitPrice"]),
-            CONTEXT + "country": lines["Country"],
+            CONTEXT_PREFIX + "country": lines["Country"],
         }
         yield from pa.table(columns).combine_chunks().to_batches()
 

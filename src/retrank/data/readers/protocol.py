@@ -14,7 +14,7 @@ ITEM = "item_id"
 TIME = "time"
 ACTION = "action"
 VALUE = "value"
-CONTEXT = "context_"
+CONTEXT_PREFIX = "context_"
 ATTRIBUTE = "attribute_"
 
 

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from retrank.contract.api import FieldProblem, Problem
 from retrank.contract.events import EventsRefused
 from retrank.serving.events.protocol import LogUnavailable
-from retrank.serving.faults import MAX_FIELDS, AllRejected, NotOffered, fields_of, outside, pointer, summary
+from retrank.serving.faults import MAX_FIELD_PROBLEMS, AllRejected, NotOffered, fields_of, outside, pointer, summary
 from retrank.serving.guard.gate import Refusal
 from retrank.serving.stores.protocol import StoreFull, StoreUnavailable
 from retrank.serving.web.request_id import request_id_of
@@ -188,7 +188,7 @@ def _on_query(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fields = [FieldProblem(pointer=pointer(one["loc"][1:]), detail=one["msg"]) for one in error.errors()]
     detail = "; ".join(f"query parameter {field.pointer[1:]!r}: {field.detail}" for field in fields[:3])
-    return _response(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, fields[:MAX_FIELDS])
+    return _response(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, fields[:MAX_FIELD_PROBLEMS])
 
 
 def _plain(headers: Any) -> dict[str, str] | None:

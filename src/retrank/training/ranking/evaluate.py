@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.contract.candidate_features import CONTEXT
+from retrank.contract.candidate_features import MOMENT_FEATURES
 from retrank.contract.ranker_spec import RankerSpec
 from retrank.data.store import EventStore
 from retrank.metrics.bootstrap import PairedDifference, paired_bootstrap
@@ -148,7 +148,7 @@ def context_worth(model: Ranker, prepared: Prepared, spec: RankerSpec, num_items
 
 def shuffled_moments(table: RankingTable, spec: RankerSpec, rng: np.random.Generator) -> RankingTable:
     """Return the table with the moments of requests dealt out among them anew."""
-    columns = [spec.features.index(name) for name in CONTEXT]
+    columns = [spec.features.index(name) for name in MOMENT_FEATURES]
     order = rng.permutation(len(table))
     owners = np.repeat(np.arange(len(table)), np.diff(table.offsets))
     features = table.features.copy()
