@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.errors import ConfigError, DataError
+from retrank.contract.moments import HOUR_US
 from retrank.contract.vocab import Vocab
 from retrank.data.store import EventStore
 from retrank.data.visits import Visits
@@ -15,8 +16,7 @@ POSITION = "position"
 """Name of the context column with the place, 1 = first."""
 NOT_SHOWN = 2**31 - 1
 """The place of what was not shown: behind every other, so `PositionBias` counts it as its last one."""
-_HOUR_US = 3_600_000_000
-_BEFORE_US = _HOUR_US
+_BEFORE_US = HOUR_US
 """A visit begins with what somebody did; what they had been shown came earlier, on the same page."""
 
 
@@ -64,7 +64,7 @@ class Shown:
         assert visits.cases.inputs.asked_at is not None, "visits have a moment"
         user, begin = int(visits.cases.users[visit]), int(visits.cases.inputs.asked_at[visit])
         own, stop = int(self.offsets[user]), int(self.offsets[user + 1])
-        span = np.searchsorted(self.times[own:stop], [begin - _BEFORE_US, begin + int(hours * _HOUR_US)])
+        span = np.searchsorted(self.times[own:stop], [begin - _BEFORE_US, begin + int(hours * HOUR_US)])
         return slice(own + int(span[0]), own + int(span[1]))
 
 
