@@ -87,6 +87,7 @@ HEALTHY = {
     'recsys_replicas{instance="a"}': "2x90",
     'recsys_circuit_state{dep="profile_store",instance="a"}': "0x90",
     'recsys_bundle_info{id="b1",instance="a"}': "2x90",
+    'recsys_bundle_info{id="b1",instance="b"}': "2x90",
     'recsys_empty_total{variant="none",instance="a"}': "0+1x90",
     'recsys_retrieval_recall_sampled{instance="a"}': "0.98x90",
     'recsys_score_psi{instance="a"}': "0.05x90",

@@ -86,7 +86,8 @@ def evaluate_run(
         print(rescoring.assess(run_dir, scorer, split, test, progress=progress))
     if UNTRAINED in test.metrics:
         found = ", ".join(f"{name} {row[UNTRAINED]:.4f}" for name, row in rows.items() if UNTRAINED in row)
-        print(f"recall@100 of targets never seen in training: {found}")
+        count = split.counts.get("untrained_item_targets_test")
+        print(f"recall@100 of targets never seen in training{f' ({count:,} of them)' if count else ''}: {found}")
     if metrics["verdict"]:
         print("", metrics["verdict"]["text"], *metrics["verdict"]["reasons"], sep="\n")
     print(f"\n{run_dir / PAGE}")

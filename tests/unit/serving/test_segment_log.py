@@ -1,5 +1,6 @@
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -180,6 +181,20 @@ def test_after_a_failed_fsync_the_segment_is_left_behind(tmp_path: Path, monkeyp
     log.append([b"after"]).result(WAIT_S)
     log.close()
     assert [list(SegmentReader(path)) for path in segments(log.folder)] == [[b"before"], [b"after"]]
+
+
+def test_records_in_a_file_that_somebody_removed_are_not_acknowledged(tmp_path: Path) -> None:
+    log = SegmentLog(tmp_path / "log", SegmentOptions(retry_s=0.0))
+    log.append([b"before"]).result(WAIT_S)
+    segments(log.folder)[0].unlink()
+    with pytest.raises(LogUnavailable, match="somebody removed the segment"):
+        log.append([b"nowhere"]).result(WAIT_S)
+    log.append([b"after"]).result(WAIT_S)
+    shutil.rmtree(tmp_path / "log")
+    for _ in range(2):  # nothing can be begun either where there is no folder
+        with pytest.raises(LogUnavailable, match="not durable"):
+            log.append([b"nowhere"]).result(WAIT_S)
+    log.close()
 
 
 def test_a_mistake_in_the_writer_leaves_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

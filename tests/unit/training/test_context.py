@@ -22,7 +22,9 @@ from retrank.data.readers.columns import Columns
 from retrank.data.readers.delimited import Delimited
 from retrank.data.splits import split_store
 from retrank.export.run_folder import read_run
+from retrank.serving.bundles.opening import begin, open_service_replica
 from retrank.serving.recommender import Recommender
+from retrank.serving.settings import parse_settings
 from retrank.training import fit
 from retrank.training.checkpoint import BEST, CHECKPOINTS, IDENTITY_KEY, load_model
 from retrank.training.checkpoint import read as read_checkpoint
@@ -159,6 +161,15 @@ def test_a_request_is_encoded_by_the_service_as_its_case_was_by_training(
         query = recommender.query(RecommendRequest(session=Session(recent=recent), context=context))
         assert query is not None
         np.testing.assert_allclose(query, expected[at], atol=1e-4)
+
+
+def test_a_replica_of_a_service_starts_from_the_bundle(bundles: Path, tmp_path: Path) -> None:
+    """Only a service samples the recall of the index, with histories that tell nothing of the moment."""
+    settings = parse_settings({"bundle": bundles, "state": {"url": f"sqlite:{tmp_path / 'state.sqlite'}"}})
+    begin(settings)
+    replica = open_service_replica(settings, "one")
+    assert replica.front.bundle.id == verify(bundles).bundle_id
+    replica.close()
 
 
 def test_the_place_of_a_request_decides_what_is_recommended(bundles: Path) -> None:

@@ -1,5 +1,7 @@
 """Does the index that was opened still find what exact search finds? A sample, with the encoder and users at hand."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from retrank.contract.rest import Rest, no_rest
@@ -19,7 +21,7 @@ def sampled_recall(runtime: Runtime, num_queries: int, rng: np.random.Generator,
         rng: draws them.
         rest: called between pieces of work.
     """
-    histories, queries = _histories(runtime, num_queries, rng), []
+    histories, queries = _asked_in_no_moment(_histories(runtime, num_queries, rng), runtime), []
     for start in range(0, len(histories), _AT_ONCE):
         some = np.arange(start, min(start + _AT_ONCE, len(histories)))
         queries.append(runtime.encoder.run(histories.take(some)))
@@ -32,8 +34,13 @@ def _histories(runtime: Runtime, count: int, rng: np.random.Generator) -> Sequen
     eligible = np.flatnonzero(runtime.histories.lengths)
     if len(eligible) == 0:
         rows = rng.integers(1, len(runtime.items) + 1, count)
-        return Sequences.from_lists([[int(row)] for row in rows], [[0]] * count)
+        return Sequences.from_lists([[int(row)] for row in rows], [[0]] * count, [[0]] * count)
     users = rng.choice(eligible, size=min(count, len(eligible)), replace=False)
     longest = runtime.manifest.encoder.max_length
     stops = runtime.histories.offsets[users + 1]
     return runtime.histories.slices(np.maximum(runtime.histories.offsets[users], stops - longest), stops)
+
+
+def _asked_in_no_moment(histories: Sequences, runtime: Runtime) -> Sequences:
+    """Return histories that tell nothing of the moment: a bundle has none of it, and any query is a fair sample."""
+    return replace(histories, asked_in=np.tile(runtime.fields.untold, (len(histories), 1)).astype(np.int32))

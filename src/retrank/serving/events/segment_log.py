@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from errno import ENOENT
 from pathlib import Path
 
 from retrank.serving.events.folders import claim, segments, sync_folder
@@ -181,6 +182,8 @@ class SegmentLog:
             data = b"".join(waiting.framed for waiting in batch)
             _write_all(segment.descriptor, data)
             os.fdatasync(segment.descriptor)
+            if not os.fstat(segment.descriptor).st_nlink:
+                raise FileNotFoundError(ENOENT, "somebody removed the segment that is being written")
         except (OSError, MemoryError) as error:
             self._fail(batch, error)
             return
@@ -232,6 +235,8 @@ class SegmentLog:
         try:
             _write_all(segment.descriptor, seal(segment.num_records))
             os.fdatasync(segment.descriptor)
+            if not os.fstat(segment.descriptor).st_nlink:
+                raise FileNotFoundError(ENOENT, "somebody removed the segment that is being written")
             os.close(segment.descriptor)
         except OSError as error:
             _LOG.warning("%s: cannot be sealed (%s)", segment.path, error)

@@ -20,7 +20,7 @@ from retrank.serving.bundles.sources import MAX_SOURCE_LENGTH
 from retrank.serving.placements.desk import ShelfDesk
 from retrank.serving.stores.protocol import CatalogueOverlay
 from retrank.serving.web import openapi, problems
-from retrank.serving.web.admin_answers import explained, json_answer, tenant_of
+from retrank.serving.web.admin_answers import check_operator, explained, json_answer, tenant_of
 from retrank.serving.web.admin_shelf import SHELF_MESSAGES, add_shelf
 from retrank.serving.web.bodies import read_model
 from retrank.serving.web.head import Head
@@ -96,9 +96,10 @@ class BundleList(BaseModel):
 
 
 class Draining(BaseModel):
-    """Answer of `POST /admin/v1/:drain`."""
+    """Answer of `POST /admin/v1/:drain`: the service is leaving, or would be; only a restart takes it back."""
 
     status: Literal["draining"] = "draining"
+    dry_run: bool
 
 
 MESSAGES = openapi.Messages(
@@ -181,31 +182,31 @@ def _add_orders(app: FastAPI, operator: Operator) -> None:
     async def stage(request: Request) -> Response:
         """Fetch and check a bundle on every replica."""
         order = await read_model(request, StageOrder)
-        return await _done(lambda: operator.stage(order.source, order.by, dry_run=order.dry_run))
+        return await _done(request, lambda: operator.stage(order.source, order.by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:unstage", **openapi.order(UnstageOrder, Outcome, _ONE, 409))
     async def unstage(request: Request) -> Response:
         """Let replicas hold a bundle ready no longer."""
         order = await read_model(request, UnstageOrder)
-        return await _done(lambda: operator.unstage(order.id, order.by, dry_run=order.dry_run))
+        return await _done(request, lambda: operator.unstage(order.id, order.by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:activate", **openapi.order(ActivateOrder, Outcome, _ONE, 409))
     async def activate(request: Request) -> Response:
         """Swap to a bundle that every replica holds ready."""
         order = await read_model(request, ActivateOrder)
-        return await _done(lambda: operator.activate(order.id, order.by, dry_run=order.dry_run))
+        return await _done(request, lambda: operator.activate(order.id, order.by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:canary", **openapi.order(CanaryOrder, Outcome, {**_ONE, "percent": 5.0}, 409))
     async def canary(request: Request) -> Response:
         """Try a bundle on a share of the traffic."""
         order = await read_model(request, CanaryOrder)
-        return await _done(lambda: operator.canary(order.id, order.percent, order.by, dry_run=order.dry_run))
+        return await _done(request, lambda: operator.canary(order.id, order.percent, order.by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:rollback", **openapi.order(RollbackOrder, Outcome, {"reason": "fewer clicks"}, 409))
     async def rollback(request: Request) -> Response:
         """End the canary, or go back to the bundle before."""
         order = await read_model(request, RollbackOrder)
-        return await _done(lambda: operator.rollback(order.by, order.reason, dry_run=order.dry_run))
+        return await _done(request, lambda: operator.rollback(order.by, order.reason, dry_run=order.dry_run))
 
 
 def _add_forgetting(app: FastAPI, overlay: CatalogueOverlay) -> None:
@@ -231,16 +232,19 @@ def _add_drain(app: FastAPI, drain: Callable[[], None] | None) -> None:
     @app.post("/admin/v1/:drain", responses=responses, openapi_extra=openapi.body_of(Order, {}))
     async def leave(request: Request) -> Response:
         """Let the service of this host say that it is leaving, and finish what it has."""
-        await read_model(request, Order)
+        order = await read_model(request, Order)
+        check_operator(request)
         if drain is None:
             raise ProblemError(HTTPStatus.NOT_IMPLEMENTED, "this process cannot drain the service; send it SIGTERM")
-        _audit.warning("drain")
-        drain()
-        return json_answer(Draining(), HTTPStatus.ACCEPTED)
+        _audit.warning("%s drain by %r", "tried" if order.dry_run else "done", order.by)
+        if not order.dry_run:
+            drain()
+        return json_answer(Draining(dry_run=order.dry_run), HTTPStatus.ACCEPTED)
 
 
-async def _done(act: Callable[[], Outcome]) -> Response:
+async def _done(request: Request, act: Callable[[], Outcome]) -> Response:
     """Carry out an order in the thread pool, as a source may be slow, and leave a line in the audit log."""
+    check_operator(request)
     outcome = await run_in_threadpool(explained, act)
     line, generation = outcome.desired.audit[-1].model_dump(), outcome.desired.generation
     _audit.warning("%s %s -> generation %d", "tried" if outcome.dry_run else "done", line, generation)

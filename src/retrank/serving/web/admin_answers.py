@@ -55,6 +55,21 @@ def tenant_of(request: Request, named: str | None) -> str:
     return tenant
 
 
+def check_operator(request: Request) -> None:
+    """Let pass only who runs the service: bundles and draining are of all tenants.
+
+    Raises:
+        ProblemError: 403, the key belongs to a tenant.
+    """
+    tenant = caller_of(request.scope).tenant
+    if tenant != DEFAULT_TENANT:
+        detail = (
+            f"this API key belongs to tenant {tenant!r}, and this is about the service of all tenants; "
+            f"use a key of the tenant {DEFAULT_TENANT!r}"
+        )
+        raise ProblemError(HTTPStatus.FORBIDDEN, detail)
+
+
 def json_answer(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """Write a message as the body of an answer."""
     body = model.model_dump_json(by_alias=True)

@@ -78,10 +78,10 @@ def _ctl(url: str, *words: str) -> str:
     return "\n".join(lines)
 
 
-def _post(app: FastAPI, path: str) -> httpx.Response:
+def _post(app: FastAPI, path: str, **body: Any) -> httpx.Response:
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://admin") as client:
-            return await client.post(path, json={})
+            return await client.post(path, json=body)
 
     return asyncio.run(ask())
 
@@ -171,8 +171,30 @@ def test_what_cannot_be_done_is_a_problem_that_says_why(
 def test_a_drain_is_handed_on(settings: Settings, replica: Replica) -> None:
     told = []
     app = create_admin_app(open_operator(settings), drain=lambda: told.append(1))
+    tried = _post(app, "/admin/v1/:drain", dry_run=True)
+    assert (tried.status_code, tried.json(), told) == (202, {"status": "draining", "dry_run": True}, [])
     assert _post(app, "/admin/v1/:drain").status_code == 202
     assert told == [1]
+
+
+@pytest.mark.parametrize(("of", "refused"), [("shop", {403}), ("default", {404, 409, 422, 501})])
+def test_what_answers_everybody_is_decided_by_who_runs_the_service(
+    settings: Settings, replica: Replica, names: list[str], tmp_path: Path, of: str, refused: set[int]
+) -> None:
+    token = _tokens(tmp_path / "keys.json", of)["admin"]
+    guarded = settings.model_copy(update={"guard": GuardSettings(auth=AuthSettings(key_file=tmp_path / "keys.json"))})
+    orders: dict[str, dict[str, Any]] = {
+        "bundles:stage": {"source": "/nowhere"},
+        "bundles:unstage": {"id": "0" * 16},
+        "bundles:activate": {"id": "0" * 16},
+        "bundles:canary": {"id": "0" * 16, "percent": 5},
+        "bundles:rollback": {},
+        ":drain": {},
+    }
+    with admin_port(guarded) as url, httpx.Client(headers={"authorization": f"Bearer {token}"}) as client:
+        found = {order: client.post(f"{url}/admin/v1/{order}", json=body).status_code for order, body in orders.items()}
+        assert client.get(f"{url}/admin/v1/status").json()["desired"]["active"] == names[0]
+    assert {order: status for order, status in found.items() if status not in refused} == {}
 
 
 def test_the_admin_port_of_a_service_lets_it_leave(
@@ -187,7 +209,7 @@ def test_the_admin_port_of_a_service_lets_it_leave(
 def test_with_a_key_file_the_admin_port_asks_for_the_scope_admin(
     settings: Settings, replica: Replica, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tokens = _tokens(tmp_path / "keys.json")
+    tokens = _tokens(tmp_path / "keys.json", "default")
     auth = AuthSettings(key_file=tmp_path / "keys.json")
     with admin_port(settings.model_copy(update={"guard": GuardSettings(auth=auth)})) as url:
         answers = {
