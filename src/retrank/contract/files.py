@@ -73,9 +73,7 @@ def point_at(root: Path, name: str) -> None:
     with os.fdopen(handle, "w") as stream:
         stream.write(name + "\n")
         stream.flush()
-        os.fchmod(
-            stream.fileno(), 0o644
-        )  # whoever may read what it points at may read it: a container has a user of its own
+        os.fchmod(stream.fileno(), 0o644)  # as readable as what it points at: a container has a user of its own
         os.fsync(stream.fileno())
     Path(temporary).replace(root / POINTER)
     _sync(root)

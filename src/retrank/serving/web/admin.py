@@ -177,7 +177,8 @@ def _add_reading(app: FastAPI, operator: Operator) -> None:
 
 def _add_orders(app: FastAPI, operator: Operator) -> None:
     @app.post(
-        "/admin/v1/bundles:stage", **openapi.order(StageOrder, Outcome, {"source": "bundles/20260102T030405-8f3c"}, 409)
+        "/admin/v1/bundles:stage",
+        **openapi.order(StageOrder, Outcome, {"source": "/srv/bundles/8f3c01d2ab45ef67"}, 409),
     )
     async def stage(request: Request) -> Response:
         """Fetch and check a bundle on every replica."""
