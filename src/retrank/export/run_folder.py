@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.config import instantiate
-from retrank.contract.errors import BundleError, SourceError, TrainingError
+from retrank.contract.errors import BundleError, SourceError
 from retrank.contract.item_content import ContentArrays, ItemEncoding
 from retrank.contract.manifest import DataFacts, MetricFacts
 from retrank.contract.sequences import Sequences
@@ -22,6 +22,7 @@ from retrank.export.sources import Catalogue, Fallbacks, TrainedModel
 from retrank.models.baselines.markov import Markov
 from retrank.models.protocols import QueryEncoder, Tabulated
 from retrank.models.two_tower import TwoTower
+from retrank.training import run_card
 from retrank.training.baseline_table import RECIPES
 from retrank.training.checkpoint import load_model
 from retrank.training.context_side import open_store
@@ -29,7 +30,7 @@ from retrank.training.evaluate import baselines_of
 from retrank.training.item_side import ITEM_ENCODING
 from retrank.training.ranking.load import load_ranker
 
-METRICS, RUN_CARD, PAGE, REPORT, RANKS = "metrics.json", "run_card.json", "report.html", "report.json", "ranks.npz"
+METRICS, REPORT, RANKS = "metrics.json", "report.json", "ranks.npz"
 
 
 class Popular(Protocol):
@@ -63,11 +64,7 @@ def read_run(run_dir: Path, store_path: Path | None) -> tuple[TrainedModel, Even
     module, config = load_model(run_dir)
     encoder = cast(_Encoder, module.tabulated() if isinstance(module, Tabulated) else module)
     store = open_store(store_path or Path(config["store"]), config)
-    card = _read_json(run_dir / RUN_CARD)
-    if not (run_dir / PAGE).is_file():
-        raise TrainingError(
-            f"{run_dir}: no {PAGE}, the run ended before its evaluation; `retrank evaluate run={run_dir}` does it"
-        )
+    card = run_card.of_finished(run_dir)
     trained_on = card["data"]["data_hash"]
     if trained_on != store.facts.data_hash:
         raise BundleError(

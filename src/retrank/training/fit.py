@@ -44,9 +44,6 @@ from retrank.training.selection import Selection
 from retrank.training.settle import settle
 from retrank.training.trainer import TrainerSettings
 
-FINISHED = "report.html"
-"""The file that a run writes last."""
-
 
 @dataclass(frozen=True)
 class Trained:

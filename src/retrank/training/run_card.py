@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from retrank import __version__
-from retrank.contract.errors import SourceError
+from retrank.contract.errors import SourceError, TrainingError
 from retrank.data.store import EventStore
 
 RUN_CARD = "run_card.json"
+FINISHED = "report.html"
+"""The file that a run writes last."""
 _PACKAGES = ("torch", "pytorch-lightning", "numpy", "hydra-core", "pyarrow")
 
 
@@ -63,6 +65,26 @@ def read(run_dir: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise SourceError(f"{path}: not readable as JSON ({error}); train the run again") from error
+    return card
+
+
+def of_finished(run_dir: Path) -> dict[str, Any]:
+    """Return the card of a run that has trained to its end and was evaluated.
+
+    Raises:
+        TrainingError: it has not; the message says how to go on with it.
+        SourceError: the card is not JSON.
+    """
+    card = read(run_dir)
+    if not card:
+        raise TrainingError(
+            f"{run_dir / RUN_CARD}: missing; is the run finished? `retrank train` writes it at the end, and goes on "
+            f"with an interrupted run by the same settings and ckpt={run_dir}"
+        )
+    if not (run_dir / FINISHED).is_file():
+        raise TrainingError(
+            f"{run_dir}: no {FINISHED}, the run ended before its evaluation; `retrank evaluate run={run_dir}` does it"
+        )
     return card
 
 

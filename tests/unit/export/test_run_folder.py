@@ -10,7 +10,7 @@ import pytest
 from retrank.config import compose, resolve
 from retrank.contract import bundle
 from retrank.contract.bundle import VerifiedBundle, verify
-from retrank.contract.errors import BundleError, ConfigError, GateError, SourceError
+from retrank.contract.errors import BundleError, ConfigError, GateError, SourceError, TrainingError
 from retrank.contract.vocab import Vocab
 from retrank.data import ingest
 from retrank.data.store import EventStore
@@ -92,13 +92,15 @@ def test_another_store_than_the_one_trained_on_is_refused(trained: Path, tmp_pat
         _export(trained, tmp_path / "out", f"store={_ingest(tmp_path, 7)}")
 
 
-@pytest.mark.parametrize(("name", "content"), [("metrics.json", None), ("metrics.json", "{"), ("run_card.json", None)])
+@pytest.mark.parametrize(
+    ("name", "content"), [("metrics.json", None), ("metrics.json", "{"), ("run_card.json", None), ("report.html", None)]
+)
 def test_an_unfinished_run_is_refused_by_file(trained: Path, tmp_path: Path, name: str, content: str | None) -> None:
     run_dir = Path(shutil.copytree(trained, tmp_path / "run"))
     (run_dir / name).unlink()
     if content is not None:
         (run_dir / name).write_text(content)
-    with pytest.raises(SourceError, match=name.replace(".", r"\.")):
+    with pytest.raises((SourceError, TrainingError), match=name.replace(".", r"\.")):
         _export(run_dir, tmp_path / "out")
 
 

@@ -162,6 +162,28 @@ def test_bad_settings_are_named_before_anything_is_trained(
     assert re.search(message, error)
 
 
+@pytest.mark.parametrize("setting", ["run", "past"])
+@pytest.mark.parametrize(("missing", "advice"), [("run_card.json", "ckpt="), ("report.html", "retrank evaluate run=")])
+def test_a_retriever_that_is_not_finished_is_refused_as_export_refuses_it(
+    folder: Path,
+    ranked: Path,
+    tmp_path: Path,
+    setting: str,
+    missing: str,
+    advice: str,
+    *,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unfinished = shutil.copytree(folder / "run" if setting == "run" else ranked / "past", tmp_path / "unfinished")
+    (unfinished / missing).unlink()
+    assert rank(folder, "refused", f"{setting}={unfinished}") == TrainingError.exit_code
+    said = capsys.readouterr().err
+    assert missing in said
+    assert f"{advice}{unfinished}" in said
+    assert len(said.splitlines()) == 1
+    assert not (folder / "refused").exists()
+
+
 def test_a_run_that_ends_as_late_is_no_past(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rank(folder, "refused", f"past={folder / 'run'}") == ConfigError.exit_code
     assert "trained at least as far as the run itself" in capsys.readouterr().err

@@ -62,7 +62,7 @@ def run(cfg: Mapping[str, Any]) -> Path:
 
     Raises:
         ConfigError: a setting is wrong, a window has no visits, or the run folder already holds another run.
-        TrainingError: the retriever's run is not finished, the loss diverged, or memory ran out.
+        TrainingError: the retriever's run, or the past one, is not finished, the loss diverged, or memory ran out.
         InterruptedRun: a signal came.
         DataError: impressions say nothing.
     """
@@ -75,6 +75,8 @@ def run(cfg: Mapping[str, Any]) -> Path:
 def _run(config: dict[str, Any], run_dir: Path) -> Path:
     bound_kernels()
     _, of_retriever = checkpoint.load_model(config["run"])
+    for retriever in filter(None, (config["run"], config["past"])):
+        run_card.of_finished(Path(retriever))
     store = open_store(config["store"] or of_retriever["store"], of_retriever)
     heads = [HeadSettings(**head) for head in config["heads"]]
     settings: SourceSettings = instantiate(config["sources"])

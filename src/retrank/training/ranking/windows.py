@@ -20,6 +20,7 @@ from retrank.data.splits import GlobalTemporal, Split, split_store
 from retrank.data.store import EventStore
 from retrank.training import fit
 from retrank.training.checkpoint import CHECKPOINTS, LAST, load_model
+from retrank.training.run_card import FINISHED
 from retrank.training.scorer import ModelScorer
 
 FOREVER = 2**62
@@ -143,7 +144,7 @@ def past_recipe(retriever: Retriever, share: float, run_dir: Path, trainer: Mapp
 def train_past(recipe: Mapping[str, Any]) -> Path:
     """Train what `past_recipe` says, unless that was finished before, and return the run folder."""
     run_dir = Path(recipe["run_dir"])
-    if not (run_dir / fit.FINISHED).is_file():
+    if not (run_dir / FINISHED).is_file():
         fit.run(recipe)
     return run_dir
 
