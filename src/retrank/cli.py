@@ -136,7 +136,8 @@ def _run_once(name: str, overrides: list[str]) -> None:
     command = _COMMANDS[name]
     if command.acts and overrides and "=" not in overrides[0]:
         overrides = [f"act={overrides[0]}", *overrides[1:]]
-    _load(command.target)(overrides if command.composes else resolve(compose(name, overrides)))
+    settings = resolve(compose(name, overrides))  # before the import: a mistyped key need not wait for torch
+    _load(command.target)(overrides if command.composes else settings)
 
 
 def _sweep(name: str, overrides: list[str]) -> int:
@@ -148,11 +149,12 @@ def _sweep(name: str, overrides: list[str]) -> int:
     from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
     from omegaconf import DictConfig  # noqa: PLC0415
 
-    from retrank.config import configs_dir, resolve  # noqa: PLC0415
+    from retrank.config import check_known, configs_dir, resolve  # noqa: PLC0415
 
     ended: list[tuple[Sequence[str], object]] = []
 
     def job(config: DictConfig) -> None:
+        check_known(name, config)
         varied = list(HydraConfig.get().overrides.task)
         ended.append((varied, _load(_COMMANDS[name].target)(resolve(config))))
 

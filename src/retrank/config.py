@@ -8,8 +8,9 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.errors import HydraException
@@ -20,6 +21,9 @@ from retrank.contract.errors import ConfigError, RetrankError
 
 _PACKAGED = Path(__file__).parent / "_configs"
 _CHECKOUT = Path(__file__).parents[2] / "configs"
+_TARGET = "_target_"
+_READ_BY_MODELS = ("serving", "state", "paths")
+"""Groups whose keys are known to who reads them (pydantic), or free."""
 
 
 def configs_dir() -> Path:
@@ -34,12 +38,27 @@ def compose(root: str, overrides: Sequence[str] = ()) -> DictConfig:
         ConfigError: an unknown key, group or choice, or a value that does not parse.
     """
     try:
-        with hydra.initialize_config_dir(version_base="1.3", config_dir=str(configs_dir())):
-            return hydra.compose(root, overrides=list(overrides))
+        config = _composed(root, overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(
-            f"configs/{root}.yaml with {' '.join(overrides) or 'no overrides'}: {_first(error)}{_advice(root, error)}"
-        ) from error
+        said = _choice(error) or f"{_first(error)}{_advice(root, overrides, error)}"
+        raise ConfigError(f"configs/{root}.yaml with {' '.join(overrides) or 'no overrides'}: {said}") from error
+    check_known(root, config)
+    return config
+
+
+def check_known(root: str, config: DictConfig) -> None:
+    """Refuse a key that nothing reads: one that `+key=value` or an experiment brought in beside those of the root.
+
+    What a class builds or a settings model reads is left to it, as it knows its own keys.
+
+    Raises:
+        ConfigError: there is such a key.
+    """
+    found = _plain(config)
+    unknown = next(_unknown(found, _settings(root)), None)
+    if unknown is not None:
+        known = _keys(_settings(root) | {key: value for key, value in found.items() if key != unknown})
+        raise ConfigError(f"configs/{root}.yaml has no setting {unknown}{_meant(unknown, known, root)}")
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -102,21 +121,96 @@ def values_of(group: str) -> Iterator[None]:
 def _first(error: Exception) -> str:
     """Keep the lines that name the key and drop advice meant for Hydra's own developers."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(line for line in lines if not line.startswith(("object_type=", "reference_type=", "To append")))
+    kept = [line for line in lines if not line.startswith(("object_type=", "reference_type=", "To append"))]
+    return "; ".join(line.removesuffix(".") for line in kept)
 
 
-def _advice(root: str, error: Exception) -> str:
+def _advice(root: str, overrides: Sequence[str], error: Exception) -> str:
     """Return what helps with the mistakes people make at the shell: a mistyped key, quotes that the shell took away."""
     if type(error).__name__ == "OverrideParseException":
         return "; quote twice what is not a plain word: 'data.delimiter=\";\"'"
     unknown = re.search(r"Could not override '([\w.@/-]+)'", str(error))
     if not unknown:
         return ""
+    name, settings = unknown[1], _beside(root, overrides, unknown[1])
+    if _at(settings, name.rpartition(".")[0]) == {}:  # a mapping that the reader fills
+        return f"; add an entry with a plus sign: +{name}=..."
+    return _meant(name, _keys(settings), root)
+
+
+def _choice(error: Exception) -> str:
+    """Return what to say of a group that has no such choice; "" for other errors."""
+    named = re.search(r"Could not find '(.+)/([^/']+)'", str(error))
+    if not named:
+        return ""
+    _, _, listed = str(error).partition("Available options in ")
+    options = re.findall(r"^\t(\S+)$", listed.partition("Config search path")[0], re.MULTILINE)
+    known = f"expected one of {', '.join(options)}" if options else "there is no such group"
+    return f"{named[1]}={named[2]}: {known}{_close(named[2], options)}"
+
+
+def _beside(root: str, overrides: Sequence[str], unknown: str) -> dict[str, Any]:
+    """Return the settings that there are with the other overrides, which may have chosen the group of the unknown."""
+    others = [override for override in overrides if override.partition("=")[0].lstrip("+~") != unknown]
+    try:
+        return _settings(root) | _plain(_composed(root, others))
+    except (HydraException, OmegaConfBaseException):  # they have mistakes of their own
+        return _settings(root)
+
+
+def _at(settings: Any, name: str) -> Any:
+    """Return the value of a dotted setting; None where there is none."""
+    for part in name.split("."):
+        settings = settings.get(part) if isinstance(settings, dict) else None
+    return settings
+
+
+def _meant(unknown: str, known: Sequence[str], root: str) -> str:
+    return f"{_close(unknown, known)}; `retrank {root} --help` lists the keys"
+
+
+def _close(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, [name for name in known if name != word], n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _composed(root: str, overrides: Sequence[str]) -> DictConfig:
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(configs_dir())):
-        known = _keys(OmegaConf.to_container(hydra.compose(root), resolve=False))
-    close = difflib.get_close_matches(unknown[1], known, n=3)
-    meant = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"{meant} `retrank {root} --help` lists the keys"
+        return hydra.compose(root, overrides=list(overrides))
+
+
+@cache
+def _settings(root: str) -> dict[str, Any]:
+    """Return the settings of a root as its files have them, groups that are empty unless they are chosen among them."""
+    return dict.fromkeys(_groups(root)) | _plain(_composed(root, ()))
+
+
+def _groups(root: str) -> Iterator[str]:
+    """Return where the groups of a root are put, those of the roots it builds on included."""
+    for entry in _plain(cast("DictConfig", OmegaConf.load(configs_dir() / f"{root}.yaml")))["defaults"]:
+        if isinstance(entry, dict):
+            yield from (name.rpartition("@")[2] for name in entry)
+        elif entry != "_self_":
+            yield from _groups(entry)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """Return the settings with interpolations left as they are written."""
+    return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
+
+
+def _unknown(node: dict[str, Any], known: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Return the dotted names of settings that are not known, where nobody else looks."""
+    for key, value in node.items():
+        if key not in known:
+            yield f"{prefix}{key}"
+        elif key not in _READ_BY_MODELS and _is_plain(known[key]) and _is_plain(value):
+            yield from _unknown(value, known[key], f"{prefix}{key}.")
+
+
+def _is_plain(node: Any) -> bool:
+    """Tell whether a node is a mapping that no class is built from, and that is not left to the reader to fill."""
+    return isinstance(node, dict) and bool(node) and _TARGET not in node
 
 
 def _keys(node: Any, prefix: str = "") -> list[str]:

@@ -62,6 +62,38 @@ def test_an_unknown_key_is_refused_by_name(root: str, capsys: pytest.CaptureFixt
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("root", ROOTS)
+def test_an_unknown_key_that_is_added_is_not_ignored(root: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([root, "+no_such_key=1"]) == 2
+    assert f"configs/{root}.yaml has no setting no_such_key" in capsys.readouterr().err
+
+
+def test_an_unknown_key_of_every_trial_is_not_ignored(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    told = ["name=x", f"store={tmp_path}", f"paths.root={tmp_path}", "+no_such_key=1"]
+    assert main(["train", "--multirun", *told, "seed=1,2"]) == 2
+    assert "configs/train.yaml has no setting no_such_key" in capsys.readouterr().err
+
+
+def test_what_a_reader_takes_by_name_can_be_added() -> None:
+    assert compose("recommend", ["+context.country=DE"])["context"] == {"country": "DE"}
+    assert compose("ingest", ["data=csv", "users=file", "+users.attributes.tier=t"])["users"]["attributes"]["tier"]
+
+
+def test_a_mistyped_key_does_not_wait_for_torch() -> None:
+    program = (
+        "import sys; from retrank.cli import main; status = main(['sweep', 'name=x', 'store=y', 'modle=sasrec']);"
+        "sys.exit(status if not {'torch', 'optuna', 'pyarrow'} & sys.modules.keys() else 99)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "did you mean model?" in done.stderr
+
+
+def test_a_context_that_is_no_single_value_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", "bundle=b", "+context.country=[DE]"]) == 2
+    assert "context/country: Value error, expected true, false, a finite number" in capsys.readouterr().err
+
+
 def test_an_unknown_choice_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="online_retail"):
         compose("ingest", ["data=nothing_like_this"])
@@ -84,7 +116,7 @@ def test_an_error_of_ours_passes_through_instantiation_unchanged() -> None:
 
 
 def test_a_missing_interpolation_is_refused() -> None:
-    config = compose("ingest", ["+broken=${nowhere.at_all}"])
+    config = compose("ingest", ["out=${nowhere.at_all}"])
     with pytest.raises(ConfigError, match="nowhere"):
         resolve(config)
 
@@ -135,6 +167,15 @@ def test_a_folder_that_is_not_there_is_refused(words: list[str], capsys: pytest.
         (["train", "trainer.max_epoch=3"], "`retrank train --help` lists the keys"),
         (["ingest", "data.delimiter=;"], "quote twice what is not a plain word"),
         (["train"], "name has no value; set name=..."),
+        (["train", "name=x", "store=y", "model=sasrek"], "sasrec_classic, two_tower; did you mean sasrec?"),
+        (["train", "experimnt=auto"], "did you mean experiment?"),
+        (["ingest", "data=csv", "data.colums.user=c"], "did you mean data.columns.user"),
+        (["ingest", "+user=file"], "has no setting user; did you mean users?"),
+        (["export", "run=r", "+rankr=b"], "has no setting rankr; did you mean ranker?"),
+        (["rank", "run=r", "+ranker.modle=b"], "has no setting ranker.modle; did you mean ranker.model"),
+        (["sweep", "name=x", "store=y", "+foo=1"], "configs/sweep.yaml has no setting foo"),
+        (["serve", "bundle=b", "+servng.replicas=2"], "has no setting servng; did you mean serving"),
+        (["recommend", "bundle=b", "context.hour=3"], "add an entry with a plus sign: +context.hour=..."),
     ],
 )
 def test_mistakes_at_the_shell_get_advice(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,13 @@
 """`retrank recommend`: one answer in this process, printed as a table."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from retrank.contract.api import Reason, RecommendRequest, Session, SlateItem, SlateResponse
+from retrank.contract.context import ContextSpec
 from retrank.contract.errors import RequestError
 from retrank.serving.recommender import Recommender
 
@@ -21,9 +23,20 @@ def run(config: dict[str, Any]) -> SlateResponse:
     """
     request = _request(config)
     recommender = Recommender.open(Path(config["bundle"]))
+    for line in unread(recommender.runtime.fields.spec, request.context):
+        print(line)
     response = recommender.recommend(request)
     print(slate_table(response, titles=recommender.titles()))
     return response
+
+
+def unread(spec: ContextSpec, context: Mapping[str, bool | int | float | str]) -> list[str]:
+    """Say which names of a context the model of a bundle does not read from a request, and why."""
+    told_by = {field.name: field.told_by for field in spec.fields}
+    asked = [name for name, teller in told_by.items() if teller != "clock"]
+    reads = f"the model reads {', '.join(asked)}" if asked else "the model reads nothing of a request's context"
+    why = {name: "the clock tells it" if name in told_by else reads for name in context if name not in asked}
+    return [f"context.{name} changes nothing: {reason}" for name, reason in why.items()]
 
 
 def slate_table(response: SlateResponse, titles: dict[str, str]) -> str:
@@ -44,6 +57,7 @@ def _request(config: dict[str, Any]) -> RecommendRequest:
             session=Session(recent=[str(item) for item in config["recent"]]),
             k=config["k"],
             exclude_items=[str(item) for item in config["exclude_items"]],
+            context=config["context"],
         )
     except ValidationError as error:
         first = error.errors()[0]

@@ -183,6 +183,19 @@ def test_the_place_of_a_request_decides_what_is_recommended(bundles: Path) -> No
     assert best(place="on the moon") == best() in ("i6", "i15")
 
 
+def test_the_command_asks_with_a_context_and_says_what_of_it_changes_nothing(
+    bundles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = {}
+    for place in ("home", "work"):
+        asked = ("recent=[i3,i4,i5]", f"+context.place={place}", "+context.mood=3", "k=1")
+        assert main(["recommend", f"bundle={bundles}", *asked]) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert said[0] == "context.mood changes nothing: the model reads place"
+        best[place] = said[2].split()[2]
+    assert best == {"home": "i6", "work": "i15"}
+
+
 def test_a_bundle_and_a_store_that_disagree_about_the_fields_are_not_sealed(store: Path, told: Path) -> None:
     from retrank.export.run_folder import read_catalogue  # noqa: PLC0415
     from retrank.export.sources import Fallbacks, check_fit  # noqa: PLC0415
