@@ -37,7 +37,7 @@ Source = Literal[
 ]
 DegradedReason = Literal[
     "unknown_user",  # a user was named whom the bundle does not know
-    "unknown_items",  # the session holds items that are neither in the bundle nor encoded, or they are asked about
+    "unknown_items",  # not in the bundle nor encoded, or all that is known of somebody was never learned of
     "catalogue_exhausted",  # fewer than k items were left after removing seen and excluded ones
     "sequence_failed",  # a source or stage failed and the next rung of the ladder answered
     "covisit_failed",

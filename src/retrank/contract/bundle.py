@@ -45,6 +45,9 @@ From a model that reads attributes of users:
         user_fields.npy       [U + 1, F] int32 rows of the fields of `context` in features.json that users tell, 0 =
                               unknown or told by others; row 0 is nobody
 
+From a model that goes by ids alone, of a catalogue with items that nobody touched in training:
+        unlearned_items.npy   [N + 1] bool, those items; row 0 is false
+
 Nothing here is pickled, and nothing is parsed before its hash was checked: FAISS and ONNX files are hostile until then.
 """
 
@@ -105,7 +108,8 @@ ITEM_ENCODER = "item_encoder.onnx"
 ITEM_ENCODING = "item_encoding.json"
 ITEM_ENCODER_FILES = (ITEM_ENCODER, ITEM_ENCODING)
 USER_FIELDS = "user_fields.npy"
-_OPTIONAL = (RANKER_FILES, ITEM_ENCODER_FILES, (USER_FIELDS,))
+UNLEARNED_ITEMS = "unlearned_items.npy"
+_OPTIONAL = (RANKER_FILES, ITEM_ENCODER_FILES, (USER_FIELDS,), (UNLEARNED_ITEMS,))
 _ID_LENGTH = 16
 
 
@@ -264,7 +268,7 @@ def _verify_files(directory: Path, files: Mapping[str, SealedFile], rest: Rest) 
         raise FormatError(
             f"{directory}: the manifest lists {sorted(files)}, expected {sorted(FILES)}, and with a ranker also "
             f"{sorted(RANKER_FILES)}, with an item encoder {sorted(ITEM_ENCODER_FILES)}, where users tell fields "
-            f"{USER_FIELDS}"
+            f"{USER_FIELDS}, where nobody touched some items {UNLEARNED_ITEMS}"
         )
     optional = [name for part in _OPTIONAL for name in part]
     unsealed = sorted(name for name in optional if name not in files and (directory / name).exists())

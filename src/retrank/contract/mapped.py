@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from retrank.contract.errors import FormatError
 
-_Number = TypeVar("_Number", np.uint8, np.uint64, np.int16, np.int32, np.int64, np.float32, np.float64)
+_Number = TypeVar("_Number", np.bool_, np.uint8, np.uint64, np.int16, np.int32, np.int64, np.float32, np.float64)
 
 
 def mapped(path: Path, dtype: type[_Number], shape: tuple[int | None, ...] = (None,)) -> NDArray[_Number]:

@@ -35,7 +35,7 @@ from retrank.export.run_folder import Popular, count_fallbacks, read_catalogue, 
 from retrank.export.sampling import sample_histories
 from retrank.export.sources import Catalogue, Circumstances, Fallbacks, TrainedModel, check_fit
 from retrank.export.to_onnx import export_encoder, open_encoder, run_encoder
-from retrank.export.write import write_catalogue, write_fallbacks, write_histograms
+from retrank.export.write import write_catalogue, write_fallbacks, write_histograms, write_unlearned
 from retrank.models.baselines.markov import Markov
 from retrank.training.run_card import git_commit
 
@@ -151,6 +151,7 @@ def assemble(
         attributes = attribute_arrays(catalogue.items)
         write_catalogue(catalogue, attributes, staged)
         write_fallbacks(fallbacks, staged)
+        write_unlearned(model.unlearned, staged)
         write_histograms(catalogue.histories, encoder.queries, encoder.item_vectors, staged)
         (staged / bundle.FEATURES).write_bytes(spec.canonical())
         _prove_golden(model, catalogue, encoder, gates, staged=staged, rng=rng)

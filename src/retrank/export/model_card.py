@@ -24,7 +24,8 @@ people look at. Not meant for decisions about people (credit, prices, access), n
 only way to find an item: what is never shown cannot be clicked."""
 _STANDING_LIMITS = (
     "Measured offline, on what people did when something else chose what they saw; an experiment may differ.",
-    "Items without training events have no learned vector; they reach a slate by chance or through another source.",
+    "Items without training events have no learned vector, unless the model reads what items are: they reach a slate "
+    "by chance or through another source; asked about, what followed them since and what is popular answer.",
     "A user without known history gets what is popular; the answer is then marked as degraded.",
     "Histories can reveal people. The bundle holds user ids and histories in the clear: restrict who may read it.",
 )

@@ -19,6 +19,7 @@ from retrank.export.evidence import gather
 from retrank.export.item_encoder import NewItems
 from retrank.export.ranker import TrainedRanker
 from retrank.export.sources import Catalogue, Fallbacks, TrainedModel
+from retrank.metrics.catalogue import item_counts
 from retrank.models.baselines.markov import Markov
 from retrank.models.protocols import QueryEncoder, Tabulated
 from retrank.models.two_tower import TwoTower
@@ -71,7 +72,7 @@ def read_run(run_dir: Path, store_path: Path | None) -> tuple[TrainedModel, Even
             f"{run_dir}: trained on data {trained_on}, but {store.directory} holds {store.facts.data_hash}; "
             "name the store of the run with store=..., or train again"
         )
-    metrics = _read_json(run_dir / METRICS)
+    metrics, new_items = _read_json(run_dir / METRICS), _new_items(module, run_dir)
     model = TrainedModel(
         encoder=encoder,
         similarity=encoder.similarity,
@@ -82,9 +83,17 @@ def read_run(run_dir: Path, store_path: Path | None) -> tuple[TrainedModel, Even
         ),
         config=config,
         evidence=gather(card, _read_json(run_dir / REPORT), run_dir / RANKS, store),
-        new_items=_new_items(module, run_dir),
+        new_items=new_items,
+        unlearned=_unlearned(config, store) if new_items is None else None,
     )
     return model, store
+
+
+def _unlearned(config: Mapping[str, Any], store: EventStore) -> NDArray[np.bool_]:
+    """Return `[N + 1]`: the items without an event in the training part of the split."""
+    unlearned = item_counts(split_store(config["split"], store).train, store.num_items) == 0
+    unlearned[0] = False
+    return np.asarray(unlearned)
 
 
 def _new_items(module: object, run_dir: Path) -> NewItems | None:

@@ -34,6 +34,8 @@ class TrainedModel:
         config: the resolved configuration of the run.
         evidence: what the model card reports.
         new_items: what encodes items that training never met, of a model that reads what items are.
+        unlearned: `[N + 1]` bool, items that training never met, of a model that goes by ids alone; None = there are
+            none, or it is not known.
     """
 
     encoder: QueryEncoder
@@ -44,6 +46,7 @@ class TrainedModel:
     config: dict[str, Any] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
     new_items: NewItems | None = None
+    unlearned: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,12 @@ def _write_user_fields(context: ContextSpec, histories: Sequences, directory: Pa
         np.save(directory / bundle.USER_FIELDS, rows)
 
 
+def write_unlearned(unlearned: NDArray[np.bool_] | None, directory: Path) -> None:
+    """Write which items nothing was learned of, `[N + 1]`, if there are any."""
+    if unlearned is not None and unlearned.any():
+        np.save(directory / bundle.UNLEARNED_ITEMS, unlearned)
+
+
 def write_fallbacks(fallbacks: Fallbacks, directory: Path) -> None:
     """Write popular items, best first with ties by row, and the successors of every item."""
     scores = np.asarray(fallbacks.popularity[1:], dtype=np.float32)

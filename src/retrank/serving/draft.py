@@ -137,6 +137,7 @@ class Draft(NamedTuple):
         context: `[F]` int64 rows of what is known of the moment, 0 = unknown; F is 0 where no model reads it.
         seen: `[X]` int64 increasing item rows that must not appear because the user knows them.
         excluded: `[Y]` int64 increasing item rows that must not appear because the request says so.
+        unlearned: whether the model learned of no item of the history, see `stages.unlearned`.
         query: `[D]` float32 vector of the history; None until encoded, or when there is no history.
         proposals: what each source proposed, best first; what a ranker reads.
         candidates: what is still in the race; ordered best first once reranked.
@@ -168,6 +169,7 @@ class Draft(NamedTuple):
     context: NDArray[np.int64] = _NO_ROWS
     seen: NDArray[np.int64] = _NO_ROWS
     excluded: NDArray[np.int64] = _NO_ROWS
+    unlearned: bool = False
     query: NDArray[np.float32] | None = None
     proposals: Mapping[str, Proposal] = _NOTHING
     candidates: Candidates = Candidates.none()

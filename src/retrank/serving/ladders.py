@@ -20,6 +20,7 @@ from retrank.serving.stages.retrieve import CovisitSource, PopularSource, Sequen
 from retrank.serving.stages.rules import HoldPins, KeepAway, PlacePins, Weigh
 from retrank.serving.stages.score import CosineScore, CovisitScore, PopularScore, QueryScore
 from retrank.serving.stages.second import NeighbourSource, RankScore, TrendSource
+from retrank.serving.stages.unlearned import MarkUnlearned
 
 
 class Ladders:
@@ -54,7 +55,7 @@ class Ladders:
         arrange = Arrange(runtime.item_vectors, self._columns)
         popular = PopularSource(runtime.popular_items)
         found: list[Stage] = [
-            self._hydrate(),
+            *self._history(),
             KeepAway(self._rule_rows),
             *self._sources(),
             popular,
@@ -66,7 +67,7 @@ class Ladders:
 
     def encode(self) -> list[Stage]:
         """Return the stages that make a query from a history."""
-        return [self._hydrate(), self._sequence]
+        return [*self._history(), self._sequence]
 
     def hydrate(self) -> list[Stage]:
         """Return the stages that say what somebody has seen and excludes."""
@@ -78,13 +79,14 @@ class Ladders:
 
     def rank(self) -> list[Stage]:
         """Return the stages that score the caller's own candidates."""
-        return [self._hydrate(), *self._sources(), OnlyAsked(), *self._scores(), TopK()]
+        return [*self._history(), *self._sources(), OnlyAsked(), *self._scores(), TopK()]
 
     def similar(self) -> list[Stage]:
         """Return the stages that make a slate of items like one."""
         runtime, settings = self._runtime, self._settings
         nearest = SimilarSource(runtime.item_vectors, runtime.index, settings.num_candidates)
         return [
+            *self._unlearned(),
             KeepAway(self._rule_rows),
             nearest,
             CovisitSource(runtime.successors, settings.covisit_window, settings.num_candidates),
@@ -92,12 +94,20 @@ class Ladders:
             Sift(self._columns, nearest, "similar", runtime.popular_items, self._clock),
             HoldPins(self._rule_rows),
             CosineScore(runtime.item_vectors),
+            CovisitScore(runtime.successors, runtime.popularity, settings.covisit_window),
             PopularScore(runtime.popularity),
             Weigh(self._rule_rows),
             TopK(),
             PlacePins(),
             *self._last(),
         ]
+
+    def _history(self) -> list[Stage]:
+        return [self._hydrate(), *self._unlearned()]
+
+    def _unlearned(self) -> list[Stage]:
+        unlearned = self._runtime.unlearned
+        return [] if unlearned is None else [MarkUnlearned(unlearned)]
 
     def _hydrate(self) -> Stage:
         runtime = self._runtime

@@ -152,8 +152,9 @@ class Recommender:
     def similar(self, request: SimilarRequest, around: Surroundings = NOTHING_AROUND) -> SlateResponse:
         """Return items like one item, ordered by the cosine of their vectors; the item itself is left out.
 
-        An item that the bundle does not know and its model cannot encode (see `prepare`) is answered with popular items
-        and the degraded reason `unknown_items`: a product page then has something to show.
+        An item that the bundle does not know and its model cannot encode (see `prepare`), or that nobody touched in
+        training, is answered with what followed it since, then popular items, and the degraded reason `unknown_items`:
+        a product page then has something to show.
         """
         return self._answer(self._similar, self._similar_draft(request, around), around.budget_s)
 

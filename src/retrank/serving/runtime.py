@@ -99,6 +99,7 @@ class Runtime:
         attributes: what a person would recognise an item by.
         actions: names of the actions, their rows as in `histories.actions`, and what they are live.
         fields: what the sequence model reads of the moment of a request.
+        unlearned: `[N + 1]` bool, items whose vectors nothing was learned of; None where there are none.
         user_fields: `[U + 1, F]` int32 rows of those fields that users tell, 0 = unknown; None where they tell none.
         histories: events of the known users.
         encoder, index: the sequence model and its item index.
@@ -124,6 +125,7 @@ class Runtime:
     successors: Successors
     second: SecondStage | None = None
     user_fields: NDArray[np.int32] | None = None
+    unlearned: NDArray[np.bool_] | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -161,6 +163,7 @@ def open_runtime(bundle: VerifiedBundle, rest: Rest = no_rest) -> Runtime:
         actions=_actions(manifest, spec),
         fields=fields,
         user_fields=_user_fields(bundle, fields),
+        unlearned=_unlearned(bundle, num_items),
         histories=Sequences(
             mapped(bundle.path(layout.HISTORY_ITEMS), np.int32),
             mapped(bundle.path(layout.HISTORY_OFFSETS), np.int64, (num_users + 1,)),
@@ -236,6 +239,13 @@ def _user_fields(bundle: VerifiedBundle, fields: ContextRows) -> NDArray[np.int3
         raise FormatError(f"{layout.FEATURES} has fields of users and there is no {layout.USER_FIELDS}; export again")
     shape = (bundle.manifest.data.num_users + 1, len(fields.of_users))
     return mapped(bundle.path(layout.USER_FIELDS), np.int32, shape)
+
+
+def _unlearned(bundle: VerifiedBundle, num_items: int) -> NDArray[np.bool_] | None:
+    """Return which items nothing was learned of, where there are any and the bundle knows."""
+    if layout.UNLEARNED_ITEMS not in bundle.manifest.files:
+        return None
+    return mapped(bundle.path(layout.UNLEARNED_ITEMS), np.bool_, (num_items + 1,))
 
 
 def _check_sizes(runtime: Runtime) -> None:

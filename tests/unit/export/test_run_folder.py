@@ -15,6 +15,7 @@ from retrank.contract.vocab import Vocab
 from retrank.data import ingest
 from retrank.data.store import EventStore
 from retrank.export import assemble
+from retrank.export.run_folder import read_run
 from retrank.metrics.case_ranks import SavedRanks
 from retrank.training import fit
 
@@ -132,3 +133,21 @@ def test_a_run_that_counting_beats_is_refused_unless_it_is_asked_for(trained: Pa
 def test_a_baseline_that_does_not_exist_cannot_be_compared_with(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"not_worse_than: no baseline is called luck"):
         _export(trained, tmp_path, "sealing.gates.not_worse_than=[luck]")
+
+
+def test_items_that_training_never_met_are_told_from_the_others(tmp_path: Path) -> None:
+    walks = {user: [(user + at) % 9 for at in range(4)] for user in range(9)}
+    lines = [f"u{user} i{item}\n" for user, walk in walks.items() for item in walk]
+    (tmp_path / "ring.txt").write_text("".join([*lines, "u0 late\n"]))  # the test case of u0
+    data = ["data=sequence_file", f"data.path={tmp_path / 'ring.txt'}", "data.name=ring", f"out={tmp_path / 'store'}"]
+    ingest.run(resolve(compose("ingest", [*data, "progress=false"])))
+    small = ["model.width=8", "model.max_length=4", "trainer.max_epochs=1", "trainer.progress=false", "baselines=false"]
+    settings = [
+        "experiment=smoke",
+        "split=leave_last_out",
+        f"store={tmp_path / 'store'}",
+        f"run_dir={tmp_path / 'run'}",
+    ]
+    model, store = read_run(fit.run(resolve(compose("train", [*settings, *small]))), None)
+    assert model.unlearned is not None
+    assert [store.items.id(row) for row in np.flatnonzero(model.unlearned).tolist()] == ["late"]

@@ -5,7 +5,7 @@ const STAGES = ["hydrate", "retrieve", "filter", "score", "rerank", "explain", "
 const SOURCES = { sequence: "sequence", covisit: "co-visited", popular: "popular", similar: "item vectors" };
 const DEGRADED = {
   unknown_user: "this user is not in the bundle",
-  unknown_items: "some clicked items are not in the bundle",
+  unknown_items: "some clicked items are not in the bundle, or nobody had touched them in training",
   catalogue_exhausted: "nothing else is left in the catalogue",
 };
 const state = { user: "", session: [], titles: new Map(), asked: 0 };

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from retrank.contract.api import DegradedReason
 from retrank.contract.vocab import Vocab
 from retrank.policy.covisit import Successors
-from retrank.policy.explain import Evidence, follows, similar
+from retrank.policy.explain import Evidence, follows, nothing, similar
 from retrank.serving.draft import BITS, Draft, ReasonFields
 from retrank.serving.new_rows import NewRows, ids_of, sealed_rows, vectors_of
 from retrank.serving.pipeline import Step
@@ -41,7 +41,7 @@ class Explain:
         sealed = sealed_rows(new, slate)
         before = follows(sealed, sealed_rows(new, history), self.successors)
         vectors = (vectors_of(new, self.item_vectors, rows) for rows in (slate, history))
-        alike = similar(slate, history, *vectors)
+        alike = nothing(len(slate)) if draft.unlearned else similar(slate, history, *vectors)
         reasons = [
             [*linked, *self._popular(row, mask)]
             for row, mask, linked in zip(

@@ -46,6 +46,10 @@ class SequenceSource(_FromHistory):
     num_candidates: int
     on_failure: DegradedReason = "sequence_failed"
 
+    def applies(self, draft: Draft) -> bool:
+        """Needs a history of which the model learned something."""
+        return super().applies(draft) and not draft.unlearned
+
     def run(self, draft: Draft) -> Draft:
         """Add the nearest items and keep the query for scoring."""
         query = self.encoder.encode(draft.readable(), draft.ages, draft.actions, draft.context)
@@ -73,16 +77,20 @@ class SimilarSource(_FromHistory):
     num_candidates: int
     on_failure: DegradedReason = "sequence_failed"
 
+    def applies(self, draft: Draft) -> bool:
+        """Needs an item that has a learned vector."""
+        return super().applies(draft) and not draft.unlearned
+
     def run(self, draft: Draft) -> Draft:
         """Add the nearest items."""
         rows = self.nearest(draft, self._wanted(draft))
         return draft._replace(candidates=draft.candidates.add(rows, "similar"))
 
     def nearest(self, draft: Draft, count: int) -> NDArray[np.int64]:
-        """Return the rows nearest to the item; none without one."""
+        """Return the rows nearest to the item; none without one that has a learned vector."""
         anchor = draft.history[-1:]
-        if len(anchor) == 0:
-            return anchor
+        if len(anchor) == 0 or draft.unlearned:
+            return np.empty(0, dtype=np.int64)
         new = draft.changes.new
         vector = vectors_of(new, self.item_vectors, anchor)
         if len(self.item_vectors) - 1 > COMPARE_ALL_UP_TO:

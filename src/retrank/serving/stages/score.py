@@ -45,8 +45,8 @@ class CosineScore:
     on_failure: None = None
 
     def applies(self, draft: Draft) -> bool:
-        """Needs the item asked about."""
-        return len(draft.history) > 0
+        """Needs the item asked about, with a learned vector."""
+        return len(draft.history) > 0 and not draft.unlearned
 
     def run(self, draft: Draft) -> Draft:
         """Score every candidate."""
