@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from retrank.config import instantiate
+from retrank.contract.api import MAX_ID_LENGTH
 from retrank.contract.actions import Actions, action_facts, told, type_by_name
 from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.contract.files import publish, sha256_of, staging
@@ -137,9 +138,9 @@ def _account(
 
 @dataclass
 class _Vocabs:
-    users: VocabBuilder = field(default_factory=lambda: VocabBuilder("user"))
+    users: VocabBuilder = field(default_factory=lambda: VocabBuilder("user", MAX_ID_LENGTH))
     visitors: VocabBuilder = field(default_factory=lambda: VocabBuilder("visitor"))
-    items: VocabBuilder = field(default_factory=lambda: VocabBuilder("item"))
+    items: VocabBuilder = field(default_factory=lambda: VocabBuilder("item", MAX_ID_LENGTH))
     actions: VocabBuilder = field(default_factory=lambda: VocabBuilder("action"))
     categories: dict[str, VocabBuilder] = field(default_factory=dict)
     attributes: AttributeCollector = field(default_factory=AttributeCollector)

@@ -49,7 +49,7 @@ def order_within_users(order: NDArray[np.uint32], times: NDArray[np.int64], offs
         times: `[E]` int64 times already permuted by `order`.
         offsets: `[U + 1]` int64.
     """
-    for start, stop in _user_blocks(offsets):
+    for start, stop in user_blocks(offsets):
         block = times[start:stop]
         disordered = block[1:] < block[:-1]
         if not disordered.any():
@@ -85,7 +85,7 @@ def _order_block(owners: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray
     return positions
 
 
-def _user_blocks(offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
+def user_blocks(offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Cut events at user borders into blocks of about `_BLOCK` events (one user may be longer)."""
     num_events = int(offsets[-1])
     wanted = np.arange(_BLOCK, num_events, _BLOCK)

@@ -56,7 +56,7 @@ class StoreFacts(BaseModel):
         context: names of the context columns, each with "number" or "category".
         report: rows read, accepted, left out by rule and refused as bad, with first examples (see RowReport); under
             `items` and `users` the same for attributes in a file of their own, with `met`: items or users with events
-            that they are about.
+            that they are about; and of sources with times `repeats`: events that equal another in every column.
         fingerprint: SHA-256 over source files and settings; equal means a second ingest has nothing to do.
     """
 
@@ -253,6 +253,11 @@ def _check_rows(path: Path, expected: int) -> None:
 def report_lines(report: Mapping[str, Any]) -> list[str]:
     """Return the report of a store as lines for a person: rows read, accepted, and counts per rule."""
     lines = [f"rows read {report['rows']:,}, accepted {report['accepted']:,}", *_counts(report)]
+    if repeats := report.get("repeats"):
+        lines.append(
+            f"  repeats: {repeats:,} events equal another of the same user and moment in every column that is read; they "
+            "stay, each counts: if the source says them twice by mistake, remove them there"
+        )
     for kind in ("item", "user"):
         if apart := report.get(f"{kind}s"):
             met = f", about {apart['met']:,} {kind}s with events" if "met" in apart else ""

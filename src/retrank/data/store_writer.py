@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retrank.data.ordering import order_by_user, order_within_users, user_offsets
+from retrank.data.repeats import count_repeats
 from retrank.data.spool import Spool
 from retrank.data.store import (
     ITEMS,
@@ -81,6 +82,9 @@ def write_store(spool: Spool, tables: Tables, provenance: Provenance, staged: Pa
     digest = hashlib.sha256()
     first_at, last_at = _write_columns(spool, tables, staged, digest)
     context = _write_tables(tables, spool.columns, staged, digest)
+    report = dict(provenance.report)
+    if TIMES in spool.columns:
+        report["repeats"] = _repeats(spool.columns, staged)
     facts = StoreFacts(
         format_version=STORE_FORMAT,
         name=provenance.name,
@@ -96,7 +100,7 @@ def write_store(spool: Spool, tables: Tables, provenance: Provenance, staged: Pa
         has_values=VALUES in spool.columns,
         actions=tables.actions,
         context=context,
-        report=dict(provenance.report),
+        report=report,
         fingerprint=provenance.fingerprint,
     )
     (staged / STORE_JSON).write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -124,6 +128,13 @@ def _write_columns(
     for name in sorted(set(spool.columns) - {USER_ROWS, TIMES}):
         _write_column(staged / name, spool.take(name), order, digest)
     return first_at, last_at
+
+
+def _repeats(columns: list[str], staged: Path) -> int:
+    """Count among the columns as they were written; without times an event that comes twice may be two."""
+    offsets, times = (np.load(staged / name, mmap_mode="r") for name in (OFFSETS, TIMES))
+    others = [np.load(staged / name, mmap_mode="r") for name in columns if name not in (USER_ROWS, TIMES)]
+    return count_repeats(offsets, times, others)
 
 
 def _write_column(path: Path, column: NDArray[Any], order: NDArray[np.uint32] | None, digest: _Hash) -> None:

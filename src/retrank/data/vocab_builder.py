@@ -12,9 +12,14 @@ from retrank.contract.errors import SourceError
 class VocabBuilder:
     """Growing map from id to row; integers and text mix, `7` and `"7"` are the same id."""
 
-    def __init__(self, kind: str) -> None:
-        """Start empty; `kind` ("user", "item", ...) is for messages only."""
-        self._kind = kind
+    def __init__(self, kind: str, max_length: int | None = None) -> None:
+        """Start empty.
+
+        Args:
+            kind: "user", "item", ...: for messages only.
+            max_length: characters of an id at most; None = any number.
+        """
+        self._kind, self._max_length = kind, max_length
         self._known: pa.Array = pa.array([], pa.int64())
 
     def __len__(self) -> int:
@@ -25,7 +30,7 @@ class VocabBuilder:
         """Return `[n]` int32 rows of `ids`, adding those not seen before; a null gives row 0.
 
         Raises:
-            SourceError: an id is not valid UTF-8.
+            SourceError: an id is not valid UTF-8, or too long.
         """
         encoded = ids.dictionary_encode()
         rows = np.append(self._rows_of(self._aligned(encoded.dictionary)), np.int32(0))
@@ -63,3 +68,12 @@ class VocabBuilder:
             added.validate(full=True)
         except pa.ArrowInvalid as error:
             raise SourceError(f"a {self._kind} id is not valid UTF-8 ({error}); convert the source to UTF-8") from error
+        if self._max_length is None or pat.is_integer(added.type):
+            return
+        longest = pc.max(pc.utf8_length(added)).as_py()
+        if longest > self._max_length:
+            (first, *_) = added.filter(pc.greater(pc.utf8_length(added), self._max_length)).to_pylist()
+            raise SourceError(
+                f"{self._kind} id {first[:80]!r}... has {len(first):,} characters; expected at most {self._max_length}, "
+                "no request could name it: give it a shorter id in the source"
+            )

@@ -16,11 +16,13 @@ import pyarrow as pa
 import pytest
 
 from retrank.cli import main
+from retrank.contract.api import MAX_ID_LENGTH, RecommendRequest
 from retrank.contract.errors import BadRowsError, ConfigError, DataError, SourceError
 from retrank.data.ingest import MAX_ACTIONS, ingest
 from retrank.data.readers.columns import Columns
 from retrank.data.readers.delimited import Delimited
 from retrank.data.readers.items_file import ItemsFile
+from retrank.data.readers.sequences import SequenceFile
 from retrank.data.report import RowReport
 from retrank.data.store import EventStore, report_lines
 
@@ -153,7 +155,7 @@ def test_a_damaged_store_is_written_anew(tmp_path: Path) -> None:
 
 
 def test_ids_of_any_utf8_survive(tmp_path: Path) -> None:
-    ids = ["żółw", "龍 dragon", "a\u0301", "👩‍👩‍👧", "NULL", "nan", "007", " 7", "-9223372036854775808", "x" * 300]
+    ids = ["żółw", "龍 dragon", "a\u0301", "👩‍👩‍👧", "NULL", "nan", "007", " 7", "-9223372036854775808", "x" * MAX_ID_LENGTH]
     text = "user_id,item_id\n" + "".join(f"{raw},{raw}\n" for raw in ids)
     store = ingest(Delimited(str(write(tmp_path / "ids.csv", text)), Columns("user_id", "item_id")), tmp_path / "store")
     assert store.users.ids == store.items.ids == ids
@@ -352,3 +354,26 @@ def test_a_wrong_setting_ends_in_one_message_and_exit_status_2(
     assert message in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "stores" / "csv" / "current").exists()
+
+
+LONG = "x" * (MAX_ID_LENGTH + 1)
+
+
+@pytest.mark.parametrize("role", ["user_id", "item_id"])
+def test_an_id_that_no_request_could_name_is_a_bad_row_of_file_line_and_limit(tmp_path: Path, role: str) -> None:
+    text = SALES + (f"{LONG},tea,5,buy,1,north,\n" if role == "user_id" else f"ann,{LONG},5,buy,1,north,\n")
+    with pytest.raises(BadRowsError, match=rf"{role} is longer than 256 characters.*sales\.csv:7: 'x+'\.\.\. \(257 char"):
+        ingest(sales(tmp_path, text), tmp_path / "store")
+    store = ingest(sales(tmp_path, text.replace(LONG, LONG[1:])), tmp_path / "store")
+    RecommendRequest.model_validate({"user_id": store.users.ids[-1], "seed_items": [store.items.ids[-1]]})
+    assert store.facts.num_events == 6
+
+
+def test_a_long_id_of_any_source_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text(f"ann tea\nann {LONG}\n")
+    with pytest.raises(SourceError, match=r"item id 'x+'\.\.\. has 257 characters; expected at most 256"):
+        ingest(SequenceFile(str(tmp_path / "pairs.txt")), tmp_path / "store")
+    (tmp_path / "items.csv").write_text(f"item,title\ntea,Tea\n{LONG},Cup\n")
+    described = ItemsFile(str(tmp_path / "items.csv"), "item", {"title": "title"})
+    with pytest.raises(SourceError, match="has 257 characters"):
+        ingest(replace(sales(tmp_path), items=described), tmp_path / "store")

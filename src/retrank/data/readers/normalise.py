@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
+from retrank.contract.api import MAX_ID_LENGTH
 from retrank.contract.context import as_text
 from retrank.contract.errors import SourceError
 from retrank.data.readers.columns import Columns
@@ -17,6 +18,7 @@ from retrank.data.readers.protocol import ACTION, CONTEXT_PREFIX, ITEM, TIME, US
 from retrank.data.readers.times import to_microseconds
 from retrank.data.report import RowReport
 
+_SHOWN_CHARACTERS = 80
 _NUMBER = r"^\s*-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 
 
@@ -70,7 +72,17 @@ def _who_and_what(raw: Mapping[str, pa.Array], where: Callable[[int], str], refu
         nobody, named = pc.and_(nobody, pc.is_null(ready[VISITOR])), f"{USER} and {VISITOR}"
     refused.add(f"missing {named}", nobody, raw[USER])
     refused.add(f"missing {ITEM}", pc.is_null(ready[ITEM]), raw[ITEM])
+    for role in (USER, ITEM):
+        long = too_long(ready[role])
+        refused.add(f"{role} is longer than {MAX_ID_LENGTH} characters, no request could name it", long, ready[role])
     return ready
+
+
+def too_long(ids: pa.Array) -> pa.Array:
+    """Tell of each id whether it has more characters than a request may name; of a missing one it does not."""
+    if pat.is_integer(ids.type):
+        return pa.repeat(False, len(ids))
+    return pc.fill_null(pc.greater(pc.utf8_length(ids), MAX_ID_LENGTH), False)
 
 
 def _wanted(
@@ -120,9 +132,16 @@ class Refusals:
             return
         self.none = False
         rows = np.flatnonzero(np.asarray(bad) & self.good)
-        examples = (f"{self._where(int(row))}: {column[int(row)].as_py()!r}" for row in rows)
+        examples = (f"{self._where(int(row))}: {_shown(column[int(row)].as_py())}" for row in rows)
         self._report.refuse(reason, len(rows), examples)
         self.good[rows] = False
+
+
+def _shown(cell: object) -> str:
+    """Return a cell as an example; of a long text the beginning, and how long it is."""
+    if isinstance(cell, str) and len(cell) > _SHOWN_CHARACTERS:
+        return f"{cell[:_SHOWN_CHARACTERS]!r}... ({len(cell):,} characters)"
+    return repr(cell)
 
 
 def _ids(column: pa.Array, role: str, where: Callable[[int], str]) -> pa.Array:
