@@ -10,8 +10,10 @@ from retrank.metrics.bootstrap import PairedDifference, paired_bootstrap
 from retrank.metrics.case_ranks import SavedRanks
 from retrank.training import figures
 from retrank.training.report import METRIC, RANKS, metric_label, render
+from retrank.training.same_question import how_to_share_a_split, how_to_share_a_store
 
 PAGE = "compare.html"
+_SAME = "evaluate both on the same store and split"
 _METRICS = tuple(f"{family}@{k}" for k in (10, 50, 200) for family in ("ndcg", "hr", "recall", "mrr"))
 
 
@@ -49,17 +51,18 @@ def check_comparable(first: SavedRanks, second: SavedRanks, *, names: tuple[str,
         "number of items": (first.ranks.num_items, second.ranks.num_items),
         "number of cases": (len(first.ranks), len(second.ranks)),
     }
+    folders = Path(names[0]), Path(names[1])
     for what, (one, other) in facts.items():
         if one != other:
+            how = how_to_share_a_store(*folders) if what == "data hash" else how_to_share_a_split(*folders)
             raise DataError(
-                f"{names[0]} and {names[1]} cannot be compared: {what} is {one!r} and {other!r}; "
-                "evaluate both on the same store and split"
+                f"{names[0]} and {names[1]} cannot be compared: {what} is {one!r} and {other!r}; {how or _SAME}"
             )
     for column in ("users", "offsets", "targets"):
         if not np.array_equal(getattr(first.ranks, column), getattr(second.ranks, column)):
             raise DataError(
                 f"{names[0]} and {names[1]} cannot be compared: the {column} of their test cases differ; "
-                "evaluate both on the same store and split"
+                f"{how_to_share_a_split(*folders) or _SAME}"
             )
 
 

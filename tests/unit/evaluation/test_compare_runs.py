@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.training.compare import main
@@ -49,6 +50,49 @@ def test_runs_on_different_data_or_protocol_are_refused(
     with pytest.raises(DataError, match=message):
         main(runs)
     assert not list(tmp_path.rglob("compare.html"))
+
+
+SPLITS = "retrank.data.splits"
+CHOSEN = {"_target_": f"{SPLITS}.GlobalTemporal", "validation_share": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"split": {"_target_": f"{SPLITS}.GlobalTemporal", "validation_share": 0.1, "test_share": 0.1}},
+            ["one has split.validation_share=0.1, ", "two again with split.validation_share=0.1, or "],
+        ),
+        (
+            {"split": {"_target_": f"{SPLITS}.LeaveLastOut"}},
+            ["one has split=leave_last_out, ", "or {one} with split=global_temporal split.validation_share=0.05"],
+        ),
+    ],
+)
+def test_the_settings_that_make_two_runs_comparable_are_named(
+    tmp_path: Path, good: Evaluation, settings: dict[str, object], said: list[str]
+) -> None:
+    runs = [_run(tmp_path / "one", good), _run(tmp_path / "two", good, protocol="temporal")]
+    (tmp_path / "one" / "config.yaml").write_text(yaml.safe_dump({"store": "s", **settings}))
+    (tmp_path / "retriever").mkdir()
+    (tmp_path / "retriever" / "config.yaml").write_text(yaml.safe_dump({"store": "s", "split": CHOSEN}))
+    ranked: dict[str, object] = {
+        "run": str(tmp_path / "retriever"),
+        "store": None,
+        "ranker": {},
+    }  # the run of a ranker has no split
+    (tmp_path / "two" / "config.yaml").write_text(yaml.safe_dump(ranked))
+    with pytest.raises(DataError, match="protocol is 'P1' and 'temporal'") as raised:
+        main(runs)
+    assert all(part.replace("{one}", runs[0]) in str(raised.value) for part in said)
+
+
+def test_runs_on_two_stores_are_told_which(tmp_path: Path, good: Evaluation) -> None:
+    runs = [_run(tmp_path / "one", good), _run(tmp_path / "two", good, data_hash="xyz")]
+    for name in ("one", "two"):
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump({"store": f"stores/{name}", "split": CHOSEN}))
+    with pytest.raises(DataError, match=r"one has store=stores/one, .*two has store=stores/two: train both on one"):
+        main(runs)
 
 
 def test_runs_on_different_cases_are_refused(tmp_path: Path, good: Evaluation) -> None:

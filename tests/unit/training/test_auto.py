@@ -68,6 +68,13 @@ def test_baskets_are_read_as_by_the_pooled_model_asked_for_by_name() -> None:
     assert chosen == named
 
 
+@pytest.mark.parametrize("model", ["sasrec", "hstu", "two_tower", "model.width=32", "loss=sampled_softmax"])
+def test_runs_with_another_model_answer_the_same_question_as_without(model: str) -> None:
+    given = model if "=" in model else f"model={model}"
+    for histories in (shop(), shop(num_users=50), without_times(shop())):
+        assert settle(auto(given), histories)["split"] == settle(auto(), histories)["split"]
+
+
 @pytest.mark.parametrize(("basket_share", "model"), [(0.49, "HSTU"), (0.5, "PooledHistory"), (None, "SASRec")])
 def test_the_model_follows_from_how_many_events_share_their_moment(basket_share: float | None, model: str) -> None:
     facts = replace(SHOP, basket_share=basket_share)
