@@ -26,6 +26,7 @@ from retrank.export.gates import Gates
 from retrank.export.golden import make_golden
 from retrank.export.index import IndexPlan, write_index
 from retrank.export.item_encoder import write_item_encoder
+from retrank.export.left_out import left_out
 from retrank.export.model_card import model_card
 from retrank.export.parity import Parity, compare, onnx_queries, torch_queries
 from retrank.export.ranker import TrainedRanker, write_ranker
@@ -85,9 +86,16 @@ def run(cfg: Mapping[str, Any]) -> VerifiedBundle:
         circumstances=Circumstances(seed=settings.seed, git_commit=git_commit(), say=say),
         ranker=ranker,
     )
+    if not cfg["ranker"] and (forgotten := left_out(Path(cfg["run"]), _roots(cfg))):
+        warnings = [*warnings, forgotten]
     for line in warnings:  # last, where it is seen
         say(f"export: {line}")
     return sealed
+
+
+def _roots(cfg: Mapping[str, Any]) -> list[Path]:
+    """Return where runs lie: beside the one that is exported, and below the folder of all runs."""
+    return [Path(cfg["run"]).parent, Path(cfg["paths"]["runs"])]
 
 
 @dataclass(frozen=True)
@@ -165,7 +173,7 @@ def assemble(
                 ranker, model.encoder, catalogue, fallbacks, staged, tolerance=gates.ranker_tolerance, rng=rng
             )
             say(f"export: ranker differs by at most {second.parity_max_difference:.1e} from torch")
-        card = model_card(model, catalogue.facts, encoder.parity, measured, actions=actions)
+        card = model_card(model, catalogue.facts, encoder.parity, measured, actions=actions, ranker=ranker)
         (staged / bundle.MODEL_CARD).write_text(card, encoding="utf-8")
         manifest = Manifest(
             format_version=FORMAT_VERSION,

@@ -4,7 +4,7 @@ Layout: Mitchell et al. 2019 (arXiv 1810.03993). Every figure is read from the r
 one export to the next (time, latency), so that equal runs give equal cards.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -12,7 +12,10 @@ import yaml
 from retrank.contract.actions import UNNAMED, Actions
 from retrank.contract.manifest import DataFacts
 from retrank.export.evidence import METRICS, Evidence, weakest
+from retrank.export.markdown import bullets, table
 from retrank.export.parity import Parity
+from retrank.export.ranker import TrainedRanker
+from retrank.export.ranker_card import ranker_section
 from retrank.export.recall import Measured
 from retrank.export.sources import TrainedModel
 
@@ -31,7 +34,15 @@ _STANDING_LIMITS = (
 )
 
 
-def model_card(model: TrainedModel, data: DataFacts, parity: Parity, measured: Measured, *, actions: Actions) -> str:
+def model_card(
+    model: TrainedModel,
+    data: DataFacts,
+    parity: Parity,
+    measured: Measured,
+    *,
+    actions: Actions,
+    ranker: TrainedRanker | None = None,
+) -> str:
     """Return the card.
 
     Args:
@@ -40,19 +51,21 @@ def model_card(model: TrainedModel, data: DataFacts, parity: Parity, measured: M
         parity: how the exported encoder compares with the trained one.
         measured: the index.
         actions: of the data, and what they are live.
+        ranker: the second stage, if there is one.
     """
     evidence = model.evidence
     sections = {
         "What it is for": _PURPOSE.replace("\n", " "),
-        "Data": _bullets(_data(data, evidence)),
+        "Data": bullets(_data(data, evidence)),
         "What people did": _actions(actions),
         "Protocol": _protocol(model, evidence),
         "Quality on the test cases": _quality(model, evidence),
         "Where it is good and where not": _slices(evidence),
+        **({} if ranker is None else {"The ranker": ranker_section(ranker)}),
         "Limitations": "\n".join(f"- {line}" for line in _limits(model, data, evidence)),
-        "As served": _bullets(_served(model, parity, measured)),
+        "As served": bullets(_served(model, parity, measured)),
         "Settings": _settings(model.config),
-        "Made with": _bullets(_made_with(evidence)),
+        "Made with": bullets(_made_with(evidence)),
     }
     parts = [f"## {title}\n\n{text}" for title, text in sections.items()]
     return "\n\n".join([f"# Model card: {model.name}, {model.run_id}", *parts]) + "\n"
@@ -86,7 +99,7 @@ def _actions(actions: Actions) -> str:
     note = (
         "A live event is read as the action in whose row it stands; any other is an act of which nothing was learned."
     )
-    return f"{_table(['action', 'event type', 'events', 'live event read as it'], rows)}\n\n{note}"
+    return f"{table(['action', 'event type', 'events', 'live event read as it'], rows)}\n\n{note}"
 
 
 def _protocol(model: TrainedModel, evidence: Evidence) -> str:
@@ -116,7 +129,7 @@ def _quality(model: TrainedModel, evidence: Evidence) -> str:
     verdict = evidence.report.get("verdict") or {}
     said = [verdict["text"], *(f"- {reason}" for reason in verdict["reasons"])] if verdict else []
     note = "In brackets: 95 % interval, bootstrap over users; differences are paired."
-    return "\n\n".join([_table(heads, rows), note, *(["\n".join(said)] if said else [])])
+    return "\n\n".join([table(heads, rows), note, *(["\n".join(said)] if said else [])])
 
 
 def _slices(evidence: Evidence) -> str:
@@ -124,7 +137,7 @@ def _slices(evidence: Evidence) -> str:
     if not pieces:
         return "Not recorded."
     rows = [[s["by"], s["label"], f"{s['count']:,}", f"{s['hr']:.4f}", f"{s['ndcg']:.4f}"] for s in pieces]
-    return _table(["by", "slice", "cases or targets", "HR@10", "NDCG@10"], rows)
+    return table(["by", "slice", "cases or targets", "HR@10", "NDCG@10"], rows)
 
 
 def _limits(model: TrainedModel, data: DataFacts, evidence: Evidence) -> list[str]:
@@ -177,13 +190,3 @@ def _made_with(evidence: Evidence) -> dict[str, str]:
     }
     known = {name: str(value) for name, value in facts.items() if value not in (None, "")}
     return known or {"run card": "none"}
-
-
-def _bullets(facts: Mapping[str, str]) -> str:
-    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    names = [*heads]
-    lines = [names, ["---"] * len(names), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,7 +1,9 @@
 """The second stage of a bundle: graph, spec and arrays, and the proof that they answer like the trained ranker."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +40,8 @@ class TrainedRanker:
         settings: its sources.
         run_id: the run it comes from.
         values: offline metrics on test.
+        report: `ranking.json` of its run; empty when it is not known.
+        actions: names of the actions that each head counts; None = every event.
     """
 
     model: Ranker
@@ -46,6 +50,8 @@ class TrainedRanker:
     settings: SourceSettings
     run_id: str
     values: dict[str, float]
+    report: Mapping[str, Any] = field(default_factory=dict)
+    actions: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
 
 
 def write_ranker(

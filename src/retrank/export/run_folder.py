@@ -30,6 +30,7 @@ from retrank.training.context_side import open_store
 from retrank.training.evaluate import baselines_of
 from retrank.training.item_side import ITEM_ENCODING
 from retrank.training.ranking.load import load_ranker
+from retrank.training.ranking.page import RANKING
 
 METRICS, REPORT, RANKS = "metrics.json", "report.json", "ranks.npz"
 
@@ -125,6 +126,8 @@ def read_ranker(run_dir: Path, retriever_run: Path) -> TrainedRanker:
         settings=instantiate(config["sources"]),
         run_id=f"{config['name']}/{run_dir.resolve().name}",
         values=metrics["test"],
+        report=_read_json(run_dir / RANKING),
+        actions={head["name"]: head.get("actions") for head in config["heads"]},
     )
 
 

@@ -119,3 +119,14 @@ def test_known_data_has_a_licence(name: str) -> None:
 
 def test_other_data_has_none() -> None:
     assert licence_of("my_shop") == UNKNOWN
+
+
+def test_a_bundle_with_a_ranker_says_what_it_predicts(ranked_bundle: Path) -> None:
+    card = verify(ranked_bundle).path(bundle.MODEL_CARD).read_text()
+    assert "## The ranker" in card
+    assert "- run: tiny/ranker" in card
+    assert "- test metrics: NDCG@10 0.2500" in card
+    assert "- candidates: sequence 6, covisit 5, neighbours 5, popular 4, fresh 3" in card
+    assert "| value | value | purchase | 1 | every event |" in card
+    assert "- against the retriever: not recorded" in card
+    assert "can be trusted was not recorded" in card

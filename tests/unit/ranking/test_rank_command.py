@@ -1,6 +1,7 @@
 """`retrank rank` from a trained run to the files it leaves, in a world of forty items."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from chain_world import HEADS, SMALL, rank, train
 
 from retrank.cli import main
 from retrank.contract.api import RecommendRequest
+from retrank.contract.bundle import MODEL_CARD, verify
 from retrank.contract.errors import ConfigError, TrainingError
 from retrank.serving.recommender import Recommender
 from retrank.training.ranking.load import load_ranker
@@ -97,7 +99,12 @@ def test_a_ranker_is_exported_with_its_retriever_and_answers(
     out = folder / "bundles"
     quick = ("sealing.gates.parity_rows=20", f"out={out}", f"paths.root={folder}")
     assert main(["export", f"run={folder / 'run'}", f"ranker={ranked}", *quick]) == 0
-    capsys.readouterr()
+    assert "left out" not in capsys.readouterr().out
+    card = verify(out).path(MODEL_CARD).read_text()
+    assert "| bought | binary | any | 1 | buy |" in card
+    assert re.search(r"- against the retriever: NDCG@10 [+-]0\.\d{4} \([+-]0\.\d{4} to", card)
+    assert re.search(r"\| bought \| 0\.\d{4} \| 0\.\d{4} \(0\.\d{4}\) \|", card)
+    assert re.search(r"- spent: [\d,]+ amounts, mean", card)
     assert main(["recommend", f"bundle={out}", "user_id=u3", "k=4", f"paths.root={folder}"]) == 0
     out_text = capsys.readouterr().out
     assert ", 4 items in" in out_text
@@ -105,6 +112,24 @@ def test_a_ranker_is_exported_with_its_retriever_and_answers(
     scores = [float(line.split()[1]) for line in out_text.splitlines()[1:5]]
     assert scores == sorted(scores, reverse=True)
     assert all(0 <= score <= 1 for score in scores)  # the probability of the one head with a weight
+
+
+def test_a_ranker_that_is_not_taken_along_is_named_with_the_key_that_does(
+    folder: Path, ranked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("run", "ranked"):  # the newest of two, beside the run and below the folder of all runs
+        shutil.copytree(folder / name, tmp_path / name, ignore=shutil.ignore_patterns("past"))
+    config = yaml.safe_load((ranked / "config.yaml").read_text()) | {"run": str(tmp_path / "run")}
+    shutil.copytree(tmp_path / "ranked", tmp_path / "runs" / "shop_ranker" / "newer")
+    for place in (tmp_path / "ranked", tmp_path / "runs" / "shop_ranker" / "newer"):
+        (place / "config.yaml").write_text(yaml.safe_dump(config))
+    newer = tmp_path / "runs" / "shop_ranker" / "newer"
+    os.utime(tmp_path / "ranked" / "ranker.json", (1, 1))
+    quick = ("sealing.gates.parity_rows=20", "sealing.gates.not_worse_than=[]", f"paths.root={tmp_path}")
+    assert main(["export", f"run={tmp_path / 'run'}", f"out={tmp_path / 'bundles'}", *quick]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"export: ranker {newer}, the newest of 2 on this run, is left out" in last
+    assert f"ranker={newer} takes it along" in last
 
 
 def test_a_past_run_is_used_again_and_counts_can_be_renewed(folder: Path, ranked: Path) -> None:
