@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a reader that is gone can still be told from a mistake
         return status
     except RetrankError as error:
+        sys.stdout.flush()  # so that the error stands last, where both go to one place
         print(f"retrank {name}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -3,10 +3,9 @@
 `_target_` decides the class, so a class signature is the schema: an unknown or missing key fails before work starts.
 """
 
-import difflib
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,13 +16,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from retrank.config_mistakes import TARGET, given_names, meant, names_of, unknown_settings, value_at, wrong_kind
 from retrank.contract.errors import ConfigError, RetrankError
 
 _PACKAGED = Path(__file__).parent / "_configs"
 _CHECKOUT = Path(__file__).parents[2] / "configs"
-_TARGET = "_target_"
-_READ_BY_MODELS = ("serving", "state", "paths")
-"""Groups whose keys are known to who reads them (pydantic), or free."""
 
 
 def configs_dir() -> Path:
@@ -43,6 +40,7 @@ def compose(root: str, overrides: Sequence[str] = ()) -> DictConfig:
         said = _choice(error) or f"{_first(error)}{_advice(root, overrides, error)}"
         raise ConfigError(f"configs/{root}.yaml with {' '.join(overrides) or 'no overrides'}: {said}") from error
     check_known(root, config)
+    _check_kinds(root, overrides, _plain(config))
     return config
 
 
@@ -55,9 +53,9 @@ def check_known(root: str, config: DictConfig) -> None:
         ConfigError: there is such a key.
     """
     found = _plain(config)
-    unknown = next(_unknown(found, _settings(root)), None)
+    unknown = next(unknown_settings(found, _settings(root)), None)
     if unknown is not None:
-        known = _keys(_settings(root) | {key: value for key, value in found.items() if key != unknown})
+        known = names_of(_settings(root) | {key: value for key, value in found.items() if key != unknown})
         raise ConfigError(f"configs/{root}.yaml has no setting {unknown}{_meant(unknown, known, root)}")
 
 
@@ -89,6 +87,9 @@ def instantiate(node: Any) -> Any:
     except HydraException as error:
         if isinstance(error.__cause__, RetrankError):
             raise error.__cause__ from error
+        if isinstance(error.__cause__, TypeError) and "unexpected keyword" not in str(error.__cause__):
+            kind = str(node.get(TARGET)).rpartition(".")[2]
+            raise ConfigError(f"{kind}: {error.__cause__}; one of its values has the wrong type") from error
         raise ConfigError(f"configuration: {_first(error)}") from error
 
 
@@ -132,10 +133,32 @@ def _advice(root: str, overrides: Sequence[str], error: Exception) -> str:
     unknown = re.search(r"Could not override '([\w.@/-]+)'", str(error))
     if not unknown:
         return ""
-    name, settings = unknown[1], _beside(root, overrides, unknown[1])
-    if _at(settings, name.rpartition(".")[0]) == {}:  # a mapping that the reader fills
+    name, settings = unknown[1], _beside(root, overrides, [unknown[1]])
+    group, _, _ = name.partition(".")
+    if value_at(settings, name.rpartition(".")[0]) == {}:  # a mapping that the reader fills
         return f"; add an entry with a plus sign: +{name}=..."
-    return _meant(name, _keys(settings), root)
+    if settings.get(group, "") is None and (choices := _choices(group)):
+        return f"; {group} is empty, choose first: {' or '.join(f'{group}={choice}' for choice in choices)}"
+    return _meant(name, names_of(settings), root)
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (configs_dir() / group).glob("*.yaml"))
+
+
+def _check_kinds(root: str, overrides: Sequence[str], config: dict[str, Any]) -> None:
+    """Refuse a value that is of another kind than that of the files: a word for a number, one value for a list.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    given = {name: value for name in given_names(overrides) if not isinstance(value := value_at(config, name), dict)}
+    if not given:
+        return
+    usual = _beside(root, overrides, list(given))
+    for name, value in given.items():
+        if wrong := wrong_kind(name, value_at(usual, name), value):
+            raise ConfigError(wrong)
 
 
 def _choice(error: Exception) -> str:
@@ -146,32 +169,20 @@ def _choice(error: Exception) -> str:
     _, _, listed = str(error).partition("Available options in ")
     options = re.findall(r"^\t(\S+)$", listed.partition("Config search path")[0], re.MULTILINE)
     known = f"expected one of {', '.join(options)}" if options else "there is no such group"
-    return f"{named[1]}={named[2]}: {known}{_close(named[2], options)}"
+    return f"{named[1]}={named[2]}: {known}{meant(named[2], options)}"
 
 
-def _beside(root: str, overrides: Sequence[str], unknown: str) -> dict[str, Any]:
-    """Return the settings that there are with the other overrides, which may have chosen the group of the unknown."""
-    others = [override for override in overrides if override.partition("=")[0].lstrip("+~") != unknown]
+def _beside(root: str, overrides: Sequence[str], names: Collection[str]) -> dict[str, Any]:
+    """Return the settings that there are without some overrides; the others may have chosen the groups of these."""
+    others = [override for override in overrides if override.partition("=")[0].lstrip("+~") not in names]
     try:
         return _settings(root) | _plain(_composed(root, others))
     except (HydraException, OmegaConfBaseException):  # they have mistakes of their own
         return _settings(root)
 
 
-def _at(settings: Any, name: str) -> Any:
-    """Return the value of a dotted setting; None where there is none."""
-    for part in name.split("."):
-        settings = settings.get(part) if isinstance(settings, dict) else None
-    return settings
-
-
 def _meant(unknown: str, known: Sequence[str], root: str) -> str:
-    return f"{_close(unknown, known)}; `retrank {root} --help` lists the keys"
-
-
-def _close(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, [name for name in known if name != word], n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"{meant(unknown, known)}; `retrank {root} --help` lists the keys"
 
 
 def _composed(root: str, overrides: Sequence[str]) -> DictConfig:
@@ -197,25 +208,3 @@ def _groups(root: str) -> Iterator[str]:
 def _plain(config: DictConfig) -> dict[str, Any]:
     """Return the settings with interpolations left as they are written."""
     return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
-
-
-def _unknown(node: dict[str, Any], known: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Return the dotted names of settings that are not known, where nobody else looks."""
-    for key, value in node.items():
-        if key not in known:
-            yield f"{prefix}{key}"
-        elif key not in _READ_BY_MODELS and _is_plain(known[key]) and _is_plain(value):
-            yield from _unknown(value, known[key], f"{prefix}{key}.")
-
-
-def _is_plain(node: Any) -> bool:
-    """Tell whether a node is a mapping that no class is built from, and that is not left to the reader to fill."""
-    return isinstance(node, dict) and bool(node) and _TARGET not in node
-
-
-def _keys(node: Any, prefix: str = "") -> list[str]:
-    """Return the dotted names of all settings."""
-    if not isinstance(node, dict):
-        return []
-    names = [f"{prefix}{key}" for key in node]
-    return names + [name for key, value in node.items() for name in _keys(value, f"{prefix}{key}.")]

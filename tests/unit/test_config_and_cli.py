@@ -74,6 +74,32 @@ def test_an_unknown_key_of_every_trial_is_not_ignored(capsys: pytest.CaptureFixt
     assert "configs/train.yaml has no setting no_such_key" in capsys.readouterr().err
 
 
+def test_values_of_another_kind_that_mean_something_pass() -> None:
+    told = [
+        "experiment=auto",
+        "store=s",
+        "model.width=from_data",
+        "trainer.gradient_clip=null",
+        "optim.warmup_steps=1.5",
+    ]
+    assert compose("train", told)["model"]["width"] == "from_data"
+    assert (
+        compose("ingest", ["data=csv", "data.path=p", "data.columns.user=1", "out=3"])["data"]["columns"]["user"] == 1
+    )
+
+
+def test_an_error_stands_behind_what_was_printed_before(tmp_path: Path) -> None:
+    program = (
+        "import sys; from retrank import cli\n"
+        "def act(_): print('a screen of settings'); raise cli.RetrankError('this is wrong')\n"
+        "cli._load = lambda _: act\n"
+        f"sys.exit(cli.main(['recommend', 'bundle={tmp_path}']))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.stdout.splitlines() == ["a screen of settings", "retrank recommend: this is wrong"]
+
+
 def test_what_a_reader_takes_by_name_can_be_added() -> None:
     assert compose("recommend", ["+context.country=DE"])["context"] == {"country": "DE"}
     assert compose("ingest", ["data=csv", "users=file", "+users.attributes.tier=t"])["users"]["attributes"]["tier"]
@@ -175,6 +201,13 @@ def test_a_folder_that_is_not_there_is_refused(words: list[str], capsys: pytest.
         (["rank", "run=r", "+ranker.modle=b"], "has no setting ranker.modle; did you mean ranker.model"),
         (["sweep", "name=x", "store=y", "+foo=1"], "configs/sweep.yaml has no setting foo"),
         (["serve", "bundle=b", "+servng.replicas=2"], "has no setting servng; did you mean serving"),
+        (["ingest", "data=csv", "data.path=p", "users.path=u.csv"], "users is empty, choose first: users=file"),
+        (["ingest", "data=csv", "data.path=p", "+users.path=u.csv"], "name it too: users=file"),
+        (["ingest", "data.name=2024"], "expected a text, quoted twice: 'data.name=\"2024\"'"),
+        (["train", "name=x", "store=y", "trainer.max_epochs=many"], "is 'many'; expected a number, such as 100"),
+        (["train", "name=x", "store=y", "seed=one"], "seed is 'one'; expected a number, such as 1"),
+        (["train", "name=x", "store=y", "trainer.progress=3"], "trainer.progress is 3; expected true or false"),
+        (["train", "name=x", "store=y", "context.fields=hour"], "expected a list: 'context.fields=[hour]'"),
         (["recommend", "bundle=b", "context.hour=3"], "add an entry with a plus sign: +context.hour=..."),
     ],
 )

@@ -55,7 +55,7 @@ def run(cfg: Mapping[str, Any]) -> EventStore:
         max_bad_share=float(cfg["max_bad_share"]),
         items_without_events=bool(cfg["items_without_events"]),
         progress=bool(cfg["progress"]),
-        users=instantiate(cfg["users"]) if cfg.get("users") else None,
+        users=_users(cfg.get("users")),
     )
     state = "up to date" if before == store.facts.fingerprint else "written"
     facts = store.facts
@@ -74,6 +74,16 @@ def run(cfg: Mapping[str, Any]) -> EventStore:
     if facts.last_event_at and facts.last_event_at.year == _EPOCH_YEAR:
         print("warning: every event is in 1970; is the time unit of the source (data.columns.time_unit) right?")
     return store
+
+
+def _users(settings: Mapping[str, Any] | None) -> UsersFile | None:
+    """Return the file of attributes of users, if one is configured."""
+    if not settings:
+        return None
+    if "_target_" not in settings:
+        raise ConfigError(f"users has {sorted(settings)} and no kind of source; name it too: users=file")
+    users: UsersFile = instantiate(settings)
+    return users
 
 
 def ingest(

@@ -60,6 +60,9 @@ class TrainerSettings:
                 raise ConfigError(f"trainer.{name} is {getattr(self, name)}; expected at least {bound}")
         if self.accelerator == "gpu" and not torch.cuda.is_available():
             raise ConfigError("trainer.accelerator is gpu and torch finds none; use auto or cpu")
+        if self.accelerator not in ("auto", "cpu", "gpu"):
+            raise ConfigError(f"trainer.accelerator is {self.accelerator!r}; expected auto, cpu or gpu")
+        choose(self.precision)
         if self.launcher not in ("local", "ray"):
             raise ConfigError(f"trainer.launcher is {self.launcher!r}; expected local or ray")
         if self.on_gpus and self.processes > torch.cuda.device_count():

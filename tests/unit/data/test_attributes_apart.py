@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from retrank.cli import main
 from retrank.contract.errors import ConfigError, SourceError
 from retrank.data.ingest import ingest
 from retrank.data.readers.columns import Columns
@@ -45,3 +46,14 @@ def test_names_that_no_attribute_can_have_are_refused() -> None:
         ItemsFile("items.csv", "id", {"item_id": "id"})
     with pytest.raises(ConfigError, match=r"users\.attributes: 'a{65}' names no field of a context"):
         UsersFile("users.csv", "id", {"a" * 65: "tier"})
+
+
+def test_a_missing_id_column_of_users_names_the_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "events.csv").write_text("user_id,item_id\nu,i\n")
+    (tmp_path / "people.csv").write_text("customer,tier\nu,gold\n")
+    told = ("users=file", f"users.path={tmp_path / 'people.csv'}", "+users.attributes.tier=tier")
+    source = ("data=csv", f"data.path={tmp_path / 'events.csv'}", f"out={tmp_path / 'store'}", "progress=false")
+    assert main(["ingest", *source, *told]) == 2
+    said = capsys.readouterr().err
+    assert "no column 'user_id', which users.id names, found ['customer', 'tier']; set users.id" in said
+    assert main(["ingest", *source, *told, "users.id=customer"]) == 0

@@ -32,7 +32,7 @@ def test_a_dataset_that_ships_builds_a_reader_of_its_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", SPLITS)
 def test_a_split_that_ships_builds(name: str) -> None:
-    assert callable(instantiate(compose("ingest", [f"+split={name}"]).split))
+    assert callable(instantiate(compose("evaluate", [f"split={name}"]).split))
 
 
 @pytest.mark.parametrize("name", [name for name in DATASETS if len(overrides(name)) > 1])

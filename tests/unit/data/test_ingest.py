@@ -98,7 +98,7 @@ def test_rows_of_unwanted_actions_are_counted_and_nothing_else_of_them_is_looked
     assert store.users.ids == ["ann", "bob"]
     assert store.facts.report["filtered"] == {"action shown": 2, "action dismissed": 0}
     [(reason, count)] = store.facts.report["bad"].items()
-    assert (reason.split(",")[0], count) == ("time unparsable as seconds", 1)
+    assert (reason.split(",")[0], count) == ("time (column 'when') unparsable as seconds", 1)
     assert store.facts.report["examples"][reason] == [f"{tmp_path / 'sales.csv'}:9: 'never'"]
     assert (store.facts.report["rows"], store.facts.report["accepted"]) == (8, 5)
 
@@ -168,7 +168,10 @@ def test_too_many_bad_rows_stop_the_ingest_and_name_the_first_line(tmp_path: Pat
     assert not (tmp_path / "store" / "current").exists()
     assert not list((tmp_path / "store").glob(".staging-*"))
     store = ingest(bad, tmp_path / "store", max_bad_share=0.3)
-    assert store.facts.report["bad"] == {"time unparsable as seconds, or outside 1970..2100": 1, "missing user_id": 1}
+    assert store.facts.report["bad"] == {
+        "time (column 'when') unparsable as seconds, or outside 1970..2100": 1,
+        "missing user_id (column 'who')": 1,
+    }
     assert store.facts.num_events == 5
 
 
@@ -332,7 +335,7 @@ def test_a_source_without_actions_has_no_event_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.columns.item=sku", "no column 'sku', found ['who', 'what'"),
+        ("data.columns.item=sku", "no column 'sku', which data.columns.item names, found ['who', 'what'"),
         ("data.delimiter=';'", "is data.delimiter really ';', the line holds ','?"),
         ("data.colums.user=who", "data.colums.user"),
         ("+data.columns.usr=who", "usr"),
@@ -362,7 +365,7 @@ LONG = "x" * (MAX_ID_LENGTH + 1)
 @pytest.mark.parametrize("role", ["user_id", "item_id"])
 def test_an_id_that_no_request_could_name_is_a_bad_row_of_file_line_and_limit(tmp_path: Path, role: str) -> None:
     text = SALES + (f"{LONG},tea,5,buy,1,north,\n" if role == "user_id" else f"ann,{LONG},5,buy,1,north,\n")
-    with pytest.raises(BadRowsError, match=rf"{role} is longer than 256 characters.*sales\.csv:7: 'x+'\.\.\. \(257 char"):
+    with pytest.raises(BadRowsError, match=rf"{role} \(column 'wh..?.?'\) is longer than 256 characters.*sales\.csv:7: 'x+'\.\.\. \(257 char"):
         ingest(sales(tmp_path, text), tmp_path / "store")
     store = ingest(sales(tmp_path, text.replace(LONG, LONG[1:])), tmp_path / "store")
     RecommendRequest.model_validate({"user_id": store.users.ids[-1], "seed_items": [store.items.ids[-1]]})

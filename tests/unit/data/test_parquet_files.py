@@ -80,7 +80,7 @@ def test_null_ids_and_times_are_bad_rows_with_their_number(tmp_path: Path) -> No
     report = RowReport()
     (batch,) = ParquetFiles(path, COLUMNS).batches(report)
     assert batch["user_id"].to_pylist() == [1]
-    assert report.examples["missing item_id"] == [f"{path}: row 3: None"]
+    assert report.examples["missing item_id (column 'i')"] == [f"{path}: row 3: None"]
     assert report.num_bad == 3
 
 
@@ -129,7 +129,7 @@ def test_a_file_damaged_inside_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
     path = write(tmp_path / "events.parquet", {"user": [1], "i": [1], "t": [1]})
-    with pytest.raises(SourceError, match=r"no column 'u', found \['user', 'i', 't'\]"):
+    with pytest.raises(SourceError, match=r"no column 'u', which data\.columns\.user names, found \['user', 'i', 't'\]"):
         list(ParquetFiles(path, COLUMNS).batches(RowReport()))
 
 
@@ -162,5 +162,5 @@ def test_a_column_whose_name_has_a_dot_comes_before_a_key(tmp_path: Path) -> Non
     path = write(tmp_path / "e.parquet", events)
     store = ingest(ParquetFiles(path, Columns("u", "i", context={"a": "context.a"})), tmp_path / "s")
     assert store.context_names("a") == ["column"]
-    with pytest.raises(SourceError, match="no column 'contest.a', found"):
+    with pytest.raises(SourceError, match=r"no column 'contest\.a', which data\.columns\.context\.a names, found"):
         list(ParquetFiles(path, Columns("u", "i", context={"a": "contest.a"})).batches(RowReport()))

@@ -33,7 +33,7 @@ def test_a_visitor_is_nobody_who_can_be_named(tmp_path: Path) -> None:
     assert store.users.row("c1") == 0
     assert [store.items.ids_of(rows) for rows in store.sequences] == [["tea"], ["cup"], ["tea", "pot"], ["cup"]]
     assert store.user_table["tier"].to_pylist() == ["gold", None, None, None]
-    assert store.facts.report["bad"] == {"missing user_id and visitor": 1}
+    assert store.facts.report["bad"] == {"missing user_id (column 'who') and visitor (column 'cookie')": 1}
 
 
 def test_who_is_a_visitor_is_part_of_the_data(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def test_an_empty_text_is_no_value_in_csv_and_in_parquet(tmp_path: Path) -> None
         assert store.item_table["title"].to_pylist() == ["I", "J"]
         assert store.user_table["tier"].to_pylist() == [None, "gold"]
     assert hashes[0] == hashes[1]
-    assert bad[0] == bad[1] == {"missing user_id": 1, "missing item_id": 1, "missing time": 1}
+    missing = ("user_id (column 'user')", "item_id (column 'item')", "time")
+    assert bad[0] == bad[1] == {f"missing {named}": 1 for named in missing}
 
 
 def test_an_empty_text_of_a_request_and_of_json_is_unknown(tmp_path: Path) -> None:

@@ -83,19 +83,23 @@ class AttributesFile:
     def _rows_of(self, path: Path, report: RowReport) -> Iterator[TextRows]:
         roles = {self.id_name: self.id, **self.attributes}
         if path.suffix == ".parquet":
-            return iter([_read_parquet(path, roles, self.id_name)])
-        return read_text(path, self.format, roles, report)
+            return iter([self._read_parquet(path, roles)])
+        return read_text(path, self.format, roles, report, self._setting)
 
+    def _setting(self, role: str) -> str:
+        return f"{self.group}.id" if role == self.id_name else f"{self.group}.attributes.{role}"
 
-def _read_parquet(path: Path, roles: Mapping[str, Column], id_name: str) -> TextRows:
-    try:
-        names = pq.read_schema(path).names
-        missing = [column for column in roles.values() if column not in names]
-        if missing:
-            raise SourceError(f"{path}: no column {missing[0]!r}, found {names}")
-        table = pq.read_table(path, columns=[str(column) for column in roles.values()])
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: not a readable Parquet file ({error})") from error
-    columns = {role: told_in(table[str(column)].combine_chunks()) for role, column in roles.items()}
-    columns[id_name] = columns[id_name].cast(pa.string())
-    return TextRows(columns, lambda row: f"{path}: row {row + 1:,}")
+    def _read_parquet(self, path: Path, roles: Mapping[str, Column]) -> TextRows:
+        try:
+            names = pq.read_schema(path).names
+            missing = [(role, column) for role, column in roles.items() if column not in names]
+            if missing:
+                role, column = missing[0]
+                setting = self._setting(role)
+                raise SourceError(f"{path}: no column {column!r}, which {setting} names, found {names}; set {setting}")
+            table = pq.read_table(path, columns=[str(column) for column in roles.values()])
+        except (OSError, pa.ArrowException) as error:
+            raise SourceError(f"{path}: not a readable Parquet file ({error})") from error
+        columns = {role: told_in(table[str(column)].combine_chunks()) for role, column in roles.items()}
+        columns[self.id_name] = columns[self.id_name].cast(pa.string())
+        return TextRows(columns, lambda row: f"{path}: row {row + 1:,}")

@@ -14,6 +14,14 @@ Column = str | int
 """A column's name, or its number from 1."""
 
 
+def setting_of(role: str) -> str:
+    """Return the dotted name of the setting that maps a role of events, such as `data.columns.user`."""
+    for prefix, group in ((CONTEXT_PREFIX, "context"), (ATTRIBUTE, "attributes")):
+        if role.startswith(prefix):
+            return f"data.columns.{group}.{role.removeprefix(prefix)}"
+    return f"data.columns.{role.removesuffix('_id')}"
+
+
 @dataclass(frozen=True)
 class Columns:
     """Mapping from roles to columns of the source, by name or by number from 1.
@@ -75,6 +83,11 @@ class Columns:
         roles.update({CONTEXT_PREFIX + name: column for name, column in self.context.items()})
         roles.update({ATTRIBUTE + name: column for name, column in self.attributes.items()})
         return roles
+
+    def named(self, role: str) -> str:
+        """Return a role as people know it: with its column in the source, where that is called otherwise."""
+        column = self.roles()[role]
+        return role if column == role else f"{role} (column {column!r})"
 
     def is_number(self, role: str) -> bool:
         """Return whether a role is to be read as a number."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from retrank.data.readers.columns import Columns
+from retrank.data.readers.columns import Columns, setting_of
 from retrank.data.readers.items_file import ItemsFile
 from retrank.data.readers.normalise import normalise
 from retrank.data.readers.paths import files_at
@@ -65,7 +65,7 @@ class Delimited:
             SourceError: a file is empty, truncated, in another encoding, or lacks a column.
         """
         for path in files_at(self.path):
-            for rows in read_text(path, self._format(), self.columns.roles(), report):
+            for rows in read_text(path, self._format(), self.columns.roles(), report, setting_of):
                 yield normalise(rows.columns, self.columns, rows.where, report)
 
     def item_table(self, report: RowReport) -> pa.Table | None:

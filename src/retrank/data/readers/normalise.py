@@ -39,7 +39,7 @@ def normalise(
     report.read(len(raw[USER]))
     raw, where = _wanted(raw, columns.leave_out_actions, where, report)
     refused = Refusals(len(raw[USER]), where, report)
-    ready = _who_and_what(raw, where, refused)
+    ready = _who_and_what(raw, columns, where, refused)
     for role, column in raw.items():
         plain = told_in(column)
         if role in ready:
@@ -47,14 +47,13 @@ def normalise(
         if role == TIME:
             with located(where):
                 ready[role] = to_microseconds(plain, columns.time_unit)
-            refused.add("missing time", pc.is_null(plain), plain)
-            refused.add(
-                f"time unparsable as {columns.time_unit}, or outside 1970..2100", pc.is_null(ready[role]), plain
-            )
+            named, unit = columns.named(TIME), columns.time_unit
+            refused.add(f"missing {named}", pc.is_null(plain), plain)
+            refused.add(f"{named} unparsable as {unit}, or outside 1970..2100", pc.is_null(ready[role]), plain)
         elif columns.is_number(role):
             with located(where):
                 ready[role] = as_numbers(plain, role)
-            refused.add(f"{role} is not a number", pc.and_(pc.is_valid(plain), pc.is_null(ready[role])), plain)
+            refused.add(f"{columns.named(role)} is not a number", pc.and_(pc.is_valid(plain), pc.is_null(ready[role])), plain)
             if role == VALUE:
                 ready[role] = ready[role].fill_null(np.nan).cast(pa.float32())
         else:
@@ -64,17 +63,20 @@ def normalise(
     return batch if refused.none else batch.filter(pa.array(refused.good))
 
 
-def _who_and_what(raw: Mapping[str, pa.Array], where: Callable[[int], str], refused: "Refusals") -> dict[str, pa.Array]:
+def _who_and_what(
+    raw: Mapping[str, pa.Array], columns: Columns, where: Callable[[int], str], refused: "Refusals"
+) -> dict[str, pa.Array]:
     """Return the columns of ids; rows of nobody, and without an item, are refused."""
     ready = {role: _ids(told_in(raw[role]), role, where) for role in (USER, VISITOR, ITEM) if role in raw}
-    nobody, named = pc.is_null(ready[USER]), USER
+    nobody, named = pc.is_null(ready[USER]), columns.named(USER)
     if VISITOR in ready:
-        nobody, named = pc.and_(nobody, pc.is_null(ready[VISITOR])), f"{USER} and {VISITOR}"
+        nobody, named = pc.and_(nobody, pc.is_null(ready[VISITOR])), f"{named} and {columns.named(VISITOR)}"
     refused.add(f"missing {named}", nobody, raw[USER])
-    refused.add(f"missing {ITEM}", pc.is_null(ready[ITEM]), raw[ITEM])
+    refused.add(f"missing {columns.named(ITEM)}", pc.is_null(ready[ITEM]), raw[ITEM])
     for role in (USER, ITEM):
         long = too_long(ready[role])
-        refused.add(f"{role} is longer than {MAX_ID_LENGTH} characters, no request could name it", long, ready[role])
+        reason = f"{columns.named(role)} is longer than {MAX_ID_LENGTH} characters, no request could name it"
+        refused.add(reason, long, ready[role])
     return ready
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrank.contract.errors import SourceError
-from retrank.data.readers.columns import Columns
+from retrank.data.readers.columns import Columns, setting_of
 from retrank.data.readers.items_file import ItemsFile
 from retrank.data.readers.json_cells import parts, values_of
 from retrank.data.readers.normalise import located, normalise
@@ -64,9 +64,11 @@ class ParquetFiles:
         source = _open(path)
         names = source.schema_arrow.names
         places = {role: parts(column, names) for role, column in roles.items()}
-        for column, _ in places.values():
+        for role, (column, _) in places.items():
             if column not in names:
-                raise SourceError(f"{path}: no column {column!r}, found {names}; check data.columns")
+                raise SourceError(
+                    f"{path}: no column {column!r}, which {setting_of(role)} names, found {names}; set {setting_of(role)}"
+                )
         first = 1
         for batch in _read(source, path, sorted({column for column, _ in places.values()})):
             where = _locator(path, first)

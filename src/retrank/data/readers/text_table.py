@@ -60,16 +60,25 @@ class TextRows(NamedTuple):
     where: Callable[[int], str]
 
 
-def read_text(path: Path, form: TextFormat, roles: Mapping[str, Column], report: RowReport) -> Iterator[TextRows]:
+def read_text(
+    path: Path, form: TextFormat, roles: Mapping[str, Column], report: RowReport, setting: Callable[[str], str]
+) -> Iterator[TextRows]:
     """Yield the mapped columns as text, about 4 MiB of text at a time; empty fields are null.
 
     Rows with a wrong number of columns are refused and blank lines left out, both counted in `report`.
+
+    Args:
+        path: the file.
+        form: how it is written.
+        roles: role -> column.
+        report: told about rows that are refused or left out.
+        setting: returns the dotted name of the setting that maps a role, for messages.
 
     Raises:
         SourceError: the file is empty, truncated, in another encoding, or lacks a column.
     """
     names = _first_line(path, form)
-    places = {role: _place(path, form, names, column) for role, column in roles.items()}
+    places = {role: _place(path, form, names, column, setting(role)) for role, column in roles.items()}
     lines = _LineNumbers(path, 2 if form.header else 1)
     try:
         with _open(path, form) as stream:
@@ -104,25 +113,27 @@ def _first_line(path: Path, form: TextFormat) -> list[str]:
     return next(csv.reader([line], delimiter=form.delimiter, quotechar=form.quote))
 
 
-def _place(path: Path, form: TextFormat, names: list[str], column: Column) -> int:
+def _place(path: Path, form: TextFormat, names: list[str], column: Column, setting: str) -> int:
     """Return the 0-based place of a column named by name or by number from 1."""
     if isinstance(column, int):
         if 1 <= column <= len(names):
             return column - 1
         raise SourceError(
-            f"{path}:1: column {column} wanted but the line has {len(names)}{_guess(names, form.delimiter)}"
+            f"{path}:1: {setting} is column {column} but the line has {len(names)}{_guess(names, form.delimiter, setting)}"
         )
     if not form.header:
-        raise ConfigError(f"data.columns names {column!r} but data.header is false; use column numbers from 1")
+        raise ConfigError(f"{setting} is {column!r} but data.header is false; use column numbers from 1")
     if column in names:
         return names.index(column)
-    raise SourceError(f"{path}:1: no column {column!r}, found {names}{_guess(names, form.delimiter)}")
+    raise SourceError(
+        f"{path}:1: no column {column!r}, which {setting} names, found {names}{_guess(names, form.delimiter, setting)}"
+    )
 
 
-def _guess(names: list[str], delimiter: str) -> str:
+def _guess(names: list[str], delimiter: str, setting: str) -> str:
     """Return advice when the line looks as if it were delimited by something else."""
     if len(names) > 1:
-        return "; check the mapping of columns (data.columns, data.items)"
+        return f"; set {setting}"
     likely = max(_COMMON_DELIMITERS, key=names[0].count)
     advice = f", the line holds {likely!r}" if names[0].count(likely) else ""
     return f"; is data.delimiter really {delimiter!r}{advice}?"
