@@ -93,6 +93,16 @@ def instantiate(node: Any) -> Any:
         raise ConfigError(f"configuration: {_first(error)}") from error
 
 
+def check_described(name: str, node: Any, example: str) -> None:
+    """Refuse a setting that is to describe an object and does not.
+
+    Raises:
+        ConfigError: the node has no `_target_`.
+    """
+    if not isinstance(node, dict) or TARGET not in node:
+        raise ConfigError(f"{name} is {node!r}; expected null, or a class with its settings: {example}")
+
+
 def accepts(target: str, name: str) -> bool:
     """Tell whether the class at a dotted path has a setting.
 

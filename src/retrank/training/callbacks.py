@@ -1,6 +1,7 @@
-"""Progress while a run trains: real events per second, wall and processor time."""
+"""Progress while a run trains: real events per second, wall and processor time, a line per epoch."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,6 +9,33 @@ import torch
 from typing_extensions import override
 
 from retrank.data.batches import Batch
+
+_TOLD = {"train/loss": "loss", "val/ndcg@10": "validation NDCG@10"}
+
+
+class EpochLines(pl.Callback):
+    """Says after every epoch how far the run is, where no progress bar does.
+
+    Args:
+        say: told a line at a time, in the first of several processes alone.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self._began_at = say, 0.0
+
+    @override
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock of the epoch."""
+        self._began_at = time.perf_counter()
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say loss and, after a validation, its metric; must come behind who validates."""
+        known = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        told = [f"{label} {known[name]:.4f}" for name, label in _TOLD.items() if name in known]
+        took = f"{time.perf_counter() - self._began_at:.1f} s"
+        if trainer.is_global_zero:
+            self.say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {', '.join([*told, took])}")
 
 
 class Throughput(pl.Callback):

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 
-from retrank.config import instantiate, values_of
+from retrank.config import check_described, instantiate, values_of
 from retrank.contract.errors import ConfigError, InterruptedRun
 from retrank.data.splits import Split, split_store
 from retrank.data.store import EventStore
@@ -35,6 +35,7 @@ from retrank.training.item_side import item_side
 from retrank.training.launch.local import Signalled, launch
 from retrank.training.launch.on_ray import launch_on_ray
 from retrank.training.launch.place import ALONE, OwnRandomness, Place
+from retrank.training.litter import no_litter
 from retrank.training.loggers import Loggers
 from retrank.training.loop import run_loop
 from retrank.training.memory import bound_kernels
@@ -79,7 +80,19 @@ def learn(config: dict[str, Any], *, say: Callable[[str], None]) -> Path:
     num_actions_of(store, config["model"].get("num_actions", 0), "model.num_actions")
     split = split_store(config["split"], store)
     identity = checkpoint.identity_of(config, data_hash=store.facts.data_hash, num_items=store.num_items)
-    resume, run_dir = _folder(config, identity)
+    with no_litter(Path(config["run_dir"])):
+        return _learn_in(_folder(config, identity), config, store, split, say)
+
+
+def _learn_in(
+    folder: tuple[Path | None, Path],
+    config: dict[str, Any],
+    store: EventStore,
+    split: Split,
+    say: Callable[[str], None],
+) -> Path:
+    """Train in a run folder, from a checkpoint if there is one, and write the run card."""
+    resume, run_dir = folder
     card = run_card.build(config, store, split.protocol, created_at=datetime.now(UTC)) | teacher_facts(config)
     say(_announcement(card, run_dir))
     card |= _train_somewhere(config, store, split, run_dir, resume)
@@ -142,6 +155,7 @@ def train(
     with values_of("model"):
         model = instantiate(config["model"])(num_items=store.num_items, **item_side(config, store, split, run_dir))
     if config["warm_start"] is not None:
+        check_described("warm_start", config["warm_start"], "warm_start._target_=retrank.data.item_factors.ItemFactors")
         factors = instantiate(config["warm_start"])(split.train, store.num_items, model.width)
         model.start_from(torch.from_numpy(factors))
     identity = checkpoint.identity_of(dict(config), data_hash=store.facts.data_hash, num_items=store.num_items)

@@ -7,7 +7,7 @@ from typing import Any
 
 import hydra
 
-from retrank.config import instantiate
+from retrank.config import check_described, instantiate
 from retrank.contract.errors import ConfigError
 from retrank.contract.item_content import ItemEncoding
 from retrank.data.item_content import ItemContent
@@ -16,6 +16,7 @@ from retrank.data.store import EventStore
 from retrank.metrics.catalogue import item_counts
 
 ITEM_ENCODING = "item_encoding.json"
+_EXAMPLE = "'item_content={_target_: retrank.data.item_content.ItemContent, categories: [category]}'"
 
 
 def item_side(config: Mapping[str, Any], store: EventStore, split: Split, run_dir: Path) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def item_side(config: Mapping[str, Any], store: EventStore, split: Split, run_di
     """
     if config["item_content"] is None:
         return {}
+    check_described("item_content", config["item_content"], _EXAMPLE)
     kind = config["model"]["_target_"]
     if "content" not in inspect.signature(hydra.utils.get_object(kind)).parameters:
         raise ConfigError(f"{kind.rpartition('.')[2]} reads no item content; use model=two_tower or item_content=null")

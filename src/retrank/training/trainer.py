@@ -3,6 +3,7 @@
 import logging
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
 from retrank.contract.errors import ConfigError
+from retrank.training.callbacks import EpochLines
 from retrank.training.launch.place import ALONE, Place, strategy_of
 from retrank.training.precision import choose
 
@@ -31,7 +33,7 @@ class TrainerSettings:
         precision: `auto` (bf16 where it is native), `fp32` or `bf16`.
         accelerator: `auto`, `cpu` or `gpu`.
         threads: CPU threads of torch; 0 keeps torch's choice. Results are bit-identical only for an equal number.
-        progress: show a progress bar.
+        progress: show a progress bar; without it a line is printed after each epoch.
         processes: processes that share each batch (`threads` are those of each), >= 1.
         launcher: who starts them: `local` on this host, or `ray`.
     """
@@ -83,7 +85,9 @@ class TrainerSettings:
         _silence_by_design()
         if self.threads:
             torch.set_num_threads(self.threads)
-        bar: list[pl.Callback] = [TQDMProgressBar(refresh_rate=10)] if self.progress else []
+        told: pl.Callback = (
+            TQDMProgressBar(refresh_rate=10) if self.progress else EpochLines(partial(print, flush=True))
+        )
         return pl.Trainer(
             default_root_dir=run_dir,
             max_epochs=self.max_epochs,
@@ -92,7 +96,7 @@ class TrainerSettings:
             strategy=strategy_of(place),
             precision=choose(self.precision),
             gradient_clip_val=self.gradient_clip or None,
-            callbacks=[*callbacks, *bar],
+            callbacks=[*callbacks, told],
             logger=loggers,
             reload_dataloaders_every_n_epochs=1,
             enable_checkpointing=False,

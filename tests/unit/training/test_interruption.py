@@ -80,8 +80,8 @@ def test_a_refused_setting_does_not_use_up_the_folder(configure: Configure) -> N
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("model.width=abc", "model: "),
-        ("batches.batch_size=abc", "batches: "),
+        ("model.width=abc", "model.width is 'abc'; expected a number"),
+        ("batches.batch_size=abc", "batches.batch_size is 'abc'; expected a number"),
         ("trainer.max_epochs=0", "trainer.max_epochs is 0; expected at least 1"),
     ],
 )
