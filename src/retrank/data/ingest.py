@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -253,18 +254,26 @@ def _fingerprint(reader: Reader, settings: str, users: UsersFile | None) -> str:
 
 @contextmanager
 def _only_writer(out: Path) -> Iterator[None]:
-    """Hold the store's lock, and clear away what a killed ingest left behind."""
+    """Hold the store's lock, and clear away what a killed ingest left behind; one that fails leaves no empty store."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(lock.fileno()).st_nlink:  # it belonged to an ingest that has just failed
+                raise BlockingIOError
         except BlockingIOError as error:
             raise DataError(
                 f"{out}: another ingest is writing this store; wait for it or choose another out="
             ) from error
         for left_over in out.glob(".staging-*"):
             shutil.rmtree(left_over, ignore_errors=True)
-        yield
+        try:
+            yield
+        except BaseException:
+            if [path.name for path in out.iterdir()] == [_LOCK]:
+                (out / _LOCK).unlink()
+                out.rmdir()
+            raise
 
 
 def _publish(staged: Path, out: Path, data_hash: str) -> None:

@@ -27,6 +27,7 @@ from retrank.training.context_side import open_store, told_sizes
 from retrank.training.datamodule import HistoryData
 from retrank.training.distil import module_of, teacher_facts
 from retrank.training.ema import Ema
+from retrank.training.enough_data import check_enough
 from retrank.training.evaluate import evaluate_run
 from retrank.training.evaluator import evaluate
 from retrank.training.identity import Identity
@@ -59,6 +60,7 @@ def run(cfg: Mapping[str, Any]) -> Path:
 
     Raises:
         ConfigError: a setting is wrong, or the run folder already holds a run.
+        DataError: the data leaves nothing to learn, or nobody to evaluate on.
         SourceError: there is no store.
         TrainingError: the loss diverged, or `ckpt` cannot be resumed.
     """
@@ -79,6 +81,8 @@ def learn(config: dict[str, Any], *, say: Callable[[str], None]) -> Path:
     config = told_sizes(settle(config, store.sequences), store)
     num_actions_of(store, config["model"].get("num_actions", 0), "model.num_actions")
     split = split_store(config["split"], store)
+    for warning in check_enough(store, split, config["split"]):
+        say(warning)
     identity = checkpoint.identity_of(config, data_hash=store.facts.data_hash, num_items=store.num_items)
     with no_litter(Path(config["run_dir"])):
         return _learn_in(_folder(config, identity), config, store, split, say)

@@ -175,6 +175,16 @@ def test_too_many_bad_rows_stop_the_ingest_and_name_the_first_line(tmp_path: Pat
     assert store.facts.num_events == 5
 
 
+def test_an_ingest_that_fails_leaves_no_folder_and_no_lock(tmp_path: Path) -> None:
+    with pytest.raises(BadRowsError):
+        ingest(sales(tmp_path, SALES.replace("300", "never")), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    kept = ingest(sales(tmp_path), tmp_path / "store").directory
+    with pytest.raises(BadRowsError):
+        ingest(sales(tmp_path, SALES.replace("300", "never")), tmp_path / "store")
+    assert EventStore.open(tmp_path / "store").directory == kept
+
+
 def test_bad_cells_of_items_fall_under_the_same_share_and_are_said(tmp_path: Path) -> None:
     items = write(tmp_path / "items.csv", 'sku,cost\ntea,"13,93"\ncup,2.5\ncup,3\n')
     described = ItemsFile(str(items), "sku", {"price": "cost"}, ["price"])

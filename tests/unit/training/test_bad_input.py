@@ -12,6 +12,8 @@ from retrank.config import compose, resolve
 from retrank.contract.errors import DataError, RetrankError, TrainingError
 from retrank.contract.sequences import Sequences
 from retrank.data.ingest import ingest
+from retrank.data.readers.columns import Columns
+from retrank.data.readers.delimited import Delimited
 from retrank.data.readers.sequences import SequenceFile
 from retrank.data.store import EventStore
 from retrank.losses.items import Items
@@ -29,9 +31,10 @@ TRAINS = {
     "an item that training never sees": {"u": "abcdz", "v": "bcdea", "w": "cdeab"},
 }
 REFUSED = {
-    "one item": ({"u": "aaaa", "v": "aaa"}, "no cases to evaluate"),
-    "two items": ({"u": "aab", "v": "bba"}, "none of 2 histories has a target"),
-    "only histories of one event": ({"u": "a", "v": "b"}, "no cases to evaluate|nothing to learn"),
+    "one item": ({"u": "aaaa", "v": "aaa"}, r"1 item in 7 events, .*\(data\.columns\.item\) the right one"),
+    "two items": ({"u": "aab", "v": "bba"}, r"no cases to evaluate: nobody .* second-last event .*2 users, 2 items"),
+    "only histories of one event": ({"u": "a", "v": "b"}, "no cases to evaluate: nobody with three events"),
+    "one event after another": ({"u": "abc", "v": "cab"}, "none of 2 histories has a target"),
 }
 
 
@@ -51,12 +54,12 @@ class Hungry(FullSoftmax):
         return torch.empty(2**60, dtype=torch.uint8).float().mean()
 
 
-def learn(world: dict[str, str], folder: Path) -> Path:
+def learn(world: dict[str, str], folder: Path, said: list[str] | None = None) -> Path:
     lines = [f"{user} {item}" for user, items in world.items() for item in items]
     (folder / "events.txt").write_text("\n".join(lines) + "\n")
     ingest(SequenceFile(str(folder / "events.txt"), name="odd"), folder / "store")
     fixed = [f"store={folder / 'store'}", f"run_dir={folder / 'run'}", f"paths.root={folder}", "trainer.max_epochs=1"]
-    return fit.learn(resolve(compose("train", [*SMALL, *fixed])), say=lambda _: None)
+    return fit.learn(resolve(compose("train", [*SMALL, *fixed])), say=([] if said is None else said).append)
 
 
 @pytest.mark.parametrize("world", TRAINS.values(), ids=TRAINS.keys())
@@ -71,6 +74,24 @@ def test_data_that_leaves_nothing_to_learn_or_to_ask_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=said):
         learn(world, tmp_path)
+    assert not (tmp_path / "run").exists()  # before anything is trained
+
+
+def test_a_window_in_which_nobody_meets_anything_new_is_refused_with_the_share_to_raise(tmp_path: Path) -> None:
+    lines = [f"{user},{item},{day}" for user in "uv" for day, item in enumerate("abcdefghijklmnopqrst" + "a" * 4)]
+    (tmp_path / "events.csv").write_text("user,item,time\n" + "\n".join(lines) + "\n")
+    ingest(Delimited(str(tmp_path / "events.csv"), Columns("user", "item", time="time"), "late"), tmp_path / "store")
+    fixed = [f"store={tmp_path / 'store'}", f"run_dir={tmp_path / 'run'}", "split=global_temporal"]
+    with pytest.raises(
+        DataError, match=r"before the test window met .* raise split\.test_share, or take split=leave_las"
+    ):
+        fit.learn(resolve(compose("train", [*SMALL, *fixed])), say=lambda _: None)
+
+
+def test_one_user_trains_with_a_warning(tmp_path: Path) -> None:
+    said: list[str] = []
+    learn(TRAINS["one user"], tmp_path, said)
+    assert said[0].startswith("warning: the store has 1 user, 8 items and 8 events; is the column of users")
 
 
 def test_histories_without_any_known_event_are_scored() -> None:
