@@ -1,4 +1,4 @@
-"""`make demo`: from the built-in shop to a slate over HTTP, reusing every step that is already done.
+"""`make demo`: from the built-in shop to a slate over HTTP, reusing what is done and going on with what was begun.
 
 Each step is a `retrank` command that anyone can type; this script only decides which of them are still needed.
 """
@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
 from retrank.config import compose, resolve
 from retrank.contract.api import RecommendRequest, SlateResponse
@@ -41,8 +42,9 @@ def main() -> int:
     wanted = _experiment(arguments.train)
     run_dir = _finished_run(wanted)
     if run_dir is None:
-        _say("2/4 train and evaluate SASRec beside the baselines")
-        _retrank("train", f"experiment={EXPERIMENT}", *arguments.train)
+        begun = _begun_run(wanted)
+        _say(f"2/4 go on with the run {begun}" if begun else "2/4 train and evaluate SASRec beside the baselines")
+        _retrank("train", f"experiment={EXPERIMENT}", *arguments.train, *([f"ckpt={begun}"] if begun else []))
         run_dir = _finished_run(wanted)
         if run_dir is None:
             sys.exit(f"no finished run in {RUNS} after training")
@@ -84,23 +86,43 @@ def _retrank(name: str, *overrides: str) -> None:
 
 def _experiment(overrides: Sequence[str]) -> dict[str, Any]:
     """Return what the training step would run with, its folder aside."""
-    config = resolve(compose("train", [f"experiment={EXPERIMENT}", *overrides]))
-    return {key: value for key, value in config.items() if key != "run_dir"}
+    return _settings(resolve(compose("train", [f"experiment={EXPERIMENT}", *overrides])))
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in ("run_dir", "ckpt")}
 
 
 def _finished_run(wanted: dict[str, Any]) -> Path | None:
     """Return the newest run of this experiment on the current data that got as far as its report."""
-    data_hash = json.loads((current(STORE) / "store.json").read_text())["data_hash"]
+    data_hash = _data_hash()
     for run_dir in sorted(RUNS.glob("*"), reverse=True):
         card = run_dir / "run_card.json"
         finished = card.is_file() and (run_dir / "report.html").is_file()
         if not finished:
             continue
         facts = json.loads(card.read_text())
-        settings = {key: value for key, value in facts["config"].items() if key != "run_dir"}
-        if facts["data"]["data_hash"] == data_hash and settings == wanted:
+        if facts["data"]["data_hash"] == data_hash and _settings(facts["config"]) == wanted:
             return run_dir
     return None
+
+
+def _begun_run(wanted: dict[str, Any]) -> Path | None:
+    """Return the newest run of this experiment on the current data that was interrupted behind its first checkpoint."""
+    for run_dir in sorted(RUNS.glob("*"), reverse=True):
+        newest, config = run_dir / "checkpoints" / "last.ckpt", run_dir / "config.yaml"
+        if not newest.is_file() or (run_dir / "report.html").is_file():
+            continue
+        from retrank.training.checkpoint import IDENTITY_KEY, read  # noqa: PLC0415  (torch, where it is needed)
+
+        same_data = read(newest)[IDENTITY_KEY]["data_hash"] == _data_hash()
+        if same_data and _settings(yaml.safe_load(config.read_text())) == wanted:
+            return run_dir
+    return None
+
+
+def _data_hash() -> str:
+    return str(json.loads((current(STORE) / "store.json").read_text())["data_hash"])
 
 
 def _sealed_from() -> str | None:

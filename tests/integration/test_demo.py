@@ -29,6 +29,13 @@ def test_the_demo_answers_and_does_nothing_twice(tmp_path: Path) -> None:
     assert "2/4 reuse the trained run" in second
     assert "3/4 reuse the bundle" in second
     assert "retrank train" not in second
+    (run_dir,) = (tmp_path / "runs" / "online_retail_sasrec").iterdir()
+    for name in ("run_card.json", "report.html"):  # as if it had been interrupted behind its first checkpoint
+        (run_dir / name).unlink()
+    third = _demo(tmp_path, *BRIEF)
+    assert f"2/4 go on with the run {run_dir.relative_to(tmp_path)}" in third
+    assert (run_dir / "report.html").is_file()
+    assert "3/4 reuse the bundle" in third
     other = _demo(tmp_path, *BRIEF, "seed=2")
     assert "2/4 train" in other
     assert "3/4 export" in other

@@ -27,8 +27,8 @@ def check_enough(store: EventStore, split: Split, settings: Mapping[str, Any]) -
     facts = store.facts
     if store.num_items < _FEWEST_ITEMS:
         raise DataError(
-            f"{store.directory}: {store.num_items} item in {facts.num_events:,} events, nothing to choose between; is the "
-            f"column of items (data.columns.item) the right one? Expected at least {_FEWEST_ITEMS} items"
+            f"{store.directory}: {store.num_items} item in {facts.num_events:,} events, nothing to choose between; "
+            f"is the column of items (data.columns.item) the right one? Expected at least {_FEWEST_ITEMS} items"
         )
     temporal = settings.get("_target_") == f"{GlobalTemporal.__module__}.{GlobalTemporal.__qualname__}"
     for name, cases in (("validation", split.validation), ("test", split.test)):

@@ -44,6 +44,7 @@ from retrank.training.random_stream import RandomStream
 from retrank.training.scorer import ModelScorer
 from retrank.training.selection import Selection
 from retrank.training.settle import settle
+from retrank.training.step_size import memory_warning
 from retrank.training.trainer import TrainerSettings
 
 
@@ -166,6 +167,9 @@ def train(
     module = module_of(config, model, identity)
     with values_of("batches"):
         data = HistoryData(split.train, instantiate(config["batches"]), seed=seed, inputs=module.inputs, place=place)
+
+    if settings.check_memory and (warning := memory_warning(config, model, data.batches, processes=place.world_size)):
+        print(warning, flush=True)
 
     def rank(_: pl.LightningModule) -> dict[str, float]:
         return evaluate(ModelScorer(model), split.validation, split.train, ks=(10,)).metrics

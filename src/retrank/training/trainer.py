@@ -34,6 +34,7 @@ class TrainerSettings:
         accelerator: `auto`, `cpu` or `gpu`.
         threads: CPU threads of torch; 0 keeps torch's choice. Results are bit-identical only for an equal number.
         progress: show a progress bar; without it a line is printed after each epoch.
+        check_memory: refuse a run whose step needs more than twice the free memory, by a rough count.
         processes: processes that share each batch (`threads` are those of each), >= 1.
         launcher: who starts them: `local` on this host, or `ray`.
     """
@@ -47,6 +48,7 @@ class TrainerSettings:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     threads: int = 2
     progress: bool = True
+    check_memory: bool = True
     processes: int = 1
     launcher: Literal["local", "ray"] = "local"
 
