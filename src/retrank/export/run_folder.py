@@ -29,8 +29,7 @@ from retrank.training.checkpoint import load_model
 from retrank.training.context_side import open_store
 from retrank.training.evaluate import baselines_of
 from retrank.training.item_side import ITEM_ENCODING
-from retrank.training.ranking.load import load_ranker
-from retrank.training.ranking.page import RANKING
+from retrank.training.ranking.load import RANKING, load_ranker
 
 METRICS, REPORT, RANKS = "metrics.json", "report.json", "ranks.npz"
 

@@ -15,8 +15,8 @@ _FLOATS_PER_TOKEN, _FLOATS_PER_BLOCK, _FLOATS_PER_PAIR = 16, 33, 2
 Counted with `saved_tensors_hooks` on SASRec, HSTU and pooled histories of width 64 and 128: 33 to 36, 16 to 34, 16.
 """
 _BACKWARD = 1.6
-"""Peak of a step over what `autograd` keeps: gradients come beside it. Measured as growth of resident memory in steps of
-SASRec with 300 and 1,500 histories (0.8 and 2.7 GiB, of which 0.3 are there with any number of histories).
+"""Peak of a step over what `autograd` keeps: gradients come beside it. Measured as growth of resident memory in steps
+of SASRec with 300 and 1,500 histories (0.8 and 2.7 GiB, of which 0.3 are there with any number of histories).
 """
 _COPIES_OF_SCORES = 3
 _REFUSED_BEYOND = 2.0

@@ -16,7 +16,7 @@ from retrank.training import checkpoint
 from retrank.training.ranking.heads import HeadSettings
 from retrank.training.ranking.sources import SourceSettings
 
-SPEC, ROTATION = "ranker.json", "rotation.npy"
+SPEC, ROTATION, RANKING = "ranker.json", "rotation.npy", "ranking.json"
 
 
 def load_ranker(run_dir: Path) -> tuple[Ranker, RankerSpec, NDArray[np.float32], dict[str, Any]]:

@@ -13,10 +13,11 @@ from retrank.metrics.bootstrap import PairedDifference
 from retrank.training import figures
 from retrank.training.ranking.evaluate import RankerReport
 from retrank.training.ranking.head_quality import amount_curves, probability_curves
+from retrank.training.ranking.load import RANKING
 from retrank.training.ranking.table import RankingTable
 from retrank.training.report import render
 
-RANKING, PAGE = "ranking.json", "ranking.html"
+PAGE = "ranking.html"
 
 
 def write_page(
