@@ -168,7 +168,8 @@ def train(
     with values_of("batches"):
         data = HistoryData(split.train, instantiate(config["batches"]), seed=seed, inputs=module.inputs, place=place)
 
-    if settings.check_memory and (warning := memory_warning(config, model, data.batches, processes=place.world_size)):
+    warning = memory_warning(config, model, data.batches, processes=place.world_size) if settings.check_memory else ""
+    if warning and place.rank == 0:
         print(warning, flush=True)
 
     def rank(_: pl.LightningModule) -> dict[str, float]:

@@ -143,3 +143,4 @@ def test_memory_that_runs_out_before_training_is_told_too(
     monkeypatch.setattr("retrank.training.ranking.fit.prepare", greedy)
     assert _faulty(folder, ranked, "greedy") == TrainingError.exit_code
     assert "sources.limits (now {" in capsys.readouterr().err
+    assert not (folder / "greedy").exists()  # nothing but settings was in it

@@ -26,6 +26,7 @@ from retrank.training.context_side import open_store
 from retrank.training.ema import Ema
 from retrank.training.identity import Identity
 from retrank.training.interrupts import Interrupts, told_how_to_go_on
+from retrank.training.litter import no_litter
 from retrank.training.loggers import Loggers
 from retrank.training.loop import run_loop
 from retrank.training.memory import bound_kernels, told_by_settings
@@ -68,7 +69,7 @@ def run(cfg: Mapping[str, Any]) -> Path:
     """
     config = copy.deepcopy(dict(cfg))
     run_dir = Path(config["run_dir"])
-    with told_how_to_go_on(partial(how_to_go_on, run_dir)), told_by_settings(config):
+    with told_how_to_go_on(partial(how_to_go_on, run_dir)), told_by_settings(config), no_litter(run_dir):
         return _run(config, run_dir)
 
 
