@@ -7,12 +7,17 @@ import pytest
 from retrank.training.litter import no_litter
 
 
-def _fail(run_dir: Path, *files: str) -> None:
-    with pytest.raises(KeyboardInterrupt), no_litter(run_dir):
+def _begin(run_dir: Path, files: tuple[str, ...]) -> None:
+    with no_litter(run_dir):
         for name in files:
             (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
             (run_dir / name).write_text("")
         raise KeyboardInterrupt
+
+
+def _fail(run_dir: Path, *files: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _begin(run_dir, files)
 
 
 def test_settings_alone_go_with_the_folders_that_were_made_for_them(tmp_path: Path) -> None:
