@@ -109,7 +109,9 @@ _RAY = {
 # The switch is named after the systems it was made for; 0 gives the node the loopback address, and Ray's servers
 # (control store, node manager, agents, replicas) then listen on that alone, wherever the service itself listens.
 _NODE_ADDRESS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-_RAY_ALONE = {_NODE_ADDRESS: "0"}
+# Ray tries three times, with pauses, whether a replica starts. Alone on a machine it lacks the next time what it lacked
+# before, and somebody waits to be told; once a replica has started, Ray goes on trying as ever.
+_RAY_ALONE = {_NODE_ADDRESS: "0", "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1"}
 
 
 def is_alone(environment: Mapping[str, str]) -> bool:

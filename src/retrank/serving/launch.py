@@ -118,8 +118,8 @@ def _start(settings: Settings, *, listen_on: str) -> None:
     except RetrankError:
         raise
     except Exception as error:  # Ray raises a bare one when its own processes do not start
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise ConfigError(f"Ray Serve did not start: {cause}; its logs are in {ray_voice.logs_folder()}") from error
+        cause, logs = ray_voice.why_no_replica(_APPLICATION, error), ray_voice.logs_folder()
+        raise ConfigError(f"the service did not start: {cause}; logs of its processes: {logs}") from error
 
 
 def _take_signals() -> None:
