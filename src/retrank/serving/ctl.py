@@ -242,9 +242,8 @@ def _status(answer: Answer) -> list[str]:
     rows += ["", "latest changes"]
     for change in reversed(desired["audit"][-_CHANGES_SHOWN:]):
         at = datetime.fromtimestamp(change["at"], UTC)
-        rows.append(
-            f"  {at:%Y-%m-%d %H:%M:%S}  {change['action']:<8} {change['id']}  {change['by']}  {change['reason']}"
-        )
+        by = f"{change['by']}, key {change['key']}" if change.get("key") else change["by"]
+        rows.append(f"  {at:%Y-%m-%d %H:%M:%S}  {change['action']:<8} {change['id']}  {by}  {change['reason']}")
     return rows
 
 

@@ -5,7 +5,7 @@ says in its heartbeat how far it got. A replica that starts, or comes back, need
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -49,11 +49,23 @@ class Staged(_Record):
     source: str | None = None
 
 
+class Author(NamedTuple):
+    """Who gives an order: what they call themselves, and the id of their API key; None where no keys are asked for."""
+
+    name: str
+    key: str | None = None
+
+
 class Change(_Record):
-    """One line of the audit trail: when (seconds since 1970), who did what to which bundle, and why."""
+    """One line of the audit trail: when (seconds since 1970), who, by which key, did what to which bundle, and why.
+
+    `by` is what the caller says, or the name of the replica that acted by itself; `key` is the id of the API key, None
+    where there was none.
+    """
 
     at: float
     by: str
+    key: str | None = None
     action: Action
     id: str
     reason: str = ""
