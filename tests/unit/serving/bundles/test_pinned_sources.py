@@ -52,7 +52,7 @@ def test_every_replica_gets_the_bundle_that_was_staged_though_the_root_moves_on(
     here.stager.step()
     point_at(shelf, later)
     there.stager.step()
-    assert (here.stager.errors, there.stager.errors) == ({}, {})
+    assert (here.stager.troubles, there.stager.troubles) == ({}, {})
     assert here.stager.verified == there.stager.verified == {wanted}
     _stage(world, str(shelf))
     for replica in (here, there):
