@@ -183,7 +183,9 @@ class Reconciler:
             return "failed"
 
     def _carry_out(self, desired: Desired) -> SwapResult | None:
-        """Load, wait for others, prepare and swap, as far as that can be done now.
+        """Load, prepare, wait for others and swap, as far as that can be done now.
+
+        What waits is prepared again with every step, for what changed meanwhile, so that little is left at the end.
 
         Raises:
             _NoGood: a bundle cannot be loaded or prepared.
@@ -193,12 +195,12 @@ class Reconciler:
             with _blaming(name):
                 if name not in self._resident and not self._load(name, keep=desired.answers()):
                     return None
-        if self._waits(desired):
-            return None
         look = self._end_when_moved_on(desired.generation)
         for name in desired.answers():
             with _blaming(name):
                 self.prepare(self._resident[name], look)
+        if self._waits(desired):
+            return None
         latest = read(self._control)  # after the last thing that takes time
         if latest is None or latest.generation != desired.generation:
             return None
