@@ -106,7 +106,7 @@ def audit(scope: Scope, caller: Caller, status: int) -> None:
     _audit.warning(  # the level at which the service logs: what an operator does is always written down
         "%s %s ended with %d, key %s of tenant %s, request %s",
         scope["method"],
-        quote(scope["path"][:_SHOWN], safe="/:", errors="replace"),  # decoded, so it may hold a line break
+        quote(scope["path"][:_SHOWN], safe="/:%", errors="replace"),  # where it is decoded it may hold a line break
         status,
         caller.key_id or "none",
         caller.tenant,

@@ -34,6 +34,7 @@ _CODES = {
     HTTPStatus.UNPROCESSABLE_ENTITY: "invalid_field",
     HTTPStatus.INTERNAL_SERVER_ERROR: "internal",
 }
+_WITH_IDS = ("/v1/items/", "/v1/users/")
 RETRY_AFTER_S = 1
 _STATES: dict[type[Exception], str] = {
     StoreUnavailable: "store_unavailable",
@@ -175,6 +176,8 @@ def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = f"no route {request.url.path[:200]!r}; /openapi.json lists the routes"
+        if request.url.path.startswith(_WITH_IDS):
+            detail += "; a slash of an id is written %2F"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "another method")
         detail = f"{request.method} is not allowed here; use {allowed}"

@@ -22,6 +22,7 @@ from retrank.serving.web.direct import Direct
 from retrank.serving.web.head import Head
 from retrank.serving.web.messages import answer, tenant_of
 from retrank.serving.web.protection import OPEN, Protection, guard, meter
+from retrank.serving.web.raw_paths import RawPaths
 from retrank.serving.web.request_id import RequestIds
 from retrank.serving.web.slates import add_slates
 from retrank.serving.web.writes import add_events, add_items, add_users
@@ -93,6 +94,7 @@ def create_app(
     guard(app, protection)
     app.add_middleware(RequestIds, echo=echo_request_id)
     meter(app, protection)
+    app.add_middleware(RawPaths)
     add_slates(app, service, protection.telemetry)
     add_events(app, service, protection.telemetry)
     add_items(app, service)
