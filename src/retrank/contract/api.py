@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from retrank.contract.filters import Attribute, Filter
+from retrank.contract.problem_codes import ProblemCode
 from retrank.contract.scalars import WHOLE
 from retrank.contract.slate_options import Context, Diversity, Explore, Placement, SeenPolicy
 
@@ -283,5 +284,5 @@ class Problem(_Message):
     status: int
     detail: str
     instance: str
-    code: str
+    code: ProblemCode
     errors: list[FieldProblem] = []

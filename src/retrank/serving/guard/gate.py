@@ -12,6 +12,7 @@ from http import HTTPStatus
 from math import ceil
 from typing import Literal, NamedTuple
 
+from retrank.contract.problem_codes import ProblemCode
 from retrank.serving.guard.admission import Admission, Priority, Refused
 from retrank.serving.guard.caller import LOCAL, Caller, Permission
 from retrank.serving.guard.drain import Drain
@@ -59,7 +60,7 @@ def may_drain(path: str) -> bool:
 class Refusal(Exception):  # noqa: N818  (an answer, not a mistake)
     """Ends a request before it is read."""
 
-    def __init__(self, status: HTTPStatus, code: str, detail: str, headers: Headers | None = None) -> None:
+    def __init__(self, status: HTTPStatus, code: ProblemCode, detail: str, headers: Headers | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
@@ -211,7 +212,7 @@ class Gate:
         detail = f"more than {allowance.limit} requests at once; the quota refills in {allowance.reset_s:.1f} s"
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "quota_exceeded", detail, headers)
 
-    def _later(self, status: HTTPStatus, code: str, detail: str, headers: Headers | None = None) -> Refusal:
+    def _later(self, status: HTTPStatus, code: ProblemCode, detail: str, headers: Headers | None = None) -> Refusal:
         """Ask to come back after 0.5 to 1.5 times the mean, so that those refused together do not return together."""
         wait_s = max(1, round(self._retry_after_s * (0.5 + self._rng.random())))
         return Refusal(status, code, detail, [(b"retry-after", str(wait_s).encode()), *(headers or [])])

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import Problem
+from retrank.contract.problem_codes import ProblemCode
 from retrank.serving.guard.caller import Caller, set_caller, set_charge, set_waited
 from retrank.serving.guard.gate import Entry, Gate, Headers, Refusal
 from retrank.serving.web.arrivals import Arrivals, Full, Held, again, comes_whole
@@ -130,7 +131,7 @@ async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
 
 
 @lru_cache(maxsize=64)
-def _around_the_id(status: HTTPStatus, code: str, detail: str) -> tuple[bytes, bytes]:
+def _around_the_id(status: HTTPStatus, code: ProblemCode, detail: str) -> tuple[bytes, bytes]:
     """Return the problem document of a refusal, cut where the id of the request stands: few differ in more."""
     problem = Problem(
         type=f"/problems/{code}", title=status.phrase, status=status, detail=detail, instance=_HOLE, code=code
