@@ -12,6 +12,7 @@ from http import HTTPStatus
 from math import ceil
 from typing import Literal, NamedTuple
 
+from retrank.contract.api import MAX_DEADLINE_MS
 from retrank.contract.problem_codes import ProblemCode
 from retrank.serving.guard.admission import Admission, Priority, Refused
 from retrank.serving.guard.caller import LOCAL, Caller, Permission
@@ -76,12 +77,14 @@ class Entry(NamedTuple):
         lane: where it waits for a slot, to be left when it is answered; None for probes and pages.
         priority: how urgent it is.
         headers: what its answer says about the caller's quota.
+        deadline_s: seconds after its arrival by which the caller wants the answer; None when nobody said.
     """
 
     caller: Caller
     lane: Admission | None
     priority: Priority
     headers: Headers
+    deadline_s: float | None = None
 
 
 class Gate:
@@ -137,7 +140,7 @@ class Gate:
         if allowance is not None and not allowance.granted:
             raise self._beyond_quota(allowance)
         quota = [] if allowance is None else rate_limit_headers(allowance)
-        return Entry(caller, self._lanes[need.lane], _priority(headers, path), quota)
+        return Entry(caller, self._lanes[need.lane], _priority(headers, path), quota, _deadline_s(headers))
 
     def calm(self) -> bool:
         """Tell, in any thread, whether nobody waits for an answer: no slate is being made, alone or in a batch."""
@@ -161,8 +164,12 @@ class Gate:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "batch_beyond_quota", detail, [*entry.headers])
         raise self._beyond_quota(allowance)
 
-    async def wait(self, entry: Entry) -> float:
+    async def wait(self, entry: Entry, gone_s: float = 0.0) -> float:
         """Wait for a slot of the entry's lane; the whole request should be there.
+
+        Args:
+            entry: of the request.
+            gone_s: seconds since it arrived.
 
         Returns:
             Seconds spent in the queue.
@@ -172,7 +179,8 @@ class Gate:
         """
         assert entry.lane is not None
         try:
-            waited_s = await entry.lane.enter(entry.priority)
+            left_s = None if entry.deadline_s is None else max(entry.deadline_s - gone_s, 0.0)
+            waited_s = await entry.lane.enter(entry.priority, left_s)
         except Refused as refused:
             raise self.overloaded(refused.reason, entry) from refused
         self._telemetry.queued(waited_s)
@@ -216,6 +224,12 @@ class Gate:
         """Ask to come back after 0.5 to 1.5 times the mean, so that those refused together do not return together."""
         wait_s = max(1, round(self._retry_after_s * (0.5 + self._rng.random())))
         return Refusal(status, code, detail, [(b"retry-after", str(wait_s).encode()), *(headers or [])])
+
+
+def _deadline_s(headers: dict[bytes, bytes]) -> float | None:
+    """Return the deadline of the header; None without one, and of one that the route will refuse."""
+    said = headers.get(b"x-deadline-ms", b"")
+    return int(said) / 1e3 if said.isdigit() and len(said) <= len(str(MAX_DEADLINE_MS)) else None
 
 
 def _priority(headers: dict[bytes, bytes], path: str) -> Priority:

@@ -59,14 +59,15 @@ class Guarded:
     async def _enter(self, scope: Scope, receive: Receive, send: Send, entry: Entry, held: Held | None) -> None:
         """Take a slot, if one is needed, for a request that is here, and let it be answered."""
         try:
-            queued_s = 0.0 if entry.lane is None else await self._gate.wait(entry)
+            held_s = 0.0 if held is None else held.waited_s
+            queued_s = 0.0 if entry.lane is None else await self._gate.wait(entry, held_s)
         except Refusal as refusal:
             await _refuse(scope, send, refusal)
             return
         try:
             if queued_s and _hung_up(receive):
                 return
-            set_waited(scope, queued_s + (0.0 if held is None else held.waited_s))
+            set_waited(scope, queued_s + held_s)
             set_caller(scope, entry.caller)
             set_charge(scope, partial(self._gate.charge, entry))
             body = receive if held is None else again(held, receive)
