@@ -59,7 +59,7 @@ PUBLIC = Messages(
     behind_front=True,
 )
 _MEANINGS = {
-    400: "the body is not JSON, or a header makes no sense",
+    400: "the body is not JSON or has a name twice in one object, or a header makes no sense",
     401: "an API key is asked for, and there is none, or one that is not valid",
     403: "the API key has not the scope that this takes, or belongs to another tenant",
     404: "the id holds a bare slash, which makes it another path",
