@@ -26,6 +26,7 @@ Headers = list[tuple[bytes, bytes]]
 LaneName = Literal["answers", "batches", "writes"]
 _READING = ("GET", "HEAD", "OPTIONS")
 _ANSWERING = ("/v1/recommend", "/v1/rank", "/v1/similar", "/v1/popular", "/v1/catalogue/", "/v1/items")
+_OF_PEOPLE = ("/v1/catalogue/users", "/v1/catalogue/history")  # whom a bundle knows, and what each of them did
 _BATCH = "/v1/recommend:batch"  # takes seconds, so that it has a lane of its own: single slates keep their slots
 _PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
 
@@ -49,7 +50,7 @@ def need_of(method: str, path: str) -> Need:
         return Need("ingest", "writes")
     slate_of_a_user = path.startswith("/v1/users/") and path.endswith("/recommendations") and method in _READING
     if slate_of_a_user or path.startswith(_ANSWERING):
-        return Need("read", "batches" if path == _BATCH else "answers")
+        return Need("admin" if path in _OF_PEOPLE else "read", "batches" if path == _BATCH else "answers")
     return Need("admin", "writes")
 
 
