@@ -31,6 +31,8 @@ class Facts:
         half_life_days: see `popularity_half_life`; None without times.
         num_actions: kinds of events that the store tells apart; 0 without actions.
         usual_actions: those of them that make up at least a hundredth of the events.
+        order_gain: what reading the order of events gains on the validation cases, see `training.order_probe`; None
+            where it was not asked.
     """
 
     num_events: int
@@ -42,6 +44,7 @@ class Facts:
     half_life_days: float | None
     num_actions: int = 0
     usual_actions: int = 0
+    order_gain: float | None = None
 
 
 def facts_of(histories: Sequences, *, num_actions: int = 0) -> Facts:

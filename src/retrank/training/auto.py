@@ -20,6 +20,8 @@ FULL_SOFTMAX_ITEMS = 10_000
 VALIDATION_EVENTS = 10_000
 VALIDATION_CASES = 100
 BASKETS = 0.5
+REPEATS = 0.2
+ORDER = 1.1
 _SMALLEST_WIDTH = 16
 Known = Mapping[str, Any]
 """The settings of `retrank train`, nested as in the configuration, with what was given or chosen so far."""
@@ -68,9 +70,9 @@ def model(facts: Facts, known: Known) -> Choice:  # noqa: ARG001  (the same argu
         return Choice(
             {"_target_": "retrank.models.sasrec.SASRec", "flavour": "gated"}, "events have an order and no times"
         )
-    if facts.basket_share >= BASKETS:
+    if why := _little_order(facts):
         value = {"_target_": "retrank.models.pooling.PooledHistory", "pooling": "attention"}
-        return Choice(value, f"{facts.basket_share:.0%} of events share their moment: a basket has no order to read")
+        return Choice(value, f"{why}: there is little order to read")
     return Choice({"_target_": "retrank.models.hstu.HSTU", "time_bias": True}, "how long ago events were is known")
 
 
@@ -152,11 +154,12 @@ def targets(facts: Facts, known: Known) -> Choice:  # noqa: ARG001
     """Choose what is predicted."""
     if facts.half_life_days is None:
         return Choice({"_target_": "retrank.data.targets.NextEvent"}, "events have an order and no times")
-    if facts.basket_share < BASKETS and facts.repeat_share < 0.2:  # type: ignore[operator]  # times give both
-        why = f"{facts.basket_share:.0%} of events share their moment and {facts.repeat_share:.0%} repeat an item"
+    repeats = f"{facts.repeat_share:.0%} repeat an item"
+    why = _little_order(facts) or (repeats if facts.repeat_share >= REPEATS else None)
+    if why is None:
+        why = f"{facts.basket_share:.0%} of events share their moment, {repeats}, and order says more than items"
         return Choice({"_target_": "retrank.data.targets.NextEvent"}, f"the next event says most: {why}")
     value = {"_target_": "retrank.data.targets.LaterBaskets", "half_life_days": facts.half_life_days, "floor": 0.05}
-    why = f"{facts.basket_share:.0%} of events share their moment, {facts.repeat_share:.0%} repeat an item"
     return Choice(value, f"{why}; popularity dates with a half-life of about {facts.half_life_days:g} days")
 
 
@@ -195,6 +198,17 @@ def ema_decay(facts: Facts, known: Known) -> Choice:
     """Choose how long weights are averaged, in steps."""
     steps = facts.num_events * known["trainer"]["max_epochs"] / 10_000
     return Choice(0.99 if steps < 5_000 else 0.999, "weights are averaged over a small part of all steps")
+
+
+def _little_order(facts: Facts) -> str | None:
+    """Return why events with times are better read as a set; None where they are not, or have no times."""
+    if facts.basket_share is None:
+        return None
+    if facts.basket_share >= BASKETS:
+        return f"{facts.basket_share:.0%} of events share their moment"
+    if facts.order_gain is not None and facts.order_gain < ORDER:
+        return f"a chain that reads order reaches {facts.order_gain:.0%} of what item neighbours reach without it"
+    return None
 
 
 def _cosine(known: Known) -> bool:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from retrank.config import accepts, instantiate
@@ -13,6 +13,7 @@ from retrank.data.facts import facts_of
 from retrank.data.splits import Split
 from retrank.training import auto
 from retrank.training.auto import RULES, Choice
+from retrank.training.order_probe import order_gain
 
 FROM_DATA = "from_data"
 CHOSEN = "auto"
@@ -43,7 +44,7 @@ def settle(config: Mapping[str, Any], sequences: Sequences) -> dict[str, Any]:
         _apply(settled, "split", auto.split(sequences), reasons)
     parted: Split = instantiate(settled["split"])(sequences)
     num_actions = 0 if sequences.actions is None else int(sequences.actions.max(initial=0))
-    facts = facts_of(parted.train, num_actions=num_actions)
+    facts = replace(facts_of(parted.train, num_actions=num_actions), order_gain=order_gain(parted))
     for name, rule in RULES.items():
         holder, key = _place(settled, name)
         if not _asks(holder.get(key)):

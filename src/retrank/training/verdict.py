@@ -11,6 +11,15 @@ from retrank.training.evaluator import Evaluation
 _PLACES = {"history length": "cases with {} events of history", "target popularity": "targets among {} items"}
 
 _DECIMALS = 4
+_LATER = "++batches.targets._target_=retrank.data.targets.LaterBaskets"
+_TRY = {
+    "ease": f"no order; try what reads none either: model=pooled {_LATER}",
+    "item_knn": f"no order; try what reads none either: model=pooled {_LATER}",
+    "markov": "what came last alone; try model=hstu, or more of it: model.num_blocks, trainer.max_epochs",
+    "popularity": "nobody's history; the model learns too little from these: try experiment=auto",
+    "decayed_popularity": f"nobody's history, only what is met now; try {_LATER}, whose half_life_days forgets as fast",
+}
+"""What a baseline reads, and what to try against it."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,7 @@ class Verdict:
         clear: the 95 % interval of the difference excludes zero.
         rival: name of the strongest baseline on test.
         text: one sentence for people.
-        reasons: what points to a cause, when the model does not lead.
+        reasons: what points to a cause and what to try, when the model does not lead.
     """
 
     leads: bool
@@ -73,7 +82,8 @@ def _reasons(model: str, evaluation: Evaluation, validation: Mapping[str, float]
         ),
     ]
     windows = [_windows(model, validation[SELECTION_METRIC], evaluation, rival)] if validation else []
-    return windows + [_weakest(own, others, rival.name) for own, others in pairs]
+    tried = [f"{rival.name} reads {_TRY[rival.name]}."] if rival.name in _TRY else []
+    return windows + [_weakest(own, others, rival.name) for own, others in pairs] + tried
 
 
 def _windows(model: str, before: float, evaluation: Evaluation, rival: BaselineRow) -> str:

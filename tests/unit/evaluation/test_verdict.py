@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from retrank.config import compose
 from retrank.data.splits import Split
 from retrank.metrics.bootstrap import PairedDifference
 from retrank.training.baseline_table import RECIPES, BaselineTable, baseline_table
@@ -40,7 +41,20 @@ def test_a_model_behind_everywhere_is_told_that_it_is_the_model(
     assert (found["leads"], found["clear"], found["rival"]) == (False, True, "markov")
     assert f"{poor.metrics['ndcg@10'] - markov.metrics['ndcg@10']:+.4f} against markov" in found["text"]
     assert found["reasons"][0].startswith("It is behind on validation too")
-    assert [reason.split()[1] for reason in found["reasons"][1:]] == ["history", "target"]
+    assert [reason.split()[1] for reason in found["reasons"][1:-1]] == ["history", "target"]
+    assert found["reasons"][-1].startswith("markov reads what came last alone; try model=hstu")
+
+
+def test_every_baseline_has_something_to_try_against_it(poor: Evaluation, table: BaselineTable) -> None:
+    """Whatever a hint names composes with the configuration of training."""
+    for recipe in RECIPES:
+        row = replace(table.rows[0], name=recipe.name)
+        against = PairedDifference(0.4, 0.5, -0.1, -0.2, -0.05, 0.0)
+        hint = verdict("model", poor, {}, [row], {recipe.name: against}).reasons[-1]
+        named = [word.rstrip(",.") for word in hint.split() if "=" in word]
+        for experiment in ([], ["experiment=auto"]):
+            compose("train", [*experiment, "name=t", "store=t", *named])
+        assert hint.startswith(f"{recipe.name} reads ")
 
 
 def test_a_model_ahead_on_validation_alone_is_told_that_the_order_turned(
