@@ -10,9 +10,9 @@ A queue that may grow until the last one in it is just served in time refuses ha
 whoever would have to wait for more than half of it, as fast as the queue moves now, is refused on arrival.
 
 How old one may get is `max_age_s`: in a lasting overload a longer queue answers no more of them, it makes all of them
-wait. A burst is no overload. Who says by when an answer is of use, and arrives no later than `max_age_s` after
-somebody found nobody waiting, may wait up to `burst_age_s`. Nobody waits for more than half of what the caller has
-left: the other half is for the answer and its way. Source: the distinction is that of CoDel, Nichols and Jacobson,
+wait. A burst is no overload. Who says by when an answer is of use, and arrives no later than half of `burst_age_s`
+after somebody found nobody waiting, may wait up to `burst_age_s`. Nobody waits for more than half of what the caller
+has left: the other half is for the answer and its way. Source: the distinction is that of CoDel, Nichols and Jacobson,
 Controlling Queue Delay, ACM Queue 2012; deviation: by arrival, so that refusals stay immediate.
 
     arrive ──► free slot and turn? ──► start
@@ -41,6 +41,7 @@ ShedReason = Literal["queue_full", "queue_slow", "queue_age", "displaced"]
 _SMOOTHING = 0.1  # weight of the newest time between two starts
 _MOST_STALL = 4.0  # times the usual time between two starts that one of them may count
 _PATIENCE = 0.5  # share of the age limit that a request may have ahead of it when it arrives
+_OF_BURST = 0.5  # share of the age limit of a burst that its last request may come after the first
 _OF_DEADLINE = 0.5  # share of the time left to a request that it may wait
 _TURNS = 3  # of the loop after a start, before the next one: with two, the next answer comes before the refusal
 
@@ -150,7 +151,7 @@ class Admission:
         most = self._settings.max_age_s
         if deadline_s is None:
             return most
-        if now - self._calm_at <= most:
+        if now - self._calm_at <= _OF_BURST * self._settings.burst_age_s:
             most = max(most, self._settings.burst_age_s)
         return min(most, _OF_DEADLINE * deadline_s)
 
