@@ -86,7 +86,7 @@ def test_a_ranking_counts_like_a_slate_and_a_batch_like_all_of_its_slates(
     telemetry: PrometheusTelemetry, shown: Callable[[], dict[str, float]]
 ) -> None:
     slate = _slate(ITEM, degraded=True, variant="b")
-    problem = Problem(type="t", title="t", status=422, detail="d", instance="i", code="c")
+    problem = Problem(type="t", title="t", status=422, detail="d", instance="i", code="internal")
     answers = [
         BatchItem(status=200, slate=slate),
         BatchItem(status=422, problem=problem),

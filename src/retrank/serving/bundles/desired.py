@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from retrank.contract.errors import FormatError, RetrankError
+from retrank.contract.errors import FormatError, RetrankError, said_of
 from retrank.serving.stores.protocol import Control
 
 DOCUMENT = "bundles"
@@ -274,7 +274,8 @@ def _parse(value: JsonValue) -> Desired | None:
         return Desired.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
+        said = said_of(first["msg"])
         where = ".".join(str(part) for part in first["loc"])
         raise FormatError(
-            f"control document {DOCUMENT!r}: field {where!r}: {first['msg']}; was it written by another version?"
+            f"control document {DOCUMENT!r}: field {where!r}: {said}; was it written by another version?"
         ) from error
