@@ -6,6 +6,7 @@ ITEMS ?= 1000000
 USERS ?= 100000
 REPORTS ?= docs/benchmarks
 WORKERS ?= 2
+PORT ?= 8000
 
 .DEFAULT_GOAL := help
 
@@ -20,8 +21,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,serve,kafka,ray,mlflow,dev]'
 	@touch $@
 
-demo: $(STAMP) ## ingest, train, export and serve the built-in shop, then ask for a slate
-	$(BIN)/python scripts/demo.py
+demo: $(STAMP) ## ingest, train, export and serve the built-in shop, then ask for a slate (PORT=8000)
+	$(BIN)/python scripts/demo.py --port $(PORT)
 
 test: $(STAMP) ## run the default test suite (WORKERS=2 processes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup

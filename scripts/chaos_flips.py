@@ -40,6 +40,7 @@ from stress.spoiled import Damage, copied, kinds, linked, plan, spoiled
 from retrank.contract.api import RecommendRequest
 from retrank.contract.errors import RetrankError
 from retrank.serving.backing import open_backing
+from retrank.serving.bundles.desired import Author
 from retrank.serving.bundles.fleet import Fleet
 from retrank.serving.bundles.library import Library
 from retrank.serving.bundles.operator import Operator
@@ -177,14 +178,14 @@ def tried(host: Host, damage: Damage, moment: str, number: int) -> Tried:
 def order(host: Host, source: str, late: Damage | None = None) -> tuple[str, str]:
     """Stage and activate; return who refused, and what was said. A late damage is done when all was found whole."""
     try:
-        name = host.operator.stage(source, "chaos").desired.staged[-1].id
+        name = host.operator.stage(source, Author("chaos")).desired.staged[-1].id
     except RetrankError as error:
         return "the order to stage", str(error)
     host.replica.stager.step()
     host.replica.beat()
     with nullcontext() if late is None else spoiled(host.library / host.new, late):
         try:
-            host.operator.activate(name, "chaos")
+            host.operator.activate(name, Author("chaos"))
         except RetrankError as error:
             return "the check of every byte", str(error)
         host.replica.follow()
@@ -196,7 +197,7 @@ def order(host: Host, source: str, late: Damage | None = None) -> tuple[str, str
 def forget(host: Host) -> None:
     """Take the new bundle off the list, where it got that far."""
     with suppress(RetrankError):
-        host.operator.unstage(host.new, "chaos")
+        host.operator.unstage(host.new, Author("chaos"))
     host.replica.follow()
     host.replica.stager.step()
     host.replica.beat()

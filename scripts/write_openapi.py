@@ -6,14 +6,18 @@ A test compares the files with what the routes say, so a change of an API is a c
 """
 
 import json
+import time
 from pathlib import Path
 from typing import Any, cast
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from retrank.serving.picking import Picked
 from retrank.serving.service import Backing, Service
+from retrank.serving.telemetry.exposition import Exposition
 from retrank.serving.web import admin, openapi
+from retrank.serving.web.protection import Protection
 from retrank.serving.web.routes import create_app
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -22,7 +26,8 @@ TARGET, ADMIN_TARGET = DOCS / "openapi.json", DOCS / "openapi-admin.json"
 
 def described() -> str:
     """Return the document of the service as text; routes are described without a bundle being open."""
-    return _text(create_app(Service(_nothing, Backing.none())), openapi.PUBLIC)
+    counted = Protection(exposition=Exposition(CollectorRegistry(), None, now=time.time))
+    return _text(create_app(Service(_nothing, Backing.none()), protection=counted), openapi.PUBLIC)
 
 
 def described_admin() -> str:

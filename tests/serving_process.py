@@ -42,7 +42,7 @@ def running(bundle: Path, *overrides: str, replicas: int, log: Path) -> Iterator
     arguments = command(f"bundle={bundle}", f"serving.port={port}", f"serving.replicas={replicas}", *own, *overrides)
     with log.open("w") as output, subprocess.Popen(arguments, stdout=output, stderr=output) as process:
         try:
-            _wait_until_ready(process, log)
+            wait_until_ready(process, log)
             yield Service(f"http://127.0.0.1:{port}", port, process.pid)
         finally:
             family = _descendants(process.pid)
@@ -70,7 +70,8 @@ def mapped_files(pid: int) -> str:
     return Path(f"/proc/{pid}/maps").read_text()
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when a service says that it is ready; fail with its log when it ends first, or never does."""
     deadline = time.monotonic() + READY_S
     while "ready on" not in log.read_text():
         assert process.poll() is None, log.read_text()

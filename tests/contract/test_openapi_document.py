@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from prometheus_client import CollectorRegistry
 from web_client import Client
 from write_openapi import ADMIN_TARGET, TARGET, described, described_admin
 
@@ -20,6 +21,7 @@ from retrank.serving.guard.keyring import Keyring
 from retrank.serving.guard.keys import KeyFile, new_key, write_key_file
 from retrank.serving.guard.settings import GuardSettings, QuotaSettings
 from retrank.serving.recommender import Recommender
+from retrank.serving.telemetry.exposition import Exposition
 from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.web.protection import Protection
 from retrank.serving.web.routes import create_app
@@ -42,7 +44,7 @@ def test_every_route_of_the_first_version_is_described() -> None:
         "POST /v1/events", "POST /v1/items:bulk", "PUT /v1/items/{item_id}", "PATCH /v1/items/{item_id}",
         "DELETE /v1/items/{item_id}", "PUT /v1/items/{item_id}/availability", "DELETE /v1/users/{user_id}",
         "POST /v1/users/{user_id}:erase", "POST /v1/users/{user_id}:export",
-        "GET /livez", "GET /readyz", "GET /version",
+        "GET /livez", "GET /readyz", "GET /version", "GET /metrics",
     } <= operations  # fmt: skip
 
 
@@ -88,6 +90,29 @@ def test_every_reference_leads_somewhere_and_errors_are_problems(document: dict[
                     assert list(answer["content"]) == ["application/problem+json"]
 
 
+def _statuses(path: str, method: str) -> set[int]:
+    return {int(status) for status in DOCUMENT["paths"][path][method]["responses"]}
+
+
+def test_what_answers_without_a_replica_is_described_of_every_operation() -> None:
+    """The front answers 502, 503 and 504 by itself, whatever was asked; the admin port has none in front of it."""
+    assert [where for where in OPERATIONS if not _statuses(*where) >= {502, 503, 504}] == []
+    administrative = [one for path in ADMIN["paths"].values() for one in path.values()]
+    assert [one for one in administrative if {"502", "504"} & set(one["responses"])] == []
+
+
+@BOTH
+def test_whatever_takes_a_body_says_how_it_may_be_refused(document: dict[str, Any]) -> None:
+    operations = [found for path in document["paths"].values() for found in path.values() if "requestBody" in found]
+    assert operations
+    for operation in operations:
+        assert {"400", "408", "413", "415", "422"} <= set(operation["responses"])
+
+
+def test_an_id_that_makes_it_another_path_is_described() -> None:
+    assert [path for path, method in OPERATIONS if "{" in path and 404 not in _statuses(path, method)] == []
+
+
 OPERATIONS = [(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods]
 REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}
 
@@ -119,7 +144,8 @@ def test_what_the_gate_answers_is_described_where_it_happens_and_nowhere_else(
         rng=random.Random(0),
         telemetry=Telemetry(),
     )
-    client = Client(create_app(recommender, protection=Protection(gate=gate)))
+    exposition = Exposition(CollectorRegistry(), None, now=lambda: 0.0)
+    client = Client(create_app(recommender, protection=Protection(gate=gate, exposition=exposition)))
     little_key, whole_key = ({"authorization": f"Bearer {key.token}"} for key in keys)
     where = path.replace("{", "").replace("}", "")
     answers = [

@@ -5,6 +5,7 @@ does not fit is refused while what fits is not. The deep end: `pytest -m slow te
 """
 
 import json
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -15,11 +16,14 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from living_service import living_service
+from prometheus_client import CollectorRegistry
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from stress.engines import finite
 from write_openapi import TARGET
 
 from retrank.serving.recommender import Recommender
+from retrank.serving.telemetry.exposition import Exposition
+from retrank.serving.web.protection import Protection
 from retrank.serving.web.routes import create_app
 
 QUICK, DEEP = 20, 200
@@ -34,7 +38,8 @@ def schema(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The committed document, over the real routes with real state."""
     with living_service(Recommender.open(tiny_bundle), tmp_path_factory.mktemp("living")) as service:
         found = schemathesis.openapi.from_dict(finite(DOCUMENT))
-        found.app = create_app(service)
+        counted = Protection(exposition=Exposition(CollectorRegistry(), None, now=time.time))
+        found.app = create_app(service, protection=counted)
         yield found
 
 

@@ -20,6 +20,13 @@ def _demo(folder: Path, *overrides: str) -> str:
     return done.stdout
 
 
+def test_make_hands_the_port_on() -> None:
+    told = subprocess.run(
+        ["make", "--dry-run", "demo", "PORT=8123"], cwd=SCRIPT.parents[1], capture_output=True, text=True, check=True
+    )
+    assert "scripts/demo.py --port 8123" in told.stdout
+
+
 @pytest.mark.slow
 def test_the_demo_answers_and_does_nothing_twice(tmp_path: Path) -> None:
     first = _demo(tmp_path, *BRIEF)

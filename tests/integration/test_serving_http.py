@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving_process import Service, mapped_files, outside_listeners, running
 
+from retrank.client import Client
 from retrank.contract.api import MAX_BODY_BYTES, Problem, RecommendRequest, SimilarRequest, SlateResponse
 from retrank.serving.recommender import Recommender
 
@@ -67,6 +68,13 @@ def test_similar_and_popular_are_identical_too(client: httpx.Client, recommender
     assert _comparable(similar) == _comparable(recommender.similar(SimilarRequest(item_id="i3")))
     popular = SlateResponse.model_validate_json(client.get("/v1/popular?k=7").content)
     assert _comparable(popular) == _comparable(recommender.popular(7))
+
+
+@pytest.mark.parametrize("item_id", ["a/availability", "../i3", "..", "a%2Fb", "ü\n"])
+def test_an_id_in_a_path_comes_through_whole(service: Service, item_id: str) -> None:
+    with Client(service.url) as client:
+        assert client.set_availability(item_id, available=True, deadline_s=30.0)["unknown"] == [item_id]
+        assert client.delete_item(item_id, deadline_s=30.0)["unknown"] == [item_id]
 
 
 def test_the_request_id_is_echoed_once(client: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""A service that cannot start says why in one message and exits with a failure, before Ray is started."""
+"""A service that cannot start says why in one message and exits with a failure; nearly always before Ray is started."""
 
 import shutil
 import socket
@@ -18,9 +18,9 @@ def _refusal(*overrides: str) -> str:
         command(f"serving.port={free_port()}", *overrides), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2, done.stdout + done.stderr
-    message = done.stderr.strip()
+    *warned, message = done.stderr.strip().splitlines()
     assert message.startswith("retrank serve: ")
-    assert len(message.splitlines()) == 1
+    assert warned == []
     return message
 
 
@@ -60,6 +60,27 @@ def test_a_key_file_that_others_can_read(tiny_bundle: Path, tmp_path: Path) -> N
     (tmp_path / "keys.json").write_text("{}")
     named = f"serving.guard.auth.key_file={tmp_path / 'keys.json'}"
     assert "chmod 600" in _refusal(f"bundle={tiny_bundle}", named)
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("serving.events.directory=/proc/x", "serving.events.directory: cannot write to /proc/x"),
+        ("serving.state.url=sqlite:/nowhere/state.sqlite", "serving.state.url: cannot write to /nowhere"),
+    ],
+)
+def test_a_place_that_nothing_can_be_written_to(tiny_bundle: Path, setting: str, named: str) -> None:
+    assert named in _refusal(f"bundle={tiny_bundle}", setting)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_what_only_a_replica_finds_out_is_said_in_its_own_words(tiny_bundle: Path, tmp_path: Path) -> None:
+    broker = ("serving.events.kafka_servers=127.0.0.1:1", "+serving.events.kafka_options={no.such.option: x}")
+    own = (f"serving.service.folder={tmp_path}", f"serving.admin.port={free_port()}")
+    said = _refusal(f"bundle={tiny_bundle}", *broker, *own)
+    assert said.startswith("retrank serve: the service did not start: kafka_options: librdkafka refuses them")
+    assert "no.such.option" in said
 
 
 def test_an_unknown_setting(tiny_bundle: Path) -> None:

@@ -12,7 +12,7 @@ A call keeps to its deadline, whatever the service does: it is tried again while
 from retrank.client.answers import Batch, BatchEntry, RankedEntry, Ranking, Slate, SlateEntry
 from retrank.client.async_client import AsyncClient
 from retrank.client.buffer import EventBuffer
-from retrank.client.errors import CallFailed, CallRefused, ClientError
+from retrank.client.errors import CallFailed, CallRefused, ClientClosed, ClientError
 from retrank.client.settings import ClientSettings
 from retrank.client.sync_client import Client
 from retrank.contract.api import RecommendRequest, Session, SimilarRequest
@@ -28,6 +28,7 @@ __all__ = [
     "CallFailed",
     "CallRefused",
     "Client",
+    "ClientClosed",
     "ClientError",
     "ClientSettings",
     "Event",

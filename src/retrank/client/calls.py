@@ -8,7 +8,8 @@ from urllib.parse import quote
 from pydantic import JsonValue, TypeAdapter
 
 from retrank.client.answers import Batch, Ranking, Receipt, Slate
-from retrank.contract.api import RecommendRequest, SimilarRequest, Window
+from retrank.client.errors import ClientError
+from retrank.contract.api import MAX_ID_LENGTH, RecommendRequest, SimilarRequest, Window
 from retrank.contract.catalogue_changes import BulkItem
 from retrank.contract.events import Event
 from retrank.contract.ranking import RankRequest
@@ -153,8 +154,15 @@ def _of_user(user_id: str) -> str:
 
 
 def _part(name: str) -> str:
-    """Return an id as one part of a path; "." and ".." would otherwise lead to another route."""
-    return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
+    """Return an id as one part of a path; "." and ".." would otherwise lead to another route.
+
+    Raises:
+        ClientError: it holds half a surrogate pair, which no text does.
+    """
+    try:
+        return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
+    except UnicodeEncodeError:
+        raise ClientError(f"the id {name[:MAX_ID_LENGTH]!a} is no text that UTF-8 can hold; decode it anew") from None
 
 
 def _read_any(body: bytes) -> Any:

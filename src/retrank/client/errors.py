@@ -2,7 +2,8 @@
 
 ClientError
 ├── CallRefused    the service understood and said no; asking again would not help
-└── CallFailed     no usable answer within the deadline, or the breaker is open
+├── CallFailed     no usable answer within the deadline, or the breaker is open
+└── ClientClosed   the client was closed before the call, or during it
 """
 
 from retrank.client.answers import Refusal
@@ -41,3 +42,13 @@ class CallFailed(ClientError):  # noqa: N818  (a state, not a mistake of this co
         """Say what was tried and what came of it."""
         super().__init__(message)
         self.attempts, self.status = attempts, status
+
+
+class ClientClosed(ClientError):  # noqa: N818  (a state, not a mistake of this code)
+    """A client that was closed was asked to call; nothing was sent, or its answer was not waited for."""
+
+    def __init__(self) -> None:
+        """Say what to do."""
+        super().__init__(
+            "this client is closed and calls nobody; call inside its `with` block, before `close()`, or make another"
+        )

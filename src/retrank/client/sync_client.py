@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from retrank.client import calls
 from retrank.client.answers import Batch, Ranking, Receipt, Slate
 from retrank.client.base import BaseClient, as_reply, checked_url, request_arguments
-from retrank.client.errors import CallFailed
+from retrank.client.errors import CallFailed, ClientClosed
 from retrank.client.flow import Reply, Send
 from retrank.client.settings import ClientSettings
 from retrank.contract.api import RecommendRequest, SimilarRequest, Window
@@ -128,6 +128,10 @@ class Client(BaseClient):
             return self._reply(call, step)
         except httpx.RequestError as error:  # no connection, no answer in time, or one that cannot be decoded
             return error
+        except RuntimeError as error:  # what httpx says of a client that is closed
+            if self._http.is_closed:
+                raise ClientClosed from error
+            raise
 
     def _reply(self, call: calls.Call[Any], step: Send) -> Reply:
         """Read an answer as it comes: `httpx` bounds each wait for bytes, this bounds them all together."""

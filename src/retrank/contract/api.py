@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from retrank.contract.filters import Attribute, Filter
+from retrank.contract.problem_codes import ProblemCode
 from retrank.contract.scalars import WHOLE
 from retrank.contract.slate_options import Context, Diversity, Explore, Placement, SeenPolicy
 
@@ -55,6 +56,8 @@ DegradedReason = Literal[
     "decision_log_unavailable",  # this answer is not in the decision log
     "nothing_trends",  # no act was counted in the window asked about: the popularity of the bundle answered
     "unknown_attribute",  # the filter or a cap names an attribute that no item has
+    "cap_exceeded",  # too few candidates kept to the caps of `diversity`: capped ones fill the slate
+    "mistyped_attribute",  # the filter compares an attribute with a value of another type than the bundle has it in
 ]
 
 
@@ -283,5 +286,5 @@ class Problem(_Message):
     status: int
     detail: str
     instance: str
-    code: str
+    code: ProblemCode
     errors: list[FieldProblem] = []

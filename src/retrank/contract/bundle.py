@@ -58,7 +58,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from retrank.contract.errors import BundleError, ChecksumError, FormatError, SourceError
+from retrank.contract.errors import BundleError, ChecksumError, FormatError, SourceError, said_of
 from retrank.contract.files import POINTER, current, publish, sha256_of
 from retrank.contract.manifest import FORMAT_VERSION, AnyManifest, Manifest, SealedFile
 from retrank.contract.rest import Rest, no_rest
@@ -259,8 +259,9 @@ def parse_manifest(raw: bytes, path: Path | str) -> Manifest:
         return Manifest.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors()[0]
+        said = said_of(first["msg"])
         where = ".".join(str(part) for part in first["loc"])
-        raise FormatError(f"{path}: field {where!r}: {first['msg']}; was it written by another version?") from error
+        raise FormatError(f"{path}: field {where!r}: {said}; was it written by another version?") from error
 
 
 def _verify_files(directory: Path, files: Mapping[str, SealedFile], rest: Rest) -> None:

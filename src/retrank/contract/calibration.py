@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from retrank.contract.errors import FormatError
+from retrank.contract.errors import FormatError, said_of
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -60,7 +60,7 @@ class Calibration(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "knots"
-            raise FormatError(f"calibration: {where}: {first['msg']}; fit it again") from error
+            raise FormatError(f"calibration: {where}: {said_of(first['msg'])}; fit it again") from error
 
     def to_json(self) -> str:
         """Return the curve as JSON; `parse` gives an equal one back, to the last bit."""

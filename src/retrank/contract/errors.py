@@ -86,3 +86,8 @@ class RequestError(RetrankError):
     def __init__(self, message: str, pointer: str = "") -> None:
         super().__init__(message)
         self.pointer = pointer
+
+
+def said_of(message: str) -> str:
+    """Return what a message of pydantic says of a value, without the name that it gives our own validators."""
+    return message.removeprefix("Value error, ")

@@ -7,7 +7,7 @@ The wire form is JSON, one object per event. `event_id` is the caller's: the sam
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 from pydantic.config import JsonDict
 
 from retrank.contract.api import Problem, RawId
@@ -70,10 +70,13 @@ class Event(_Message):
         return person_key(self.user_id, self.anonymous_id, self.session_id)
 
 
+_Posted = Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": True})]
+
+
 class EventBatch(_Message):
     """Body of `POST /v1/events`. Events are checked one by one, so that a bad one does not stop the others."""
 
-    events: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_EVENTS)]
+    events: Annotated[list[_Posted], Field(min_length=1, max_length=MAX_EVENTS)]
 
 
 class RejectedEvent(_Message):

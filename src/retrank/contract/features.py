@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from retrank.contract.bundle import FEATURES, VerifiedBundle
 from retrank.contract.context import ContextSpec
 from retrank.contract.encode import InputName, ModelInputs, encode
-from retrank.contract.errors import FormatError
+from retrank.contract.errors import FormatError, said_of
 from retrank.contract.sequences import Sequences
 
 OUTPUT_NAME = "query"
@@ -67,9 +67,10 @@ def read_features(bundle: VerifiedBundle) -> FeatureSpec:
         spec = FeatureSpec.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
+        said = said_of(first["msg"])
         where = ".".join(str(part) for part in first["loc"])
         raise FormatError(
-            f"{path}: field {where!r}: {first['msg']}; this version does not implement that encoding, export again"
+            f"{path}: field {where!r}: {said}; this version does not implement that encoding, export again"
         ) from error
     if spec.hash != facts.feature_spec_hash:
         raise FormatError(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrank.contract.encode import asked_now
-from retrank.contract.errors import BundleError, FormatError
+from retrank.contract.errors import BundleError, FormatError, said_of
 from retrank.contract.rest import Rest, no_rest
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
@@ -77,7 +77,7 @@ def read_golden(path: Path) -> list[GoldenCase]:
         try:
             cases.append(GoldenCase.model_validate_json(line))
         except ValidationError as error:
-            raise FormatError(f"{path}:{number}: not a golden request ({error.errors()[0]['msg']})") from error
+            raise FormatError(f"{path}:{number}: not a golden request ({said_of(error.errors()[0]['msg'])})") from error
     return cases
 
 

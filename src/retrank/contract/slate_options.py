@@ -49,7 +49,8 @@ class Diversity(_Message):
         mode: `mmr` weighs relevance against likeness to what stands above, `cap` bounds items with the same attribute.
         strength: weight of variety in `mmr`, 0..1; 0 is plain order.
         caps: for `cap`, attribute -> how many items of one value a slate may hold; an item without the attribute is
-            free. Capped items return when the slate would fall short.
+            free. A full slate comes first: when too few candidates keep to the caps, capped ones fill it, and
+            `degraded.reasons` says `cap_exceeded`. What rules of operators put on the slate is not capped.
     """
 
     model_config = ConfigDict(

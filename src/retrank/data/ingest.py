@@ -170,7 +170,8 @@ def _read(reader: Reader, spool: Spool, max_bad_share: float, *, progress: bool)
     if len(vocabs.actions.ids()) > MAX_ACTIONS:
         raise SourceError(
             f"{reader.name}: {len(vocabs.actions.ids()):,} different actions such as {vocabs.actions.ids()[0]!r}; "
-            f"expected at most {MAX_ACTIONS:,} words like view or purchase, check data.columns.action"
+            f"expected at most {MAX_ACTIONS:,} words like view or purchase, check data.columns.action, and "
+            "data.columns.action_name: with null all custom events are called custom"
         )
     if not spool.num_events:
         raise SourceError(

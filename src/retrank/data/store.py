@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from retrank.contract.context import ContextSpec
-from retrank.contract.errors import SourceError
+from retrank.contract.errors import SourceError, said_of
 from retrank.contract.files import current
 from retrank.contract.sequences import Sequences
 from retrank.contract.vocab import Vocab
@@ -216,7 +216,7 @@ def _read_facts(directory: Path) -> StoreFacts:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise SourceError(
-            f"{path}: {where}: {first['msg']}; the file is damaged or of another version, ingest again"
+            f"{path}: {where}: {said_of(first['msg'])}; the file is damaged or of another version, ingest again"
         ) from error
     if facts.format_version != STORE_FORMAT:
         raise SourceError(

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from retrank.contract.api import Reason, RecommendRequest, Session, SlateItem, SlateResponse
 from retrank.contract.context import ContextSpec
-from retrank.contract.errors import RequestError
+from retrank.contract.errors import RequestError, said_of
 from retrank.serving.recommender import Recommender
 
 _TITLE_WIDTH = 44
@@ -61,8 +61,9 @@ def _request(config: dict[str, Any]) -> RecommendRequest:
         )
     except ValidationError as error:
         first = error.errors()[0]
+        said = said_of(first["msg"])
         pointer = "/".join(str(part) for part in first["loc"])
-        raise RequestError(f"{pointer}: {first['msg']}, got {first['input']!r}", pointer=f"/{pointer}") from error
+        raise RequestError(f"{pointer}: {said}, got {first['input']!r}", pointer=f"/{pointer}") from error
 
 
 def _row(item: SlateItem, titles: dict[str, str]) -> str:

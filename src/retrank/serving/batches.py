@@ -10,6 +10,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from retrank.contract.api import MAX_ID_LENGTH, FieldProblem, Problem, RecommendRequest, SlateResponse
+from retrank.contract.problem_codes import ProblemCode
 from retrank.contract.ranking import BatchItem, BatchRequest
 from retrank.serving.faults import fields_of, summary
 from retrank.serving.pipeline import Clock
@@ -93,7 +94,7 @@ def _misfit(fields: Mapping[str, object], error: ValidationError) -> Problem:
 
 
 def _problem(
-    status: HTTPStatus, code: str, detail: str, request_id: str, errors: Sequence[FieldProblem] = ()
+    status: HTTPStatus, code: ProblemCode, detail: str, request_id: str, errors: Sequence[FieldProblem] = ()
 ) -> Problem:
     return Problem(
         type=f"/problems/{code}",

@@ -11,9 +11,9 @@
     retrank ctl placements [put NAME --k 12 --max-explore 0.2 | drop NAME]    what requests that name one inherit
     retrank ctl rules [put ID pin --placement home --items A B --place 1 | drop ID]    also boost, bury, block
 
-`--wait SECONDS` returns when every replica is there (stage: holds the bundle; else: serves it), or fails. `--json`
-prints what the service answered. Exit status: 0 done, 2 wrong words, 3 refused by the service, 4 it cannot be reached,
-5 not there in time.
+`--wait SECONDS` returns when every replica is there (stage: holds the bundle; else: serves it), or fails; at once when
+it was taken back or no replica can hold the bundle. `--json` prints what the service answered. Exit status: 0 done,
+2 wrong words, 3 refused by the service, 4 it cannot be reached, 5 not there, or not in time.
 """
 
 import argparse
@@ -22,7 +22,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,14 +29,14 @@ import httpx
 
 from retrank.contract.errors import RetrankError
 from retrank.serving import ctl_shelf
-from retrank.serving.ctl_wait import is_there, undone
+from retrank.serving.ctl_tables import table
+from retrank.serving.ctl_wait import is_there, refused, undone
 from retrank.serving.ctl_words import percent, seconds
 from retrank.serving.guard.keys import is_token, redacted
 
 DEFAULT_URL = "http://127.0.0.1:8001"
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _POLL_S = 0.1
-_CHANGES_SHOWN = 5
 _LONGEST_LINE = 1_000
 Answer = dict[str, Any]
 
@@ -76,7 +75,7 @@ def main(
         if asked.wait:
             fleet.wait(asked.command, answer, asked.wait)
             answer = _act(fleet, asked) if asked.command in ("status", "bundles") else answer
-    say(json.dumps(answer, indent=2) if asked.json else "\n".join(_table(asked, answer)))
+    say(json.dumps(answer, indent=2) if asked.json else "\n".join(table(asked, answer)))
 
 
 class _Fleet:
@@ -103,6 +102,8 @@ class _Fleet:
                 raise CtlError(f"{command} was taken back, {said}", exit_code=5)
             if is_there(command, ordered, status):
                 return
+            if said := refused(command, ordered, status):
+                raise CtlError(f"{command}: no replica can hold it: {said}", exit_code=5)
             if self._clock() >= until:
                 raise CtlError(f"not on every replica after {limit_s:g} s; {_lagging(status)}", exit_code=5)
             self._sleep(_POLL_S)
@@ -199,75 +200,6 @@ def _key(path: Path) -> str:
             exit_code=2,
         )
     return key
-
-
-def _table(asked: argparse.Namespace, answer: Answer) -> list[str]:
-    if asked.command in ctl_shelf.WORDS:
-        return ctl_shelf.table(asked, answer)
-    if asked.command == "status":
-        return _status(answer)
-    if asked.command == "bundles":
-        rows = [f"{'bundle':<16}  {'state':<12} {'ready on':>8}  {'created':<16}  model"]
-        return rows + [
-            f"{one['id']:<16}  {one['state']:<12} {one['ready_on']:>8}  {(one['created_at'] or '')[:16]:<16}  "
-            f"{one['model'] or ''}"
-            for one in answer["bundles"]
-        ]
-    if asked.command == "forget-changes":
-        done = "would be" if answer["dry_run"] else "are"
-        return [f"changes of {answer['forgotten']} items up to version {asked.version} {done} forgotten"]
-    desired = answer["desired"]
-    canary = desired["canary"]
-    shown = f", canary {canary['id']} {canary['percent']:g} %" if canary else ""
-    staged = f"staged {desired['staged'][-1]['id']}; " if asked.command == "stage" else ""
-    said = "would be" if answer["dry_run"] else "is"
-    done = f"{staged}active {said} {desired['active']}{shown}, for {answer['replicas']} replicas"
-    return [done, *(f"note: {warning}" for warning in answer["warnings"])]
-
-
-def _status(answer: Answer) -> list[str]:
-    desired = answer["desired"]
-    if desired is None:
-        return ["no replica has started yet"]
-    canary = desired["canary"]
-    rows = [
-        f"active {desired['active']}   previous {desired['previous'] or '-'}   "
-        f"canary {canary['id'] + ' ' + format(canary['percent'], 'g') + ' %' if canary else '-'}   "
-        f"{'converged' if answer['converged'] else 'NOT CONVERGED'}",
-        "",
-        f"{'replica':<28} {'serves':<16} {'generation':>10} {'answers':>8} {'p95 ms':>7} {'private MB':>10}  now",
-    ]
-    rows += [_replica(name, one) for name, one in sorted(answer["replicas"].items())]
-    rows += _new_items(answer["replicas"])
-    rows += ["", "latest changes"]
-    for change in reversed(desired["audit"][-_CHANGES_SHOWN:]):
-        at = datetime.fromtimestamp(change["at"], UTC)
-        rows.append(
-            f"  {at:%Y-%m-%d %H:%M:%S}  {change['action']:<8} {change['id']}  {change['by']}  {change['reason']}"
-        )
-    return rows
-
-
-def _replica(name: str, one: Answer) -> str:
-    figures = one["figures"].get(one["active"], {"answers": 0, "p95_ms": 0.0})
-    alone = [
-        f"{name} of {bundle} is left alone" for bundle, names in one.get("left_alone", {}).items() for name in names
-    ]
-    now = f"loading {one['loading']}" if one["loading"] else "; ".join([*one["errors"].values(), *alone]) or "ok"
-    return (
-        f"{name:<28} {one['active']:<16} {one['generation']:>10} {figures['answers']:>8} {figures['p95_ms']:>7.1f} "
-        f"{one['memory']['private'] / 1e6:>10.0f}  {now}"
-    )
-
-
-def _new_items(replicas: Answer) -> list[str]:
-    """Return a line on items that the bundles do not know, as the replica with the most of each kind counts them."""
-    counts: dict[str, int] = {}
-    for one in replicas.values():
-        for state, count in one.get("new_items", {}).items():
-            counts[state] = max(count, counts.get(state, 0))
-    said = "   ".join(f"{state} {count}" for state, count in counts.items() if count or state == "offered")
-    return ["", f"items newer than the bundle: {said}"] if any(counts.values()) else []
 
 
 def _lagging(status: Answer) -> str:

@@ -39,6 +39,20 @@ def undone(command: str, ordered: Answer, status: Answer) -> str | None:
     return f"{said['action']} of {said['id']} by {said['by']}{why}; active is {now['active']}"
 
 
+def refused(command: str, ordered: Answer, status: Answer) -> str | None:
+    """Say why no replica can hold what was to be staged, once each has tried; None while one may. Arguments as above.
+
+    They try again every few seconds, but what nobody could fetch or believe is for an operator to look at.
+    """
+    replicas = status["replicas"].values()
+    if command != "stage" or not replicas:
+        return None
+    order, name = ordered["desired"]["audit"][-1], ordered["desired"]["staged"][-1]["id"]
+    if any(one.get("errors_at", {}).get(name, -1.0) < order["at"] for one in replicas):
+        return None
+    return "; ".join(sorted({one["errors"][name] for one in replicas}))
+
+
 def _holds(wanted: Answer, now: Answer) -> bool:
     return bool(now["generation"] >= wanted["generation"]) and _answering(now) == _answering(wanted)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from retrank.contract.api import FieldProblem
-from retrank.contract.errors import RetrankError
+from retrank.contract.errors import RetrankError, said_of
 from retrank.contract.events import EventReceipt
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.stores.protocol import StoreUnavailable
@@ -59,7 +59,7 @@ def outside(error: Exception) -> str:
 def fields_of(error: ValidationError) -> list[FieldProblem]:
     """Name each offending field of a refused document by a JSON pointer (RFC 6901), the first twenty."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return [FieldProblem(pointer=pointer(one["loc"]), detail=one["msg"]) for one in found[:MAX_FIELD_PROBLEMS]]
+    return [FieldProblem(pointer=pointer(one["loc"]), detail=said_of(one["msg"])) for one in found[:MAX_FIELD_PROBLEMS]]
 
 
 def summary(fields: Sequence[FieldProblem], total: int) -> str:

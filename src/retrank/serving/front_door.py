@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retrank.contract.api import MAX_ID_LENGTH, Problem
+from retrank.contract.problem_codes import ProblemCode
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RETRY_AFTER_S = 1
@@ -32,7 +33,7 @@ class _Said(NamedTuple):
     """What the front says of its own accord; `soon` when asking again in a moment may help."""
 
     status: HTTPStatus
-    code: str
+    code: ProblemCode
     detail: str
     soon: bool = False
 
@@ -81,7 +82,7 @@ def _nobody_answer() -> str:
     return _answer(HTTPStatus.SERVICE_UNAVAILABLE, "starting", NOBODY, ("Retry-After", str(RETRY_AFTER_S)))
 
 
-def _answer(status: HTTPStatus, code: str, detail: str, header: tuple[str, str]) -> str:
+def _answer(status: HTTPStatus, code: ProblemCode, detail: str, header: tuple[str, str]) -> str:
     """Return the rule that answers with a problem document, which names the request where it has an id."""
     name, value = header
     body = document(status, code, detail, _HOLE).replace(_HOLE, _ID)
@@ -106,7 +107,7 @@ def _written(folder: Path, said: _Said) -> Path:
     return file
 
 
-def document(status: HTTPStatus, code: str, detail: str, request_id: str) -> str:
+def document(status: HTTPStatus, code: ProblemCode, detail: str, request_id: str) -> str:
     """Return a problem document of what stands in front of the replicas."""
     problem = Problem(
         type=f"/problems/{code}", title=status.phrase, status=status, detail=detail, instance=request_id, code=code

@@ -3,8 +3,9 @@
 Ray reads these variables when it is imported and hands them to every process it starts, so they are set before the
 first `import ray`. A value that is already set wins: operators keep the last word.
 
-HAProxy is started through a small script that edits its configuration, see `front_door`. A service that is open to
-the network opens one port, not those of its replicas as well.
+HAProxy is started through a small script that edits its configuration, see `front_door`, and ties it to the life of the
+process of Ray that starts it: when a service is killed hard nobody else ends it, and it would keep the port. A service
+that is open to the network opens one port, not those of its replicas as well.
 
 A replica that dies takes nobody's request with it: HAProxy sends what was under way to another one. Every public route
 may be asked twice (events and changes carry ids or say how things shall be), which is what allows it.
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from retrank.serving import front_door
 from retrank.serving.guard.drain import FOLDER_VARIABLE
+from retrank.serving.port_holders import FOLDER_PREFIX
 
 LOOPBACK = "127.0.0.1"
 _SHORT_FOLDER = "/tmp"  # HAProxy refuses socket paths beyond 97 characters and Ray adds 57 of its own
@@ -39,6 +41,9 @@ _SCRIPT = """#!/bin/sh
 config="$3"
 echo $$ >> {pids}
 sed -i {edits} "$config"
+if setpriv --pdeathsig USR1 true 2> /dev/null; then  # take no more connections once the process that started it is gone
+    exec setpriv --pdeathsig USR1 {binary} "$@"
+fi
 exec {binary} "$@"
 """
 
@@ -79,7 +84,7 @@ def prepare(environment: MutableMapping[str, str], *, alone: bool = True, front:
         environment["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
         environment["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "0"
         return None
-    folder = Path(tempfile.mkdtemp(prefix="retrank-", dir=_SHORT_FOLDER))
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=_SHORT_FOLDER))
     for name, value in _haproxy(folder).items():
         environment.setdefault(name, value)
     environment[_BINARY] = str(_script(folder, found, alone=alone, front=front))
@@ -104,7 +109,9 @@ _RAY = {
 # The switch is named after the systems it was made for; 0 gives the node the loopback address, and Ray's servers
 # (control store, node manager, agents, replicas) then listen on that alone, wherever the service itself listens.
 _NODE_ADDRESS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-_RAY_ALONE = {_NODE_ADDRESS: "0"}
+# Ray tries three times, with pauses, whether a replica starts. Alone on a machine it lacks the next time what it lacked
+# before, and somebody waits to be told; once a replica has started, Ray goes on trying as ever.
+_RAY_ALONE = {_NODE_ADDRESS: "0", "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1"}
 
 
 def is_alone(environment: Mapping[str, str]) -> bool:

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from retrank.contract.attributes import FALSE, NO_INTEGER, TRUE, AttributeArrays
 from retrank.contract.filters import Equals, OneOf, Range, Term, is_number
 from retrank.contract.manifest import ItemColumn
+from retrank.contract.scalars import Scalar
 from retrank.contract.texts import Texts
 
 _Value = TypeVar("_Value", np.float64, np.int32)
@@ -27,6 +28,10 @@ class Column(Protocol):
 
     def test(self, term: Term) -> Mask:
         """Return the test of a term, with everything that does not depend on the rows done once."""
+        ...
+
+    def fits(self, term: Term) -> bool:
+        """Tell whether a term compares with values of the type that this attribute has, and with no other."""
         ...
 
     def values(self, rows: Rows) -> list[JsonValue]:
@@ -49,6 +54,10 @@ class Numbers:
             wanted = [term.value] if isinstance(term, Equals) else term.values
             return _among(self._of, np.unique([float(one) for one in wanted if is_number(one)]))
         return lambda rows: ~np.isnan(self._of(rows))
+
+    def fits(self, term: Term) -> bool:
+        """Tell whether a term is about numbers."""
+        return all(is_number(one) for one in _compared(term))
 
     def values(self, rows: Rows) -> list[JsonValue]:
         """Return the numbers."""
@@ -83,16 +92,21 @@ class Codes:
     """An attribute whose values are few or many words, or truth values: codes stand for them."""
 
     def __init__(
-        self, codes: NDArray[np.int32], code_of: Callable[[JsonValue], int | None], value_of: Callable[[int], JsonValue]
+        self,
+        codes: NDArray[np.int32],
+        kind: type[str] | type[bool],
+        code_of: Callable[[JsonValue], int | None],
+        value_of: Callable[[int], JsonValue],
     ) -> None:
         """Look at `[N + 1]` int32 codes.
 
         Args:
             codes: 0 = no value.
+            kind: of every value.
             code_of: value -> its code >= 1, None when no item has it.
             value_of: code >= 1 -> value.
         """
-        self._codes, self._code_of, self._value_of = codes, code_of, value_of
+        self._codes, self._kind, self._code_of, self._value_of = codes, kind, code_of, value_of
 
     def test(self, term: Term) -> Mask:
         """Compare codes; nothing lies in a range of numbers."""
@@ -103,6 +117,10 @@ class Codes:
             found = [code for one in wanted if (code := self._code_of(one)) is not None]
             return _among(lambda rows: self._codes[rows], np.unique(np.array(found, dtype=np.int32)))
         return lambda rows: self._codes[rows] > 0
+
+    def fits(self, term: Term) -> bool:
+        """Tell whether a term is about words, or about truth values; a range is about numbers."""
+        return not isinstance(term, Range) and all(isinstance(one, self._kind) for one in _compared(term))
 
     def values(self, rows: Rows) -> list[JsonValue]:
         """Return what the codes stand for."""
@@ -142,6 +160,13 @@ def numbered(values: list[JsonValue]) -> NDArray[np.int64]:
     )
 
 
+def _compared(term: Term) -> list[Scalar]:
+    """Return the values that a term names."""
+    if isinstance(term, OneOf):
+        return term.values
+    return [term.value] if isinstance(term, Equals) else []
+
+
 def _among(values_of: Callable[[Rows], NDArray[_Value]], wanted: NDArray[_Value]) -> Mask:
     """Search increasing values, so that many of them cost no more memory and hardly more time than one."""
     if len(wanted) == 0:
@@ -162,10 +187,9 @@ def _column(column: ItemColumn, arrays: AttributeArrays) -> Column:
     if column.kind == "number":
         return Numbers(arrays.numbers[column.place])
     if column.kind == "truth":
-        return Codes(arrays.codes[column.place], _truth_code, lambda code: code == TRUE)
-    return Codes(
-        arrays.codes[column.place], partial(_word_code, arrays.words, column), lambda code: arrays.words[code - 1]
-    )
+        return Codes(arrays.codes[column.place], bool, _truth_code, lambda code: code == TRUE)
+    words = arrays.words
+    return Codes(arrays.codes[column.place], str, partial(_word_code, words, column), lambda code: words[code - 1])
 
 
 def _truth_code(value: JsonValue) -> int | None:

@@ -5,7 +5,6 @@ import io
 import logging
 import os
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -21,12 +20,12 @@ from retrank.contract.api import BundleInfo
 from retrank.contract.errors import ConfigError, RetrankError
 from retrank.serving import ingress, ray_voice
 from retrank.serving.admin import admin_port
+from retrank.serving.before_start import look_around, refuse_unwritable
 from retrank.serving.bundles.opening import to_prove, try_begin
 from retrank.serving.guard.drain import FOLDER_VARIABLE, Drain
-from retrank.serving.guard.keys import read_key_file
 from retrank.serving.guard.settings import DrainSettings
 from retrank.serving.recommender import Recommender
-from retrank.serving.settings import Settings, parse_settings, refuse_to_open
+from retrank.serving.settings import Settings, parse_settings
 from retrank.serving.telemetry.logs import announce, json_to_stderr
 
 _APPLICATION = "retrank"
@@ -40,17 +39,15 @@ def run(config: dict[str, Any]) -> None:
         config: `bundle`, a path, and `serving`, the other fields of `Settings`.
 
     Raises:
-        ConfigError: a setting is unknown or out of range, a key file cannot be used, or the port is taken.
+        ConfigError: a setting is unknown or out of range, a key file or a folder cannot be used, or a port is taken.
         BundleError: the bundle is refused; found before anything is started.
     """
     settings = parse_settings({"bundle": config["bundle"], **config["serving"]})
     say = _voice(settings)
-    refuse_to_open(settings)
-    if settings.guard.auth.key_file is not None:
-        read_key_file(settings.guard.auth.key_file)
-    _refuse_taken_ports(settings)
+    look_around(settings, say)
     say(f"opening {settings.bundle}")
     bundle = _proven(settings)
+    refuse_unwritable(settings)
     _begin(settings)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -121,8 +118,8 @@ def _start(settings: Settings, *, listen_on: str) -> None:
     except RetrankError:
         raise
     except Exception as error:  # Ray raises a bare one when its own processes do not start
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise ConfigError(f"Ray Serve did not start: {cause}; its logs are in {ray_voice.logs_folder()}") from error
+        cause, logs = ray_voice.why_no_replica(_APPLICATION, error), ray_voice.logs_folder()
+        raise ConfigError(f"the service did not start: {cause}; logs of its processes: {logs}") from error
 
 
 def _take_signals() -> None:
@@ -184,27 +181,6 @@ def admin_beside(settings: Settings) -> AbstractContextManager[str | None]:
     """Serve the admin routes beside the service of this environment, which they can let leave; None: not enabled."""
     drain = Drain.of(os.environ).begin
     return admin_port(settings, drain) if settings.admin.enabled else nullcontext()
-
-
-def _refuse_taken_ports(settings: Settings) -> None:
-    _refuse_taken("serving", settings.host, settings.port)
-    if settings.rpc.enabled:  # replicas share the port with each other, and would with a stranger
-        _refuse_taken("serving.rpc", settings.rpc.host, settings.rpc.port)
-    if settings.admin.enabled:
-        _refuse_taken("serving.admin", settings.admin.host, settings.admin.port)
-
-
-def _refuse_taken(where: str, host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with closing(socket.socket(family)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {host}:{port} ({error.strerror}); stop what is running there or "
-                f"choose another {where}.port, and name an interface of this machine as {where}.host"
-            ) from error
 
 
 def _wait_until_ready(host: str, settings: Settings) -> None:

@@ -6,6 +6,7 @@ says so by being absent or empty.
 
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 
 import numpy as np
 
@@ -67,6 +68,7 @@ class LiveState:
         """
         self._recommender, self._settings, self._clock, self._now = recommender, settings, clock, now
         every_s, quick = settings.catalogue_refresh_s, quick or store
+        self._telemetry = telemetry or Telemetry()
         self._readied = Readied()
         self._pollers: list[Poller] = []
         self._overlay = None if quick is None else Overlay(quick, clock, every_s, self._carry_over, self._prepare)
@@ -81,7 +83,7 @@ class LiveState:
             self.placements = Placements(quick, recommender, self.gather, clock=clock, now=now, every_s=every_s)
         self.drift: Drift | None = None
         if self._overlay is not None:
-            self._keep(self._overlay.poll, every_s, "poll-catalogue")
+            self._keep(partial(self._poll_catalogue, self._overlay), every_s, "poll-catalogue")
         if self.trends is not None:
             self._keep(self.trends.poll, _SHARE_EVERY * every_s, "poll-trends")
 
@@ -123,6 +125,10 @@ class LiveState:
 
     def _keep(self, act: Callable[[], None], every_s: float, name: str) -> None:
         self._pollers.append(Poller(act, every_s, name))
+
+    def _poll_catalogue(self, overlay: Overlay) -> None:
+        overlay.poll()
+        self._telemetry.store("item_changes", sum(len(changes.items) for changes in overlay.known()))
 
     def _carry_over(self, changes: Changes) -> None:
         self._readied.note(self._recommender())  # a new bundle answers from one moment to the next

@@ -11,7 +11,7 @@ from pydantic import JsonValue, ValidationError
 from retrank.contract import bundle as layout
 from retrank.contract.bundle import VerifiedBundle
 from retrank.contract.candidate_features import Asker, Candidates
-from retrank.contract.errors import BundleError, FormatError
+from retrank.contract.errors import BundleError, FormatError, said_of
 from retrank.contract.item_facts import ItemFacts
 from retrank.contract.mapped import mapped
 from retrank.contract.proposals import Merged
@@ -114,7 +114,7 @@ def open_ranker(bundle: VerifiedBundle, item_vectors: NDArray[np.float32], rest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise FormatError(f"{path}: field {where!r}: {first['msg']}; export the bundle again") from error
+        raise FormatError(f"{path}: field {where!r}: {said_of(first['msg'])}; export the bundle again") from error
     size = (len(item_vectors), None)
     session = open_session(bundle.path(layout.RANKER))
     stage = SecondStage(

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from retrank.contract.bundle import library_of
-from retrank.contract.errors import ConfigError
+from retrank.contract.errors import ConfigError, said_of
 from retrank.serving.events.settings import EventSettings
 from retrank.serving.guard.settings import GuardSettings
 from retrank.serving.rpc_settings import RpcSettings
@@ -129,9 +129,10 @@ def parse_settings(values: dict[str, Any]) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
+        said = said_of(first["msg"])
         key = ".".join(str(part) for part in first["loc"])
         known = ", ".join(Settings.model_fields)
-        raise ConfigError(f"serving setting {key!r}: {first['msg']}, got {first['input']!r}; known: {known}") from error
+        raise ConfigError(f"serving setting {key!r}: {said}, got {first['input']!r}; known: {known}") from error
 
 
 def _refuse_empty(values: Mapping[str, Any], within: str = "") -> None:

@@ -3,11 +3,13 @@
 The readable twin is `contract.filters.satisfies`, one item at a time.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.contract.filters import Filter
-from retrank.serving.item_columns import ItemColumns, Mask, Rows
+from retrank.contract.filters import Filter, Term
+from retrank.serving.item_columns import Column, ItemColumns, Mask, Rows
 from retrank.serving.row_changes import RowChanges
 
 
@@ -30,8 +32,19 @@ def sieve(wanted: Filter, columns: ItemColumns, changes: RowChanges) -> Mask:
 
 def unknown_attributes(wanted: Filter, columns: ItemColumns, changes: RowChanges) -> bool:
     """Tell whether an expression names an attribute that no item has."""
-    names = {term.attribute for term in wanted.terms()}
-    return any(columns.column(name) is None and not changes.knows(name) for name in names)
+    return any(column is None and not changes.knows(term.attribute) for term, column in _columns_of(wanted, columns))
+
+
+def mistyped_attributes(wanted: Filter, columns: ItemColumns) -> bool:
+    """Tell whether an expression compares a sealed attribute with a value of another type, which no item then equals.
+
+    Only an item that was changed since the bundle was sealed, or is new, may have a value of that type.
+    """
+    return any(column is not None and not column.fits(term) for term, column in _columns_of(wanted, columns))
+
+
+def _columns_of(wanted: Filter, columns: ItemColumns) -> Iterator[tuple[Term, Column | None]]:
+    return ((term, columns.column(term.attribute)) for term in wanted.terms())
 
 
 # Each part looks only at the rows that the parts before it left open; a mask is a fresh array, so it may be written to.

@@ -129,7 +129,7 @@ def load_key(path: Path, environment: Mapping[str, str]) -> bytes:
         ) from error
     except OSError as error:
         raise ConfigError(
-            f"no token key at {path}: {error.strerror}; set {KEY_VARIABLE} or service.key_file"
+            f"no token key at {path}: {error.strerror}; set {KEY_VARIABLE}, or let this user write there"
         ) from error
 
 

@@ -17,6 +17,7 @@ from retrank.client import (
     CallFailed,
     CallRefused,
     Client,
+    ClientClosed,
     ClientSettings,
     Event,
     RankRequest,
@@ -277,6 +278,24 @@ def test_ids_with_slashes_stay_one_part_of_the_path(run: Run) -> None:
         run(service.url, None, [("set_availability", ("a/b c",), {"available": False}), ("delete_item", ("ü",), {})])
     assert [asked.path for asked in service.asked] == ["/v1/items/a%2Fb%20c/availability", "/v1/items/%C3%BC"]
     assert service.asked[0].body == {"available": False}
+
+
+def test_a_closed_client_says_so_and_what_to_do() -> None:
+    with serving() as service:
+        with Client(service.url) as client:
+            client.recommend(ASK)
+        with pytest.raises(ClientClosed, match="with") as raised:
+            client.recommend(ASK)  # although an answer is remembered: this is a mistake, not bad weather
+        assert isinstance(raised.value, ClientError)
+
+        async def late() -> None:
+            async with AsyncClient(service.url) as client:
+                await client.recommend(ASK)
+            await client.recommend(ASK)
+
+        with pytest.raises(ClientClosed, match="with"):
+            asyncio.run(late())
+    assert len(service.asked) == 2
 
 
 def test_connections_are_kept_alive() -> None:

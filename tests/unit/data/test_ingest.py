@@ -103,6 +103,25 @@ def test_rows_of_unwanted_actions_are_counted_and_nothing_else_of_them_is_looked
     assert (store.facts.report["rows"], store.facts.report["accepted"]) == (8, 5)
 
 
+def test_custom_actions_have_their_own_names(tmp_path: Path) -> None:
+    lines = ["who,what,did,called", "ann,tea,custom,share", "ann,jam,click,hero", "ann,pot,custom,", "ann,tea,,share"]
+    lines += ["bob,tea,custom,share", "bob,jam,custom,scroll", "bob,pot,impression,", "bob,tea,custom,click"]
+    columns = Columns("who", "what", action="did", action_name="called", leave_out_actions=["scroll", "impression"])
+    path = write(tmp_path / "events.csv", "\n".join(lines) + "\n")
+    store = ingest(Delimited(str(path), columns, "events"), tmp_path / "store")
+    assert store.action_counts() == {"share": 2, "click": 2, "custom": 1, "": 1}
+    assert store.facts.report["filtered"] == {"action scroll": 1, "action impression": 1}
+    bare = replace(columns, leave_out_actions=["custom"])
+    store = ingest(Delimited(str(path), bare, "events"), tmp_path / "bare")
+    assert store.action_counts() == {"click": 1, "impression": 1, "": 1}
+    assert store.facts.report["filtered"] == {"action custom": 5}
+
+
+def test_a_name_of_custom_actions_needs_the_actions() -> None:
+    with pytest.raises(ConfigError, match=r"action_name names custom actions"):
+        Columns("who", "what", action_name="called")
+
+
 def test_actions_are_left_out_only_where_they_are_read() -> None:
     with pytest.raises(ConfigError, match=r"leave_out_actions is \['shown'\] and data\.columns\.action is null"):
         Columns("who", "what", leave_out_actions=["shown"])

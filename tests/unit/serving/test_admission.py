@@ -14,13 +14,17 @@ from retrank.serving.guard.settings import LaneSettings
 
 
 class Job(NamedTuple):
-    """A request: when it arrives, how long it computes (the loop stands still) and waits, when its client goes."""
+    """A request: when it arrives, how long it computes (the loop stands still) and waits, when its client goes.
+
+    `deadline` is what it says of itself, seconds after its arrival.
+    """
 
     arrives: float
     priority: Priority = Priority.INTERACTIVE
     computes: float = 0.0
     waits: float = 0.0
     gives_up: float | None = None
+    deadline: float | None = None
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Log:
     started: list[int] = field(default_factory=list)
     waited: dict[int, float] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    refused_after: dict[int, float] = field(default_factory=dict)
     cancelled: list[int] = field(default_factory=list)
     most_in_flight: int = 0
 
@@ -45,9 +50,10 @@ async def _play(lane: Admission, jobs: list[Job]) -> Log:
         await asyncio.sleep(job.arrives)
         arrived = loop.time()
         try:
-            await lane.enter(job.priority)
+            await lane.enter(job.priority, job.deadline)
         except Refused as refused:
             log.refused[number] = refused.reason
+            log.refused_after[number] = loop.time() - arrived
             return
         try:
             running += 1
@@ -83,6 +89,7 @@ JOBS = st.lists(
         computes=st.sampled_from([0.0, 0.0, 0.1, 0.3]),
         waits=st.sampled_from([0.0, 0.1, 0.5, 2.0]),
         gives_up=st.none() | MOMENTS,
+        deadline=st.none() | MOMENTS,
     ),
     max_size=25,
 )
@@ -95,7 +102,9 @@ def test_every_schedule_keeps_the_limits_and_loses_nobody(jobs: list[Job], concu
     log = run_virtually(asyncio.wait_for(_play(lane, jobs), 10_000.0))
     assert log.most_in_flight <= concurrency
     # An age is looked at when the slot is granted; whoever computes in that very turn of the loop still comes before.
-    assert all(waited <= 1.0 + 0.3 + 1e-9 for waited in log.waited.values())
+    for number, waited in log.waited.items():
+        said = jobs[number].deadline
+        assert waited <= (1.0 if said is None else min(1.0, said / 2)) + 0.3 + 1e-9
     assert {*log.started, *log.refused, *log.cancelled} == set(range(len(jobs)))
     assert (lane.in_flight, lane.waiting) == (0, 0)
 
@@ -194,6 +203,40 @@ def test_whoever_is_overdue_makes_room_before_anybody_else() -> None:
 def test_nobody_waits_longer_than_the_age_limit(priority: Priority) -> None:
     log = run_virtually(_play(_lane(), [Job(0.0, waits=5.0), Job(0.0, priority)]))
     assert log.refused == {1: "queue_age"}
+
+
+LANE = LaneSettings()
+
+
+@pytest.mark.parametrize("apart_s", [0.0, 0.005])
+def test_a_burst_is_answered_whole_when_its_callers_have_the_time(apart_s: float) -> None:
+    """64 calls, half a second's work together: there is time for all of them when each has two, as it says."""
+    burst = [Job(at * apart_s, computes=0.008, deadline=2.0) for at in range(LANE.max_queued)]
+    log = run_virtually(_play(Admission(LANE), burst))
+    assert (log.refused, len(log.started)) == ({}, len(burst))
+    silent = run_virtually(_play(Admission(LANE), [job._replace(deadline=None) for job in burst]))
+    assert max(silent.waited.values()) <= LANE.max_age_s
+    assert set(silent.refused.values()) <= {"queue_age", "queue_slow"}
+    assert silent.refused
+
+
+def test_nobody_waits_for_more_than_half_of_the_deadline() -> None:
+    hurried = [Job(0.0, computes=0.008, deadline=0.1) for _ in range(30)]
+    log = run_virtually(_play(Admission(LANE), hurried))
+    assert max(log.waited.values()) <= 0.05
+    assert len(log.started) + len(log.refused) == 30
+
+
+def test_a_lasting_overload_keeps_its_queue_short_however_long_the_deadlines_are() -> None:
+    """Twice as much as can be answered, for ten seconds: nearly as much is, soon, and refusals are instant."""
+    work_s = 0.004
+    jobs = [Job(at * work_s / 2, computes=work_s, deadline=2.0) for at in range(5_000)]
+    log = run_virtually(_play(Admission(LANE), jobs))
+    assert len(log.started) >= 0.95 * 10.0 / work_s
+    later = [waited for number, waited in log.waited.items() if jobs[number].arrives > 1.0]
+    assert max(later) <= LANE.max_age_s
+    instant = sorted(log.refused_after.values())
+    assert instant[int(0.99 * len(instant))] <= work_s
 
 
 def test_a_slot_granted_to_a_client_that_just_left_goes_to_the_next() -> None:

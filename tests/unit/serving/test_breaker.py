@@ -287,6 +287,28 @@ def _guarded(store: FlakyStore, clock: Clock, rungs: Rungs, max_known: int = 100
     return GuardedProfiles(store, breaker, clock, rungs, max_known=max_known)
 
 
+class Sizes(Rungs):
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, int, int]] = []
+
+    def store(self, name: str, entries: int, evicted: int = 0) -> None:
+        self.told.append((name, entries, evicted))
+
+
+def test_how_many_profiles_are_kept_and_how_many_made_room_is_told_with_every_look(clock: Clock) -> None:
+    sizes = Sizes()
+    profiles = _guarded(FlakyStore(), clock, sizes, max_known=2)
+    for person in ("u1", "u2", "u3", "u1"):
+        profiles.read("shop", person, None, 1.0)
+    profiles.forget_erased()
+    profiles.forget_erased()
+    clock.now += KNOWN_FOR_S + 1.0
+    profiles.read("shop", "u4", None, 1.0)
+    profiles.forget_erased()
+    assert sizes.told == [("profiles", 2, 2), ("profiles", 2, 0), ("profiles", 1, 0)]  # too old is not evicted
+
+
 def test_a_profile_comes_from_the_store_then_from_memory_then_from_nobody(clock: Clock) -> None:
     store, rungs = FlakyStore(), Rungs()
     profiles = _guarded(store, clock, rungs)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from ray_serving import HAPROXY_TEMPLATE
@@ -36,6 +37,7 @@ defaults
     errorfile 504 {folder}/500.http
 frontend http_frontend
     bind 127.0.0.1:{port}
+    use_backend echoes if {{ path_beg /v1/items/ }}
     use_backend lost if {{ path_beg /v1/ }}
     use_backend breaks if {{ path_beg /breaks }}
     use_backend hangs if {{ path_beg /hangs }}
@@ -48,6 +50,8 @@ backend breaks
     server replica 127.0.0.1:{breaks}
 backend hangs
     server replica 127.0.0.1:{hangs}
+backend echoes
+    server replica 127.0.0.1:{echoes}
 """
 
 
@@ -74,6 +78,26 @@ def _replica(*, breaks: bool) -> Iterator[int]:
         connection.close()
 
 
+@contextmanager
+def _echo() -> Iterator[int]:
+    """Answer every request, on a port that is yielded, with the target it names."""
+
+    class Echo(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            body = self.path.encode("latin-1")
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     environment = {"PATH": os.environ["PATH"]}
@@ -85,6 +109,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with ExitStack() as stack:
         breaks, hangs = (stack.enter_context(_replica(breaks=one)) for one in (True, False))
         ports = {"port": listens, "nobody": free_port(), "breaks": breaks, "hangs": hangs}
+        ports["echoes"] = stack.enter_context(_echo())
         config.write_text(CONFIG.format(folder=config.parent, not_routed=NOT_ROUTED, **ports))
         process = stack.enter_context(subprocess.Popen(command, env=environment))
         try:
@@ -169,3 +194,10 @@ def test_the_front_names_the_request_in_its_problems(port: int, request_id: str)
 def test_ray_still_writes_the_lines_that_are_changed() -> None:
     assert [line for line in RAY_WRITES if line not in HAPROXY_TEMPLATE] == []
     assert json.dumps(HAPROXY_TEMPLATE).count("return status 404") == 1
+
+
+@pytest.mark.parametrize("part", ["a%2Favailability", "%2e%2E", "..", "%ff", "%252F", "a//b", "%0A%00", "a;b:c@d"])
+def test_the_front_passes_paths_on_as_they_were_sent(port: int, part: str) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30.0)) as connection:
+        connection.request("PUT", f"/v1/items/{part}", body=b"{}")
+        assert connection.getresponse().read().decode() == f"/v1/items/{part}"

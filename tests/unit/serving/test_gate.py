@@ -165,7 +165,10 @@ def test_the_gate_knows_when_nobody_waits_for_an_answer(tmp_path: Path) -> None:
         ("POST", "/v1/rank", "read", "answers"),
         ("POST", "/v1/similar", "read", "answers"),
         ("GET", "/v1/popular", "read", "answers"),
-        ("GET", "/v1/catalogue/history", "read", "answers"),
+        ("GET", "/v1/catalogue/items", "read", "answers"),
+        ("GET", "/v1/catalogue/history", "admin", "answers"),
+        ("HEAD", "/v1/catalogue/history", "admin", "answers"),
+        ("GET", "/v1/catalogue/users", "admin", "answers"),
         ("POST", "/a/route/that/somebody/adds", "admin", "writes"),
     ],
 )

@@ -228,6 +228,16 @@ def test_variety_and_chance_work_over_new_items(either: Recommender, options: di
         assert max(kinds.count(kind) for kind in kinds) <= 2
 
 
+@pytest.mark.parametrize("k", [5, 54])
+def test_caps_that_cannot_be_kept_give_way_to_a_full_slate_and_it_says_so(either: Recommender, k: int) -> None:
+    capped = Diversity(mode="cap", caps={"category": 2})
+    slate = either.recommend(RecommendRequest(k=k, diversity=capped), _around())
+    kinds = [item.attributes.get("category") for item in slate.items]
+    exceeded = max(kinds.count(kind) for kind in set(kinds) - {None}) > 2
+    assert exceeded == (k == 54)
+    assert ("cap_exceeded" in slate.degraded.reasons) == exceeded
+
+
 def test_exploration_shows_a_new_item_and_says_how_likely_that_was(recommender: Recommender) -> None:
     def chance(seed: int) -> float | None:
         explore = Explore(policy="softmax", strength=1.0)

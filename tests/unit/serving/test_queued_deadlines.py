@@ -11,12 +11,13 @@ import pytest
 from google.protobuf.message import Message
 from living_service import GENEROUS, living_service
 from starlette.types import ASGIApp, Receive, Scope, Send
+from virtual_time import run_virtually
 
 from retrank.contract.api import RecommendRequest
 from retrank.serving.guard.admission import Priority
 from retrank.serving.guard.caller import set_waited, waited_s_of
 from retrank.serving.guard.drain import Drain
-from retrank.serving.guard.gate import Gate
+from retrank.serving.guard.gate import Gate, Refusal
 from retrank.serving.guard.settings import GuardSettings, LaneSettings
 from retrank.serving.picking import NoWatch, Picked
 from retrank.serving.recommender import Recommender
@@ -139,6 +140,57 @@ def gate(tmp_path: Path) -> Gate:
         rng=random.Random(7),
         telemetry=Telemetry(),
     )
+
+
+@pytest.mark.parametrize(
+    ("header", "gone_s", "waits_s"),
+    [
+        ({b"x-deadline-ms": b"200"}, 0.0, 0.1),
+        ({b"x-deadline-ms": b"200"}, 0.15, 0.025),  # its body took that long to come
+        ({b"x-deadline-ms": b"200"}, 0.5, 0.0),
+        ({b"x-deadline-ms": b"60000"}, 0.0, 30.0),
+        ({}, 0.0, 30.0),
+        ({b"x-deadline-ms": b"soon"}, 0.0, 30.0),  # the route refuses it
+    ],
+)
+def test_the_gate_lets_nobody_wait_for_more_than_half_of_the_deadline(
+    gate: Gate, header: dict[bytes, bytes], gone_s: float, waits_s: float
+) -> None:
+    async def play() -> float:
+        loop = asyncio.get_running_loop()
+        entry = gate.check("POST", "/v1/recommend", header)
+        await gate.wait(gate.check("POST", "/v1/recommend", {}))  # somebody is being answered
+        began = loop.time()
+        with pytest.raises(Refusal) as refused:
+            await gate.wait(entry, gone_s)
+        assert (refused.value.status, refused.value.code) == (429, "overloaded")
+        return loop.time() - began
+
+    assert run_virtually(play()) == pytest.approx(waits_s)
+
+
+def test_a_grpc_call_waits_for_no_more_than_half_of_its_deadline(gate: Gate) -> None:
+    async def answer(call: Call) -> Message:
+        raise AssertionError(f"{call} was answered")
+
+    class Hurried(Context):
+        def time_remaining(self) -> float:
+            return 0.2
+
+        async def abort(self, code: object, details: str, trailing_metadata: object) -> None:
+            del trailing_metadata
+            raise LookupError(f"{code} {details}")
+
+    async def play() -> float:
+        loop = asyncio.get_running_loop()
+        await gate.wait(gate.check("POST", "/v1/recommend", {}))
+        began = loop.time()
+        front = Front("/Recommend", Method(("POST", "/v1/recommend"), pb.RecommendRequest, answer), Around(gate))
+        with pytest.raises(LookupError, match="RESOURCE_EXHAUSTED"):
+            await front(pb.RecommendRequest().SerializeToString(), Hurried())
+        return loop.time() - began
+
+    assert run_virtually(play()) == pytest.approx(0.1)
 
 
 def test_a_grpc_call_knows_how_long_it_waited_for_its_turn(gate: Gate) -> None:

@@ -1,7 +1,11 @@
 """The environment the service is started in."""
 
+import shutil
 import socket
 import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -141,3 +145,30 @@ def test_a_port_that_somebody_listens_on_is_not_free(monkeypatch: pytest.MonkeyP
         port = taken.getsockname()[1]
         monkeypatch.setattr(ingress, "_PORTS", range(port - 5, port + 5))
         assert port not in {ingress.free_port() for _ in range(40)}
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="the tool that ties a process to its parent")
+def test_the_front_goes_when_the_process_that_started_it_is_killed(tmp_path: Path) -> None:
+    haproxy, config = tmp_path / "haproxy", tmp_path / "haproxy.cfg"
+    haproxy.write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid\nexec sleep 60\n"
+    )
+    haproxy.chmod(0o755)
+    config.write_text("")
+    environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy)}
+    prepare(environment)
+    script = environment["RAY_SERVE_HAPROXY_BINARY_PATH"]
+    starter = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", starter, script, "-db", "-f", str(config)]) as manager:
+        pid = _eventually(lambda: (tmp_path / "pid").exists() and int((tmp_path / "pid").read_text()))
+        assert Path(f"/proc/{pid}/cmdline").read_bytes()
+        manager.kill()
+    _eventually(lambda: not Path(f"/proc/{pid}").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def _eventually(found: Callable[[], int]) -> int:
+    deadline = time.monotonic() + 10.0
+    while not (result := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return result

@@ -29,7 +29,7 @@ from retrank.serving.recommender import Recommender
 from retrank.serving.row_changes import UNCHANGED, RowChanges
 from retrank.serving.runtime import open_runtime
 from retrank.serving.settings import PipelineSettings
-from retrank.serving.sieve import sieve, unknown_attributes
+from retrank.serving.sieve import mistyped_attributes, sieve, unknown_attributes
 from retrank.serving.stages import filter as stage
 from retrank.serving.stores.protocol import ItemChange
 from retrank.serving.surroundings import Surroundings
@@ -220,6 +220,44 @@ def test_a_filter_on_an_unknown_attribute_says_so(recommender: Recommender) -> N
     assert slate.degraded.reasons == ["unknown_attribute", "catalogue_exhausted"]
 
 
+@pytest.mark.parametrize(
+    ("term", "fits"),
+    [
+        ({"eq": {"attribute": "price", "value": "cheap"}}, False),
+        ({"eq": {"attribute": "price", "value": True}}, False),
+        ({"eq": {"attribute": "price", "value": 2.0}}, True),
+        ({"eq": {"attribute": "brand", "value": 7}}, False),
+        ({"eq": {"attribute": "sale", "value": 1}}, False),
+        ({"eq": {"attribute": "sale", "value": "yes"}}, False),
+        ({"in": {"attribute": "weight", "values": [1, "2"]}}, False),
+        ({"in": {"attribute": "brand", "values": ["acme", "other"]}}, True),
+        ({"range": {"attribute": "brand", "gte": 1}}, False),
+        ({"range": {"attribute": "sale", "gte": 0}}, False),
+        ({"range": {"attribute": "weight", "gte": 1}}, True),
+        ({"exists": {"attribute": "brand"}}, True),
+        ({"not": {"eq": {"attribute": "price", "value": "cheap"}}}, False),
+        ({"eq": {"attribute": "colour", "value": 1}}, True),  # nobody knows of which type it would be
+    ],
+)
+def test_a_value_of_another_type_than_the_attribute_has_is_noticed(term: dict[str, Any], fits: bool) -> None:
+    wanted = Filter.model_validate(term)
+    columns = ItemColumns(ARRAYS)
+    assert mistyped_attributes(wanted, columns) == (not fits)
+    if not fits and "in" not in term and "not" not in term:
+        assert not sieve(wanted, columns, UNCHANGED)(np.arange(1, 9)).any()
+
+
+def test_a_filter_that_compares_with_another_type_says_so(recommender: Recommender) -> None:
+    wanted = Filter.model_validate({"eq": {"attribute": "price", "value": "cheap"}})
+    slate = recommender.recommend(RecommendRequest(filter=wanted))
+    assert (slate.items, slate.degraded.reasons) == ([], ["mistyped_attribute", "catalogue_exhausted"])
+    text = ItemChange("i7", 1, False, True, {"price": "cheap"})
+    changed = recommender.recommend(
+        RecommendRequest(filter=wanted, k=1), Surroundings(changes=Changes().with_more([text]))
+    )
+    assert ([item.item_id for item in changed.items], changed.degraded.reasons) == (["i7"], ["mistyped_attribute"])
+
+
 def test_many_wanted_values_cost_no_memory_of_their_own_per_item() -> None:
     count, values = 100_000, 256
     table = pa.table(
@@ -266,6 +304,9 @@ class CountingColumn:
 
     def values(self, rows: Rows) -> list[JsonValue]:
         return self._column.values(rows)
+
+    def fits(self, term: Term) -> bool:
+        return self._column.fits(term)
 
 
 @pytest.mark.parametrize(("operator", "asked"), [("all", [8, 2, 1]), ("any", [8, 6, 5])])

@@ -86,7 +86,7 @@ def test_a_ranking_counts_like_a_slate_and_a_batch_like_all_of_its_slates(
     telemetry: PrometheusTelemetry, shown: Callable[[], dict[str, float]]
 ) -> None:
     slate = _slate(ITEM, degraded=True, variant="b")
-    problem = Problem(type="t", title="t", status=422, detail="d", instance="i", code="c")
+    problem = Problem(type="t", title="t", status=422, detail="d", instance="i", code="internal")
     answers = [
         BatchItem(status=200, slate=slate),
         BatchItem(status=422, problem=problem),
@@ -126,6 +126,8 @@ def test_every_other_fact_has_its_series(telemetry: PrometheusTelemetry, shown: 
     telemetry.swap("activated", 2.0)
     telemetry.quality("score_psi", 0.3)
     telemetry.recall_queries(8)
+    telemetry.store("profiles", 40, evicted=2)
+    telemetry.store("profiles", 50, evicted=3)
     values = shown()
     labelled = 'recsys_requests_total{placement="home",route="/v1/recommend",status="200",variant="none"}'
     expected = {
@@ -152,6 +154,8 @@ def test_every_other_fact_has_its_series(telemetry: PrometheusTelemetry, shown: 
         "recsys_retrieval_recall_sampled": 1.0,
         "recsys_catalogue_coverage": 1.0,
         "recsys_recall_queries_total": 8,
+        'recsys_store_entries{store="profiles"}': 50,
+        'recsys_store_evictions_total{store="profiles"}': 5,
     }
     assert {name: values.get(name) for name in expected} == expected
     assert values[f'recsys_rss_bytes{{replica="{os.getpid()}"}}'] > 1e6

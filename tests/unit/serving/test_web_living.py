@@ -66,6 +66,18 @@ def test_a_batch_of_which_nothing_can_be_taken_is_refused_with_its_receipt(clien
     assert "and 27 more" in problem.detail
 
 
+@pytest.mark.parametrize("odd", [1, None, "click", [], [{}], True])
+def test_what_is_no_object_is_rejected_by_its_place_like_any_bad_event(client: Client, odd: Any) -> None:
+    click = {"event_id": f"odd {odd}", "type": "click", "item_id": "i3", "user_id": "walter"}
+    answer = client.post("/v1/events", json={"events": [odd, click, odd]})
+    receipt = answer.json()
+    assert (answer.status_code, receipt["accepted"]) == (202, 1)
+    assert [(one["index"], one["event_id"]) for one in receipt["rejected"]] == [(0, None), (2, None)]
+    assert "JSON object" in receipt["rejected"][0]["detail"]
+    refused = client.post("/v1/events", json={"events": [odd]})
+    assert (refused.status_code, refused.json()["code"]) == (422, "all_rejected")
+
+
 def test_a_history_begins_with_what_was_done_since_the_bundle_was_made(client: Client) -> None:
     sealed = client.get("/v1/catalogue/history?user_id=u9&limit=200").json()
     acts = [("click", "i3"), ("impression", "i4"), ("purchase", "unknown"), ("dismiss", "i5")]
@@ -173,6 +185,20 @@ def test_the_deadline_header_counts_unless_the_body_has_one(client: Client) -> N
 def test_every_bound_is_named_by_a_pointer(client: Client, path: str, body: dict[str, Any], pointer: str) -> None:
     problem = _problem(client.post(path, json=body))
     assert (problem.status, problem.errors[0].pointer) == (422, pointer)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/recommend", {"diversity": {"mode": "cap"}}),
+        ("/v1/recommend", {"filter": {}}),
+        ("/v1/recommend", {"context": {"a": None}}),
+        ("/v1/events", {"events": [{"event_id": "1", "type": "custom", "item_id": "i1", "user_id": "u"}]}),
+        ("/v1/recommend:batch", {"requests": [{"diversity": {"mode": "cap"}}]}),
+    ],
+)
+def test_no_detail_speaks_of_the_library_that_found_it(client: Client, path: str, body: dict[str, Any]) -> None:
+    assert "Value error" not in client.post(path, json=body).text
 
 
 def test_ids_in_paths_are_bounded_too(client: Client) -> None:

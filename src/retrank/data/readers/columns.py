@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from retrank.contract.errors import ConfigError
-from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT_PREFIX, ITEM, TIME, USER, VALUE, VISITOR
+from retrank.data.readers.protocol import ACTION, ACTION_NAME, ATTRIBUTE, CONTEXT_PREFIX, ITEM, TIME, USER, VALUE, VISITOR
 from retrank.data.readers.times import check_time_unit
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -39,6 +39,7 @@ class Columns:
         numbers: names of context and attribute columns to be read as numbers.
         visitor: who did it where `user` is empty: a cookie, a session. Such histories are learned from like any other,
             but no request can name them: a visitor is another person than the user with the same id, and not sealed.
+        action_name: what was done by its own name, where `action` is `custom` and there is one, as in events of a service.
         leave_out_actions: actions whose rows are left out and counted, such as impressions: nobody did anything there.
     """
 
@@ -53,6 +54,7 @@ class Columns:
     numbers: Sequence[str] = ()
     visitor: Column | None = None
     leave_out_actions: Sequence[str] = ()
+    action_name: Column | None = None
 
     def __post_init__(self) -> None:
         """Refuse names that cannot be part of a file name, unknown time units, stray numbers and actions unread.
@@ -75,9 +77,13 @@ class Columns:
                 "the column that says what was done"
             )
 
+        if self.action_name is not None and self.action is None:
+            raise ConfigError("data.columns.action_name names custom actions and data.columns.action is null; name both")
+
     def roles(self) -> dict[str, Column]:
         """Return the mapped columns as role -> source column; roles are the batch column names of `protocol`."""
         optional = {VISITOR: self.visitor, TIME: self.time, ACTION: self.action, VALUE: self.value}
+        optional[ACTION_NAME] = self.action_name
         roles: dict[str, Column] = {USER: self.user, ITEM: self.item}
         roles.update({role: column for role, column in optional.items() if column is not None})
         roles.update({CONTEXT_PREFIX + name: column for name, column in self.context.items()})

@@ -10,11 +10,12 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
+from retrank.contract.actions import UNNAMED
 from retrank.contract.api import MAX_ID_LENGTH
 from retrank.contract.context import as_text
 from retrank.contract.errors import SourceError
 from retrank.data.readers.columns import Columns
-from retrank.data.readers.protocol import ACTION, CONTEXT_PREFIX, ITEM, TIME, USER, VALUE, VISITOR
+from retrank.data.readers.protocol import ACTION, ACTION_NAME, CONTEXT_PREFIX, ITEM, TIME, USER, VALUE, VISITOR
 from retrank.data.readers.times import to_microseconds
 from retrank.data.report import RowReport
 
@@ -37,7 +38,7 @@ def normalise(
         SourceError: a column has a type that cannot play its role.
     """
     report.read(len(raw[USER]))
-    raw, where = _wanted(raw, columns.leave_out_actions, where, report)
+    raw, where = _wanted(_named(raw), columns.leave_out_actions, where, report)
     refused = Refusals(len(raw[USER]), where, report)
     ready = _who_and_what(raw, columns, where, refused)
     for role, column in raw.items():
@@ -87,18 +88,41 @@ def too_long(ids: pa.Array) -> pa.Array:
     return pc.fill_null(pc.greater(pc.utf8_length(ids), MAX_ID_LENGTH), False)
 
 
+def _named(raw: Mapping[str, pa.Array]) -> Mapping[str, pa.Array]:
+    """Put the words of actions in `ACTION`; `ACTION_NAME` keeps what a custom action was before it got its own name."""
+    if ACTION_NAME not in raw:
+        return raw
+    done, names = as_words(told_in(raw[ACTION])), as_words(told_in(raw[ACTION_NAME]))
+    own = pc.and_(pc.equal(done, UNNAMED), pc.is_valid(names)).fill_null(False)
+    return {**raw, ACTION: pc.if_else(own, names, done), ACTION_NAME: done}
+
+
 def _wanted(
     raw: Mapping[str, pa.Array], unwanted: Sequence[str], where: Callable[[int], str], report: RowReport
 ) -> tuple[Mapping[str, pa.Array], Callable[[int], str]]:
-    """Leave out the rows with unwanted actions, each action counted by its name; return the rest, and its places."""
+    """Leave out the rows with unwanted actions, each action counted by its name; return the rest, and its places.
+
+    Custom actions can be left out under their own name, and all of them as `custom`.
+    """
+    kinds = raw.get(ACTION_NAME)
+    raw = {role: column for role, column in raw.items() if role != ACTION_NAME}
     if not unwanted:
         return raw, where
     done = as_words(told_in(raw[ACTION]))
+    left = np.ones(len(done), dtype=bool)
     for action in dict.fromkeys(unwanted):
-        report.leave_out(f"action {action}", pc.sum(pc.equal(done, action)).as_py() or 0)
-    kept = np.flatnonzero(~np.asarray(pc.is_in(done, value_set=pa.array(list(unwanted), done.type))))
+        hit = left & _is(done, action)
+        if kinds is not None:
+            hit |= left & _is(kinds, action)
+        report.leave_out(f"action {action}", int(hit.sum()))
+        left &= ~hit
+    kept = np.flatnonzero(left)
     rest = {role: column.take(pa.array(kept)) for role, column in raw.items()}
     return rest, lambda row: where(int(kept[row]) if len(kept) else 0)
+
+
+def _is(words: pa.Array, word: str) -> NDArray[np.bool_]:
+    return np.asarray(pc.equal(words, word).fill_null(False), dtype=bool)
 
 
 def told_in(column: pa.Array) -> pa.Array:

@@ -5,11 +5,11 @@ says in its heartbeat how far it got. A replica that starts, or comes back, need
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from retrank.contract.errors import FormatError, RetrankError
+from retrank.contract.errors import FormatError, RetrankError, said_of
 from retrank.serving.stores.protocol import Control
 
 DOCUMENT = "bundles"
@@ -49,11 +49,23 @@ class Staged(_Record):
     source: str | None = None
 
 
+class Author(NamedTuple):
+    """Who gives an order: what they call themselves, and the id of their API key; None where no keys are asked for."""
+
+    name: str
+    key: str | None = None
+
+
 class Change(_Record):
-    """One line of the audit trail: when (seconds since 1970), who did what to which bundle, and why."""
+    """One line of the audit trail: when (seconds since 1970), who, by which key, did what to which bundle, and why.
+
+    `by` is what the caller says, or the name of the replica that acted by itself; `key` is the id of the API key, None
+    where there was none.
+    """
 
     at: float
     by: str
+    key: str | None = None
     action: Action
     id: str
     reason: str = ""
@@ -262,7 +274,8 @@ def _parse(value: JsonValue) -> Desired | None:
         return Desired.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
+        said = said_of(first["msg"])
         where = ".".join(str(part) for part in first["loc"])
         raise FormatError(
-            f"control document {DOCUMENT!r}: field {where!r}: {first['msg']}; was it written by another version?"
+            f"control document {DOCUMENT!r}: field {where!r}: {said}; was it written by another version?"
         ) from error

@@ -9,7 +9,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from retrank.serving.bundles import desired as state
-from retrank.serving.bundles.desired import BundleId, Canary, Change, Desired, Edit, Staged, SwapRefused
+from retrank.serving.bundles.desired import Author, BundleId, Canary, Change, Desired, Edit, Staged, SwapRefused
 from retrank.serving.bundles.library import Library, identify
 from retrank.serving.bundles.sources import parse_source
 from retrank.serving.bundles.status import ReplicaStatus
@@ -102,7 +102,7 @@ class Operator:
             found.append(BundleListed(id=name, state=_role(desired, name), metrics=metrics, ready_on=ready, **facts))
         return found
 
-    def stage(self, source: str, by: str, *, dry_run: bool = False) -> Outcome:
+    def stage(self, source: str, by: Author, *, dry_run: bool = False) -> Outcome:
         """Let every replica hold a bundle ready: from a folder or URL, or by its id when it is in the library.
 
         Of a root that is the bundle its `current` names now: replicas fetch this one, however late they come.
@@ -121,7 +121,7 @@ class Operator:
         done = self._edit(state.stage(staged, self._line("stage", staged.id, by, reason=shown)), dry_run=dry_run)
         return done.model_copy(update={"warnings": warnings})
 
-    def unstage(self, name: BundleId, by: str, *, dry_run: bool = False) -> Outcome:
+    def unstage(self, name: BundleId, by: Author, *, dry_run: bool = False) -> Outcome:
         """Let replicas hold a bundle ready no longer; its files stay in the library.
 
         Raises:
@@ -129,7 +129,7 @@ class Operator:
         """
         return self._edit(state.unstage(name, self._line("unstage", name, by)), dry_run=dry_run)
 
-    def activate(self, name: BundleId, by: str, *, dry_run: bool = False) -> Outcome:
+    def activate(self, name: BundleId, by: Author, *, dry_run: bool = False) -> Outcome:
         """Let a bundle answer everything.
 
         Raises:
@@ -138,7 +138,7 @@ class Operator:
         self._check_ready(name)
         return self._edit(state.activate(name, self._line("activate", name, by)), dry_run=dry_run)
 
-    def canary(self, name: BundleId, percent: float, by: str, *, dry_run: bool = False) -> Outcome:
+    def canary(self, name: BundleId, percent: float, by: Author, *, dry_run: bool = False) -> Outcome:
         """Let a bundle answer a share of the keys, 0 < percent <= 100; percent 0 ends the trial.
 
         A change of the share alone keeps the salt, so that whoever was in a growing trial stays in it.
@@ -156,7 +156,7 @@ class Operator:
         line = self._line("canary", name, by, reason=f"{percent:g} %")
         return self._edit(state.canary(wanted, line), dry_run=dry_run)
 
-    def rollback(self, by: str, reason: str = "", *, dry_run: bool = False) -> Outcome:
+    def rollback(self, by: Author, reason: str = "", *, dry_run: bool = False) -> Outcome:
         """End the canary if there is one, else go back to the bundle before.
 
         Raises:
@@ -202,8 +202,8 @@ class Operator:
             raise SwapRefused("no replica has started yet, so there is nothing to change; start the service first")
         return Outcome(desired=_shown(change(before)), dry_run=True, replicas=replicas)
 
-    def _line(self, action: state.Action, name: str, by: str, reason: str = "") -> Change:
-        return Change(at=self._now(), by=by, action=action, id=name, reason=reason)
+    def _line(self, action: state.Action, name: str, by: Author, reason: str = "") -> Change:
+        return Change(at=self._now(), by=by.name, key=by.key, action=action, id=name, reason=reason)
 
     def _replicas(self) -> dict[str, ReplicaStatus]:
         return {who: ReplicaStatus.model_validate(said) for who, said in self._control.beats(self._now()).items()}

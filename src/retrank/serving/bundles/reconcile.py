@@ -20,11 +20,11 @@ from retrank.contract.errors import FormatError
 from retrank.contract.rest import Rest
 from retrank.serving.bundles.desired import Change, Desired, edit, read, refuse, restore
 from retrank.serving.bundles.front import Front
+from retrank.serving.bundles.guarding import Guard
 from retrank.serving.bundles.holder import Holder, Serving
 from retrank.serving.bundles.loading import Loading
-from retrank.serving.bundles.status import MAX_ERROR
+from retrank.serving.bundles.status import Trouble
 from retrank.serving.bundles.together import not_ready
-from retrank.serving.bundles.watch import Summary, breach
 from retrank.serving.pipeline import Clock
 from retrank.serving.recommender import Recommender
 from retrank.serving.stores.protocol import Control, StoreUnavailable
@@ -47,10 +47,11 @@ class _NoGood(Exception):  # noqa: N818  (a finding about a bundle, whatever it 
         self.name, self.reason = name, f"{type(cause).__name__}: {cause}"
 
 
-class _Watch(NamedTuple):
-    bundle: str
-    before: Summary
-    until: float
+class _Noted(NamedTuple):
+    """A trouble, and the generation that it kept from being carried out."""
+
+    generation: int
+    trouble: Trouble
 
 
 class _Failed(NamedTuple):
@@ -106,12 +107,12 @@ class Reconciler:
         self._front = front
         self._holder = holder
         self._loader = loader
-        self._limits, self._patience_s, self._poll_s = settings.watch, settings.patience_s, settings.poll_s
+        self._guard = Guard(front, settings.watch, clock)
+        self._patience_s, self._poll_s = settings.patience_s, settings.poll_s
         self._clock = clock
         self._now = now
         active = holder.serving.active
         self._resident: dict[str, Recommender] = {active.bundle.id: active}
-        self._watch: _Watch | None = None
         self._failed, self._approached = _Failed(0, 0.0), _Approach(0, (), 0.0)
         self._known: Desired | None = None
         self.prepare: Callable[[Recommender, Rest], None] = lambda _, __: None
@@ -120,12 +121,17 @@ class Reconciler:
         It calls what it is given with it between pieces of work; what that raises ends the preparation.
         """
         self.loading: str | None = None
-        self.errors: dict[str, str] = {}
+        self._noted: dict[str, _Noted] = {}
 
     @property
     def resident(self) -> tuple[str, ...]:
         """The bundles in memory."""
         return tuple(self._resident)
+
+    @property
+    def troubles(self) -> dict[str, Trouble]:
+        """Why a bundle that should answer, or should have, does not; by its id."""
+        return {name: noted.trouble for name, noted in self._noted.items()}
 
     @property
     def took_s(self) -> float:
@@ -177,7 +183,9 @@ class Reconciler:
             return "failed"
 
     def _carry_out(self, desired: Desired) -> SwapResult | None:
-        """Load, wait for others, prepare and swap, as far as that can be done now.
+        """Load, prepare, wait for others and swap, as far as that can be done now.
+
+        What waits is prepared again with every step, for what changed meanwhile, so that little is left at the end.
 
         Raises:
             _NoGood: a bundle cannot be loaded or prepared.
@@ -187,12 +195,12 @@ class Reconciler:
             with _blaming(name):
                 if name not in self._resident and not self._load(name, keep=desired.answers()):
                     return None
-        if self._waits(desired):
-            return None
         look = self._end_when_moved_on(desired.generation)
         for name in desired.answers():
             with _blaming(name):
                 self.prepare(self._resident[name], look)
+        if self._waits(desired):
+            return None
         latest = read(self._control)  # after the last thing that takes time
         if latest is None or latest.generation != desired.generation:
             return None
@@ -204,7 +212,7 @@ class Reconciler:
         on_way, answers = self._approached, desired.answers()
         if desired.generation == on_way.generation:
             return
-        self.errors = {name: error for name, error in self.errors.items() if name not in answers}  # of an earlier try
+        self._noted = {name: noted for name, noted in self._noted.items() if name not in answers}  # of an earlier try
         if answers == on_way.answers and self._holder.serving.generation != on_way.generation:
             self._approached = on_way._replace(generation=desired.generation)
         else:
@@ -259,51 +267,31 @@ class Reconciler:
 
     def _serve(self, desired: Desired) -> None:
         before, canary = self._holder.serving, desired.canary
-        was, active = before.active.bundle.id, self._resident[desired.active]
-        if was != desired.active:
-            self._front.forget(desired.active)
-            self._watch = None
-            if desired.previous is not None:
-                until = self._clock() + self._limits.watch_s
-                self._watch = _Watch(desired.active, self._front.figures(was).summary(), until)
-        if canary is not None and (before.canary is None or before.canary.bundle.id != canary.id):
-            self._front.forget(canary.id)
+        active = self._resident[desired.active]
+        self._guard.begin(before, desired)
         if canary is None:
             self._holder.serve(Serving(active, generation=desired.generation))
         else:
             on_trial = self._resident[canary.id]
             self._holder.serve(Serving(active, on_trial, canary.percent, canary.salt, desired.generation))
-        self.errors = {name: error for name, error in self.errors.items() if name not in desired.answers()}
+        self._let_go_of_troubles(desired)
         kept = (*desired.answers(), *([desired.previous] if desired.previous and canary is None else []))
         self._resident = {name: held for name, held in self._resident.items() if name in kept}
         self._front.keep_figures(kept)
 
-    def _look(self, desired: Desired) -> SwapResult | None:
-        """Compare what answers for a trial, or since a short time, with what it stands against.
+    def _let_go_of_troubles(self, desired: Desired) -> None:
+        """Forget troubles that are over: of what answers now, and of every order but the one that this takes back."""
+        self._noted = {
+            name: noted
+            for name, noted in self._noted.items()
+            if name not in desired.answers() and noted.generation >= desired.generation - 1
+        }
 
-        On the way to another document that is what answers here, as long as the document wants it to.
-        """
-        result: SwapResult | None = None
-        on_trial, active = self._holder.serving.canary, self._holder.serving.active.bundle.id
-        if on_trial is not None and desired.canary is not None and desired.canary.id == on_trial.bundle.id:
-            found = breach(
-                self._front.figures(active).summary(),
-                self._front.figures(desired.canary.id).summary(),
-                self._limits,
-            )
-            if found:
-                self._refuse(desired.canary.id, desired, found)
-                result = "rolled_back"
-        watch = self._watch
-        if watch is None or watch.bundle not in desired.answers():
-            return result
-        found = breach(watch.before, self._front.figures(watch.bundle).summary(), self._limits)
-        if found:
-            self._refuse(watch.bundle, desired, found)
-            result = "rolled_back"
-        if found or self._clock() >= watch.until:
-            self._watch = None
-        return result
+    def _look(self, desired: Desired) -> SwapResult | None:
+        found = self._guard.look(self._holder.serving, desired)
+        for name, reason in found:
+            self._refuse(name, desired, reason)
+        return "rolled_back" if found else None
 
     @property
     def _settled(self) -> bool:
@@ -311,10 +299,11 @@ class Reconciler:
         return self._holder.serving.generation > 0
 
     def _refuse(self, name: str, desired: Desired, reason: str, *, for_all: bool = True) -> None:
-        self.errors = {**self.errors, name: reason[:MAX_ERROR]}
+        trouble = Trouble.of(reason, self._now())
+        self._noted = {**self._noted, name: _Noted(desired.generation, trouble)}
         if not for_all:
             return
-        line = Change(at=self._now(), by=self._replica, action="refuse", id=name, reason=reason[:MAX_ERROR])
+        line = Change(at=trouble.at, by=self._replica, action="refuse", id=name, reason=trouble.said)
         edit(self._control, refuse(name, desired.generation, line))
 
 

@@ -74,7 +74,7 @@ class Replica:
         self._clocks = clocks
         self.holder = Holder(serving)
         self.front = Front(self.holder, clocks.monotonic)
-        self.stager = Stager(control, library, clocks.monotonic, clocks.pace)
+        self.stager = Stager(control, library, clock=clocks.monotonic, now=clocks.now, pace=clocks.pace)
         self.reconciler = Reconciler(
             name,
             control,
@@ -124,7 +124,7 @@ class Replica:
         if result is not None:
             self._telemetry.swap(result, self.reconciler.took_s)
         if result == "failed":
-            for name in self.reconciler.errors:
+            for name in self.reconciler.troubles:
                 self.stager.doubt(name)
         if self.holder.serving is not before:
             self.tell(self._telemetry)  # first: a heartbeat may fail
@@ -133,7 +133,7 @@ class Replica:
 
     def _changing(self) -> tuple[object, ...]:
         """Return what others wait for: what answers, could answer, and why not."""
-        return self.holder.serving, self.reconciler.resident, self.reconciler.errors
+        return self.holder.serving, self.reconciler.resident, self.reconciler.troubles
 
     def beat(self) -> None:
         """Say what this replica runs."""
@@ -154,6 +154,7 @@ class Replica:
         """Return what a heartbeat says."""
         serving = self.holder.serving
         names = [picked.recommender.bundle.id for picked in serving.variants()]
+        troubles = {**self.stager.troubles, **self.reconciler.troubles}
         figures = {name: BundleFigures(**self.front.figures(name).summary()._asdict()) for name in names}
         return ReplicaStatus(
             active=names[0],
@@ -162,7 +163,8 @@ class Replica:
             resident=self.reconciler.resident,
             loading=self.reconciler.loading,
             verified=tuple(sorted(self.stager.verified)),
-            errors={**self.stager.errors, **self.reconciler.errors},
+            errors={name: trouble.said for name, trouble in troubles.items()},
+            errors_at={name: trouble.at for name, trouble in troubles.items()},
             figures=figures,
             left_alone={
                 picked.recommender.bundle.id: tuple(

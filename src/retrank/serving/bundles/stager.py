@@ -5,7 +5,7 @@ from retrank.serving.bundles.desired import Staged, read
 from retrank.serving.bundles.library import Library
 from retrank.serving.bundles.pace import Pace
 from retrank.serving.bundles.sources import parse_source
-from retrank.serving.bundles.status import MAX_ERROR
+from retrank.serving.bundles.status import Trouble
 from retrank.serving.pipeline import Clock
 from retrank.serving.stores.protocol import Control
 
@@ -15,20 +15,21 @@ RETRY_S = 10.0
 class Stager:
     """Works through the staged list; runs in a thread of its own, as a download may take minutes."""
 
-    def __init__(self, control: Control, library: Library, clock: Clock, pace: Pace) -> None:
+    def __init__(self, control: Control, library: Library, *, clock: Clock, now: Clock, pace: Pace) -> None:
         """Start with nothing checked.
 
         Args:
             control: holds the list.
             library: where bundles go.
             clock: monotonic seconds, for retries.
+            now: seconds since 1970.
             pace: leaves time to those who answer meanwhile.
         """
         self._control = control
         self._library = library
-        self._clock, self._pace = clock, pace
+        self._clock, self._now, self._pace = clock, now, pace
         self._verified: frozenset[str] = frozenset()
-        self._errors: dict[str, str] = {}
+        self._troubles: dict[str, Trouble] = {}
         self._retry_at: dict[Staged, float] = {}
 
     @property
@@ -37,9 +38,9 @@ class Stager:
         return self._verified
 
     @property
-    def errors(self) -> dict[str, str]:
+    def troubles(self) -> dict[str, Trouble]:
         """Why a staged bundle is not ready, by its id."""
-        return dict(self._errors)
+        return dict(self._troubles)
 
     def doubt(self, name: str) -> None:
         """Check a bundle once more, as it turned out to be no good; fetched again if it is damaged here."""
@@ -51,7 +52,7 @@ class Stager:
         staged = desired.staged if desired else ()
         names = {one.id for one in staged}
         self._verified &= names
-        self._errors = {name: error for name, error in self._errors.items() if name in names}
+        self._troubles = {name: one for name, one in self._troubles.items() if name in names}
         for one in staged:
             if one.id not in self._verified and self._retry_at.get(one, 0.0) <= self._clock():
                 self._bring(one)
@@ -63,8 +64,8 @@ class Stager:
             else:
                 self._library.fetch(one.id, parse_source(one.source), self._pace.begin())
         except (RetrankError, OSError) as error:
-            self._errors = {**self._errors, one.id: str(error)[:MAX_ERROR]}
+            self._troubles = {**self._troubles, one.id: Trouble.of(str(error), self._now())}
             self._retry_at[one] = self._clock() + RETRY_S
         else:
-            self._errors = {name: said for name, said in self._errors.items() if name != one.id}
+            self._troubles = {name: trouble for name, trouble in self._troubles.items() if name != one.id}
             self._verified |= {one.id}

@@ -3,11 +3,24 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_ERROR = 500
 _STATM = Path("/proc/self/statm")
+
+
+class Trouble(NamedTuple):
+    """What went wrong with a bundle, and when, in seconds since 1970."""
+
+    said: str
+    at: float
+
+    @classmethod
+    def of(cls, reason: str, at: float) -> "Trouble":
+        """Keep as much of a reason as a heartbeat has room for."""
+        return cls(reason[:MAX_ERROR], at)
 
 
 class Memory(BaseModel):
@@ -39,7 +52,8 @@ class ReplicaStatus(BaseModel):
         resident: bundles in memory.
         loading: the bundle being loaded.
         verified: staged bundles that lie here, every byte checked.
-        errors: what went wrong last, by bundle.
+        errors: what went wrong last, by bundle; gone when the same went well, or the fleet went on to something else.
+        errors_at: when that was, by bundle, seconds since 1970.
         figures: by bundle that answered.
         left_alone: by bundle that answers, its models that failed too often; the others are not named.
         new_items: items that the active bundle does not know, by what became of them; see `NewItemCounts`.
@@ -55,6 +69,7 @@ class ReplicaStatus(BaseModel):
     loading: str | None = None
     verified: tuple[str, ...] = ()
     errors: Mapping[str, str] = Field(default_factory=dict)
+    errors_at: Mapping[str, float] = Field(default_factory=dict)
     figures: Mapping[str, BundleFigures] = Field(default_factory=dict)
     left_alone: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     new_items: Mapping[str, int] = Field(default_factory=dict)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import ValidationError
 
 from retrank.contract.api import MAX_ID_LENGTH
+from retrank.contract.errors import said_of
 from retrank.contract.events import MAX_VALUE, Event, EventType, RejectedEvent
 from retrank.contract.moments import HOUR_US
 from retrank.serving.events.records import (
@@ -42,9 +43,7 @@ class Checked(NamedTuple):
     letters: list[DeadLetter]
 
 
-def check(
-    events: Sequence[Mapping[str, Any]], *, tenant: str, arrived_us: int, max_age_s: float = MAX_AGE_S
-) -> Checked:
+def check(events: Sequence[Any], *, tenant: str, arrived_us: int, max_age_s: float = MAX_AGE_S) -> Checked:
     """Check events one by one.
 
     Args:
@@ -59,14 +58,16 @@ def check(
         if isinstance(taken, Taken):
             checked.taken.append(taken)
             continue
-        event_id = raw.get("event_id")
+        event_id = raw.get("event_id") if isinstance(raw, Mapping) else None
         named = _clean(event_id) if isinstance(event_id, str) and len(event_id) <= MAX_ID_LENGTH else None
         checked.rejected.append(RejectedEvent(index=index, event_id=named, detail=taken))
         checked.letters.append(DeadLetter(tenant=tenant, arrived_us=arrived_us, detail=taken, raw=_plain(raw)))
     return checked
 
 
-def _check(raw: Mapping[str, Any], arrived_us: int, max_age_s: float) -> Taken | str:
+def _check(raw: Any, arrived_us: int, max_age_s: float) -> Taken | str:
+    if not isinstance(raw, Mapping):
+        return "expected a JSON object: an event with event_id, type, item_id and who did it"
     try:
         event = Event.model_validate(raw)
         encoded = event_bytes(event)
@@ -99,7 +100,7 @@ def _doubt(event: Event, arrived_us: int, max_age_s: float) -> str | None:
 def _detail(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     where = _clean(".".join(str(part) for part in first["loc"])[:128])
-    message = first["msg"].removeprefix("Value error, ")
+    message = said_of(first["msg"])
     return f"{where}: {message}" if where else message
 
 
@@ -108,8 +109,10 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _plain(raw: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the event if JSON can hold it."""
+def _plain(raw: Any) -> dict[str, Any] | None:
+    """Return the event if it is an object that JSON can hold."""
+    if not isinstance(raw, Mapping):
+        return None
     try:
         json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):

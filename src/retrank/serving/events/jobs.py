@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from retrank.contract.errors import ConfigError, DataError
+from retrank.contract.errors import ConfigError, DataError, said_of
 from retrank.serving.events.applied import read_applied
 from retrank.serving.events.compact import compact
 from retrank.serving.events.erasures import ordered, proofs
@@ -63,7 +63,7 @@ def run(config: Mapping[str, Any]) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "events"
-        raise ConfigError(f"{key}: {first['msg']}, got {first['input']!r}") from error
+        raise ConfigError(f"{key}: {said_of(first['msg'])}, got {first['input']!r}") from error
     if not settings.directory.is_dir():
         raise DataError(f"{settings.directory}: no such folder; expected the directory of an event log")
     {"compact": _compact, "replay": _replay, "status": _status}[settings.act](settings)

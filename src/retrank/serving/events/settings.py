@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from retrank.contract.errors import ConfigError
+from retrank.contract.errors import ConfigError, said_of
 from retrank.serving.events.checking import MAX_AGE_S
 from retrank.serving.events.folders import STREAMS
 from retrank.serving.events.protocol import RecordLog
@@ -69,7 +69,7 @@ def parse_event_settings(values: Mapping[str, Any]) -> EventSettings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "events"
-        raise ConfigError(f"event setting {key!r}: {first['msg']}, got {first['input']!r}") from error
+        raise ConfigError(f"event setting {key!r}: {said_of(first['msg'])}, got {first['input']!r}") from error
     if not settings.somewhere:
         raise ConfigError(_NOWHERE)
     return settings

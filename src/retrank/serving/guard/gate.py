@@ -12,6 +12,8 @@ from http import HTTPStatus
 from math import ceil
 from typing import Literal, NamedTuple
 
+from retrank.contract.api import MAX_DEADLINE_MS
+from retrank.contract.problem_codes import ProblemCode
 from retrank.serving.guard.admission import Admission, Priority, Refused
 from retrank.serving.guard.caller import LOCAL, Caller, Permission
 from retrank.serving.guard.drain import Drain
@@ -24,6 +26,7 @@ Headers = list[tuple[bytes, bytes]]
 LaneName = Literal["answers", "batches", "writes"]
 _READING = ("GET", "HEAD", "OPTIONS")
 _ANSWERING = ("/v1/recommend", "/v1/rank", "/v1/similar", "/v1/popular", "/v1/catalogue/", "/v1/items")
+_OF_PEOPLE = ("/v1/catalogue/users", "/v1/catalogue/history")  # whom a bundle knows, and what each of them did
 _BATCH = "/v1/recommend:batch"  # takes seconds, so that it has a lane of its own: single slates keep their slots
 _PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
 
@@ -47,7 +50,7 @@ def need_of(method: str, path: str) -> Need:
         return Need("ingest", "writes")
     slate_of_a_user = path.startswith("/v1/users/") and path.endswith("/recommendations") and method in _READING
     if slate_of_a_user or path.startswith(_ANSWERING):
-        return Need("read", "batches" if path == _BATCH else "answers")
+        return Need("admin" if path in _OF_PEOPLE else "read", "batches" if path == _BATCH else "answers")
     return Need("admin", "writes")
 
 
@@ -59,7 +62,7 @@ def may_drain(path: str) -> bool:
 class Refusal(Exception):  # noqa: N818  (an answer, not a mistake)
     """Ends a request before it is read."""
 
-    def __init__(self, status: HTTPStatus, code: str, detail: str, headers: Headers | None = None) -> None:
+    def __init__(self, status: HTTPStatus, code: ProblemCode, detail: str, headers: Headers | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
@@ -75,12 +78,14 @@ class Entry(NamedTuple):
         lane: where it waits for a slot, to be left when it is answered; None for probes and pages.
         priority: how urgent it is.
         headers: what its answer says about the caller's quota.
+        deadline_s: seconds after its arrival by which the caller wants the answer; None when nobody said.
     """
 
     caller: Caller
     lane: Admission | None
     priority: Priority
     headers: Headers
+    deadline_s: float | None = None
 
 
 class Gate:
@@ -136,7 +141,7 @@ class Gate:
         if allowance is not None and not allowance.granted:
             raise self._beyond_quota(allowance)
         quota = [] if allowance is None else rate_limit_headers(allowance)
-        return Entry(caller, self._lanes[need.lane], _priority(headers, path), quota)
+        return Entry(caller, self._lanes[need.lane], _priority(headers, path), quota, _deadline_s(headers))
 
     def calm(self) -> bool:
         """Tell, in any thread, whether nobody waits for an answer: no slate is being made, alone or in a batch."""
@@ -160,8 +165,12 @@ class Gate:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "batch_beyond_quota", detail, [*entry.headers])
         raise self._beyond_quota(allowance)
 
-    async def wait(self, entry: Entry) -> float:
+    async def wait(self, entry: Entry, gone_s: float = 0.0) -> float:
         """Wait for a slot of the entry's lane; the whole request should be there.
+
+        Args:
+            entry: of the request.
+            gone_s: seconds since it arrived.
 
         Returns:
             Seconds spent in the queue.
@@ -171,7 +180,8 @@ class Gate:
         """
         assert entry.lane is not None
         try:
-            waited_s = await entry.lane.enter(entry.priority)
+            left_s = None if entry.deadline_s is None else max(entry.deadline_s - gone_s, 0.0)
+            waited_s = await entry.lane.enter(entry.priority, left_s)
         except Refused as refused:
             raise self.overloaded(refused.reason, entry) from refused
         self._telemetry.queued(waited_s)
@@ -211,10 +221,16 @@ class Gate:
         detail = f"more than {allowance.limit} requests at once; the quota refills in {allowance.reset_s:.1f} s"
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "quota_exceeded", detail, headers)
 
-    def _later(self, status: HTTPStatus, code: str, detail: str, headers: Headers | None = None) -> Refusal:
+    def _later(self, status: HTTPStatus, code: ProblemCode, detail: str, headers: Headers | None = None) -> Refusal:
         """Ask to come back after 0.5 to 1.5 times the mean, so that those refused together do not return together."""
         wait_s = max(1, round(self._retry_after_s * (0.5 + self._rng.random())))
         return Refusal(status, code, detail, [(b"retry-after", str(wait_s).encode()), *(headers or [])])
+
+
+def _deadline_s(headers: dict[bytes, bytes]) -> float | None:
+    """Return the deadline of the header; None without one, and of one that the route will refuse."""
+    said = headers.get(b"x-deadline-ms", b"")
+    return int(said) / 1e3 if said.isdigit() and len(said) <= len(str(MAX_DEADLINE_MS)) else None
 
 
 def _priority(headers: dict[bytes, bytes], path: str) -> Priority:

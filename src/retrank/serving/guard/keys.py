@@ -21,7 +21,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from retrank.contract.errors import ConfigError
+from retrank.contract.errors import ConfigError, said_of
 from retrank.serving.guard.caller import Permission
 
 PEPPER_VARIABLE = "RETRANK_KEY_PEPPER"
@@ -134,7 +134,7 @@ def read_key_file(path: Path) -> KeyFile:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"key file {path}: {where}: {first['msg']}; write it with `retrank keys`") from error
+        raise ConfigError(f"key file {path}: {where}: {said_of(first['msg'])}; write it with `retrank keys`") from error
 
 
 def write_key_file(path: Path, keys: KeyFile) -> None:

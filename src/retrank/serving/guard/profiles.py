@@ -23,6 +23,8 @@ MAX_KNOWN = 10_000
 """Profiles kept for the time the store is away; the one unused for the longest goes first."""
 KNOWN_FOR_S = 900.0
 """How long such a profile may answer: a person who was to be erased meanwhile is heard of when the store is back."""
+KEPT = "profiles"
+"""Name of the profiles that are kept here, in metrics."""
 ANONYMOUS = Profile((), {})
 _Result = TypeVar("_Result")
 _Key = tuple[str, str, str | None]
@@ -70,6 +72,7 @@ class GuardedProfiles:
         self._known: OrderedDict[_Key, tuple[Profile, float]] = OrderedDict()  # and when it was read, oldest first
         self._lock = Lock()
         self._told: list[Callable[[Collection[str] | None], None]] = []
+        self._evicted = 0  # since telemetry was told
         self._erased = 0  # version up to which it is known here who was erased
 
     def tell(self, forget: Callable[[Collection[str] | None], None]) -> None:
@@ -127,8 +130,12 @@ class GuardedProfiles:
     def forget_erased(self) -> None:
         """Forget whomever any replica was told to erase, and everybody who was in a session with them.
 
-        To be called every second or so; while the store is away, nothing is heard of others.
+        To be called every second or so; while the store is away, nothing is heard of others. How many profiles are kept
+        here is told as often.
         """
+        with self._lock:
+            kept, evicted, self._evicted = len(self._known), self._evicted, 0
+        self._telemetry.store(KEPT, kept, evicted)
         tags = self._hear()
         for forget in self._told:
             forget(tags)
@@ -204,7 +211,10 @@ class GuardedProfiles:
             now = self._clock()
             self._known[key] = profile, now
             self._known.move_to_end(key)
-            while len(self._known) > self._max_known or now - next(iter(self._known.values()))[1] > KNOWN_FOR_S:
+            while (old := now - next(iter(self._known.values()))[1] > KNOWN_FOR_S) or len(
+                self._known
+            ) > self._max_known:
+                self._evicted += not old
                 self._known.popitem(last=False)
 
     def _forget(self, tenant: str, person: str) -> None:

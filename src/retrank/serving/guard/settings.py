@@ -20,6 +20,12 @@ class LaneSettings(BaseModel):
         le=60,
         description="seconds a request may wait before it is refused; on arrival, at half of that",
     )
+    burst_age_s: float = Field(
+        default=1.0,
+        gt=0,
+        le=60,
+        description="seconds one of a burst may wait that says its deadline; nobody waits for more than half of that",
+    )
 
 
 class BreakerSettings(BaseModel):

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from retrank.contract.errors import FormatError, RetrankError
+from retrank.contract.errors import FormatError, RetrankError, said_of
 from retrank.contract.placement_rules import MAX_PLACEMENTS, MAX_RULES, PlacementDefaults, Rule
 from retrank.serving.live_rules import House, LiveRule
 from retrank.serving.stores.protocol import Control
@@ -130,7 +130,7 @@ def parse(value: JsonValue) -> Shelf:
         first = error.errors(include_url=False, include_input=False)[0]
         where = "/".join(map(str, first["loc"]))
         raise FormatError(
-            f"the placements in the control store do not fit this version: {where}: {first['msg']}"
+            f"the placements in the control store do not fit this version: {where}: {said_of(first['msg'])}"
         ) from error
 
 

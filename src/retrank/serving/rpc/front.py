@@ -114,7 +114,7 @@ class Front:
         if gate is None:
             return None
         sent = {name.encode(): value.encode("latin-1", "replace") for name, value in metadata.items()}
-        entry = gate.check(*self._method.twin, sent)
+        entry = gate.check(*self._method.twin, sent)._replace(deadline_s=call.remaining_s)
         if entry.lane is not None:
             set_waited(call.scope, await gate.wait(entry))
         return entry

@@ -17,6 +17,7 @@ from grpc import StatusCode
 from pydantic import ValidationError
 
 from retrank.contract.api import FieldProblem
+from retrank.contract.problem_codes import ProblemCode
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.faults import AllRejected, NotOffered, fields_of, outside, summary
 from retrank.serving.guard.gate import Refusal
@@ -54,7 +55,7 @@ class Failed(NamedTuple):
 
     code: StatusCode
     http: HTTPStatus
-    reason: str
+    reason: ProblemCode
     detail: str
     fields: Sequence[FieldProblem] = ()
     retry_s: float | None = None
@@ -111,7 +112,7 @@ def _refused(refusal: Refusal) -> Failed:
     return Failed(code, refusal.status, refusal.code, refusal.detail, retry_s=waits[0] if waits else None)
 
 
-def _misfit(detail: str, fields: Sequence[FieldProblem] = (), reason: str = "invalid_field") -> Failed:
+def _misfit(detail: str, fields: Sequence[FieldProblem] = (), reason: ProblemCode = "invalid_field") -> Failed:
     return Failed(StatusCode.INVALID_ARGUMENT, HTTPStatus.UNPROCESSABLE_ENTITY, reason, detail, fields)
 
 

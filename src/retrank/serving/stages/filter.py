@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrank.contract.api import Source
+from retrank.contract.filters import Filter
 from retrank.contract.proposals import contained
 from retrank.serving.draft import Candidates, Draft
 from retrank.serving.item_columns import ItemColumns, Mask, Rows
 from retrank.serving.pipeline import Clock, Step
-from retrank.serving.sieve import sieve, unknown_attributes
+from retrank.serving.sieve import mistyped_attributes, sieve, unknown_attributes
 
 WIDER = (4, 16)
 """How many times more neighbours each widening step looks at."""
@@ -70,13 +71,19 @@ class Sift:
         """Split the candidates into kept and removed, and look further when too few are kept."""
         wanted, changes = draft.request.filter, draft.changes
         passes = _unbarred(None if wanted is None else sieve(wanted, self.columns, changes), draft.barred)
-        if wanted is not None and unknown_attributes(wanted, self.columns, changes):
-            draft = draft.without("unknown_attribute")
+        if wanted is not None:
+            draft = self._doubted(draft, wanted)
         draft = _split(draft, passes)
         if len(draft.candidates) < draft.needed and (passes is not None or changes.hidden is not None):
             draft = self._widened(draft, passes)
         short = len(draft.candidates) < draft.request.k and "widening" not in draft.skipped
         return draft.without("catalogue_exhausted") if short else draft
+
+    def _doubted(self, draft: Draft, wanted: Filter) -> Draft:
+        """Say so when an expression is met by hardly any item because of how it is written."""
+        if unknown_attributes(wanted, self.columns, draft.changes):
+            draft = draft.without("unknown_attribute")
+        return draft.without("mistyped_attribute") if mistyped_attributes(wanted, self.columns) else draft
 
     def _widened(self, draft: Draft, passes: Mask | None) -> Draft:
         """Add further items until there are enough, time is up, or nowhere is left to look."""

@@ -45,7 +45,8 @@ class Arrange:
         slate = self._filled(draft, spread, chance)
         if explores(chance):
             draft = draft._replace(propensities=slate.propensities)
-        return draft.cut(slate.positions)
+        draft = draft.cut(slate.positions)
+        return draft.without("cap_exceeded") if spread.mode == "cap" and self._beyond(draft, spread) else draft
 
     def _filled(self, draft: Draft, spread: Diversity, chance: Explore) -> Slate:
         assert draft.scores is not None
@@ -68,6 +69,11 @@ class Arrange:
     def _groups(self, draft: Draft, name: str) -> NDArray[np.int64]:
         """Number the values of an attribute over the candidates; 0 = no value."""
         return numbered(draft.changes.values(self.columns.column(name), name, draft.candidates.rows))
+
+    def _beyond(self, draft: Draft, spread: Diversity) -> bool:
+        """Tell whether a slate holds more items of one value than its caps say."""
+        held = ((most, np.bincount(self._groups(draft, name))) for name, most in spread.caps.items())
+        return any(counts[1:].max(initial=0) > most for most, counts in held)
 
     def _unknown(self, draft: Draft, name: str) -> bool:
         return self.columns.column(name) is None and not draft.changes.knows(name)

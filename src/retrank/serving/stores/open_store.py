@@ -13,6 +13,12 @@ _REDIS = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 _MAX_URL_BYTES = 4_096
 
 
+def sqlite_path(settings: StateSettings) -> Path | None:
+    """Return the file of an embedded store; None when the URL names another kind of store, or a file that does."""
+    scheme, _, rest = url_of(settings).partition(":")
+    return Path(rest) if scheme == "sqlite" and rest else None
+
+
 def open_store(settings: StateSettings) -> StateStore:
     """Return the store that the URL names. Nothing is connected yet: `ping` does, as does the first use.
 
@@ -27,8 +33,9 @@ def open_store(settings: StateSettings) -> StateStore:
     scheme, _, rest = url.partition(":")
     if scheme == "file":
         return _open_named(settings, Path(rest))
-    if scheme == "sqlite" and rest:
-        return SqliteStore(Path(rest), settings)
+    file = sqlite_path(settings)
+    if file is not None:
+        return SqliteStore(file, settings)
     if scheme in _REDIS:
         from retrank.serving.stores.redis_store import RedisStore  # noqa: PLC0415  (loaded only where it is used)
 

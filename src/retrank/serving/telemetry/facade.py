@@ -89,6 +89,9 @@ class Telemetry:
     def new_items(self, counts: Mapping[str, int]) -> None:
         """Note how many items the bundle that answers does not know, by what became of them; see `NewItemCounts`."""
 
+    def store(self, name: str, entries: int, evicted: int = 0) -> None:
+        """Note how much a bounded store in this process holds, and count what had to make room since the last word."""
+
     def bundle(self, bundle_id: str, created_at: datetime) -> None:
         """Note which bundle answers from now on."""
 

@@ -107,6 +107,11 @@ class PrometheusTelemetry(Telemetry):
         for state, count in counts.items():
             self._series.new_items.labels(state=self._reason(state)).set(count)
 
+    def store(self, name: str, entries: int, evicted: int = 0) -> None:
+        """Note how much a store in memory holds."""
+        self._series.store_entries.labels(store=self._name(name)).set(entries)
+        self._count(self._series.store_evictions, self._name(name)).inc(evicted)
+
     def bundle(self, bundle_id: str, created_at: datetime) -> None:
         """Note which bundle answers; the one before answers no more."""
         if self._bundle is not None:

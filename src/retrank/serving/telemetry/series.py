@@ -49,6 +49,9 @@ class Series:
         self.event_ack = timing("event_ack_seconds", "time until events were durable")
         self.swaps = counter("bundle_swap", "changes of bundle", "result")
         self.swap_seconds = timing("swap_seconds", "time from the order to a new bundle until it answers", buckets=SLOW)
+        self.store_evictions = counter(
+            "store_evictions", "entries that had to make room in a replica's memory", "store"
+        )
         self.recall_queries = counter("recall_queries", "requests that exact search was done for, to measure recall")
         self._add_gauges(registry)
         self._add_quality(registry)
@@ -82,6 +85,7 @@ class Series:
         self.circuit = worst("circuit_state", "breaker of a dependency: 0 closed, 1 half-open, 2 open", "dep")
         self.log_lag = worst("event_log_lag_seconds", "age of the oldest event that is not applied yet")
         self.new_items = worst("new_items", "items that the bundle does not know, by what became of them", "state")
+        self.store_entries = worst("store_entries", "entries in a replica's memory, where it holds most", "store")
         self.bundle = summed("bundle_info", "replicas that answer from a bundle", "id")
         self.created = Gauge(
             BUNDLE_CREATED,

@@ -15,8 +15,10 @@ from starlette.concurrency import run_in_threadpool
 
 from retrank import __version__
 from retrank.contract.api import Health, Problem
+from retrank.serving.bundles.desired import Author
 from retrank.serving.bundles.operator import BundleListed, FleetStatus, Operator, Outcome
 from retrank.serving.bundles.sources import MAX_SOURCE_LENGTH
+from retrank.serving.guard.caller import caller_of
 from retrank.serving.placements.desk import ShelfDesk
 from retrank.serving.stores.protocol import CatalogueOverlay
 from retrank.serving.web import openapi, problems
@@ -183,31 +185,33 @@ def _add_orders(app: FastAPI, operator: Operator) -> None:
     async def stage(request: Request) -> Response:
         """Fetch and check a bundle on every replica."""
         order = await read_model(request, StageOrder)
-        return await _done(request, lambda: operator.stage(order.source, order.by, dry_run=order.dry_run))
+        return await _done(request, order, lambda by: operator.stage(order.source, by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:unstage", **openapi.order(UnstageOrder, Outcome, _ONE, 409))
     async def unstage(request: Request) -> Response:
         """Let replicas hold a bundle ready no longer."""
         order = await read_model(request, UnstageOrder)
-        return await _done(request, lambda: operator.unstage(order.id, order.by, dry_run=order.dry_run))
+        return await _done(request, order, lambda by: operator.unstage(order.id, by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:activate", **openapi.order(ActivateOrder, Outcome, _ONE, 409))
     async def activate(request: Request) -> Response:
         """Swap to a bundle that every replica holds ready."""
         order = await read_model(request, ActivateOrder)
-        return await _done(request, lambda: operator.activate(order.id, order.by, dry_run=order.dry_run))
+        return await _done(request, order, lambda by: operator.activate(order.id, by, dry_run=order.dry_run))
 
     @app.post("/admin/v1/bundles:canary", **openapi.order(CanaryOrder, Outcome, {**_ONE, "percent": 5.0}, 409))
     async def canary(request: Request) -> Response:
         """Try a bundle on a share of the traffic."""
         order = await read_model(request, CanaryOrder)
-        return await _done(request, lambda: operator.canary(order.id, order.percent, order.by, dry_run=order.dry_run))
+        return await _done(
+            request, order, lambda by: operator.canary(order.id, order.percent, by, dry_run=order.dry_run)
+        )
 
     @app.post("/admin/v1/bundles:rollback", **openapi.order(RollbackOrder, Outcome, {"reason": "fewer clicks"}, 409))
     async def rollback(request: Request) -> Response:
         """End the canary, or go back to the bundle before."""
         order = await read_model(request, RollbackOrder)
-        return await _done(request, lambda: operator.rollback(order.by, order.reason, dry_run=order.dry_run))
+        return await _done(request, order, lambda by: operator.rollback(by, order.reason, dry_run=order.dry_run))
 
 
 def _add_forgetting(app: FastAPI, overlay: CatalogueOverlay) -> None:
@@ -223,7 +227,7 @@ def _add_forgetting(app: FastAPI, overlay: CatalogueOverlay) -> None:
             return sum(one.version <= order.up_to for one in overlay.item_changes(tenant, 0))
 
         forgotten = await run_in_threadpool(explained, act)
-        _audit.warning("forget %s: %d items", order.model_dump(), forgotten)
+        _audit.warning("forget %s: %d items, key %s", order.model_dump(), forgotten, _author(request, order).key)
         return json_answer(Forgotten(forgotten=forgotten, dry_run=order.dry_run))
 
 
@@ -237,16 +241,21 @@ def _add_drain(app: FastAPI, drain: Callable[[], None] | None) -> None:
         check_operator(request)
         if drain is None:
             raise ProblemError(HTTPStatus.NOT_IMPLEMENTED, "this process cannot drain the service; send it SIGTERM")
-        _audit.warning("%s drain by %r", "tried" if order.dry_run else "done", order.by)
+        author = _author(request, order)
+        _audit.warning("%s drain by %r, key %s", "tried" if order.dry_run else "done", author.name, author.key)
         if not order.dry_run:
             drain()
         return json_answer(Draining(dry_run=order.dry_run), HTTPStatus.ACCEPTED)
 
 
-async def _done(request: Request, act: Callable[[], Outcome]) -> Response:
+def _author(request: Request, order: Order) -> Author:
+    return Author(order.by, caller_of(request.scope).key_id)
+
+
+async def _done(request: Request, order: Order, act: Callable[[Author], Outcome]) -> Response:
     """Carry out an order in the thread pool, as a source may be slow, and leave a line in the audit log."""
     check_operator(request)
-    outcome = await run_in_threadpool(explained, act)
+    outcome = await run_in_threadpool(explained, lambda: act(_author(request, order)))
     line, generation = outcome.desired.audit[-1].model_dump(), outcome.desired.generation
     _audit.warning("%s %s -> generation %d", "tried" if outcome.dry_run else "done", line, generation)
     return json_answer(outcome)

@@ -1,6 +1,12 @@
-"""Read a JSON body: bounded while it streams in, then validated in one pass."""
+"""Read a JSON body: bounded while it streams in, then validated in one pass.
+
+Of a name that stands twice in one object parsers take the last, the first or none (RFC 8259, section 4), and what
+stands between a caller and the service may read it otherwise than the service does. Such a body is refused; the second
+pass that finds it builds nothing, and costs about as much as the first: microseconds for a slate.
+"""
 
 import asyncio
+import json
 import re
 from http import HTTPStatus
 from typing import TypeVar
@@ -18,6 +24,7 @@ _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _MEDIA_TYPE = "application/json"
+_MAX_SHOWN = 100
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -25,8 +32,8 @@ async def read_model(request: Request, model: type[_Model]) -> _Model:
     """Read the body of a request as a model.
 
     Raises:
-        ProblemError: 415 not declared as JSON, or compressed, 413 too large, 408 too slow, 400 not JSON or too deep,
-            422 a field does not fit.
+        ProblemError: 415 not declared as JSON, or compressed, 413 too large, 408 too slow, 400 not JSON, too deep or
+            with a name twice in one object, 422 a field does not fit.
     """
     _check_media_type(request)
     _check_coding(request)
@@ -52,7 +59,34 @@ def _validated(model: type[_Model], body: bytes) -> _Model | ProblemError:
     except ValidationError as error:
         problem = from_validation(error)
         return _too_deep() if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY and too_deep(body) else problem
-    return _too_deep() if too_deep(body) else asked
+    if too_deep(body):
+        return _too_deep()
+    twice = named_twice(body)
+    return asked if twice is None else _ambiguous(twice)
+
+
+class _Twice(Exception):  # noqa: N818  (a finding, not a mistake)
+    """A name stands twice in one object."""
+
+
+def _noted(members: list[tuple[str, None]]) -> None:
+    """Look at the members of one object, and keep nothing of them."""
+    names = dict(members)
+    if len(names) < len(members):
+        seen = [name for name, _ in members]
+        raise _Twice(next(name for name in names if seen.count(name) > 1))
+
+
+_NAMES = json.JSONDecoder(object_pairs_hook=_noted, parse_int=len, parse_float=len, strict=False)
+
+
+def named_twice(body: bytes) -> str | None:
+    """Return a name that stands twice in one object of valid JSON, and None when none does."""
+    try:
+        _NAMES.decode(body.decode())
+    except _Twice as twice:
+        return str(twice)
+    return None
 
 
 def too_deep(body: bytes) -> bool:
@@ -108,6 +142,11 @@ async def _read_bounded(request: Request) -> bytes:
 
 def _too_deep() -> ProblemError:
     return ProblemError(HTTPStatus.BAD_REQUEST, f"the body nests deeper than {MAX_DEPTH} levels")
+
+
+def _ambiguous(name: str) -> ProblemError:
+    shown = name[:_MAX_SHOWN].encode("utf-8", "replace").decode()
+    return ProblemError(HTTPStatus.BAD_REQUEST, f"the body has {shown!r} twice in one object; send it once")
 
 
 def _too_large() -> ProblemError:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import Problem
+from retrank.contract.problem_codes import ProblemCode
 from retrank.serving.guard.caller import Caller, set_caller, set_charge, set_waited
 from retrank.serving.guard.gate import Entry, Gate, Headers, Refusal
 from retrank.serving.web.arrivals import Arrivals, Full, Held, again, comes_whole
@@ -58,14 +59,15 @@ class Guarded:
     async def _enter(self, scope: Scope, receive: Receive, send: Send, entry: Entry, held: Held | None) -> None:
         """Take a slot, if one is needed, for a request that is here, and let it be answered."""
         try:
-            queued_s = 0.0 if entry.lane is None else await self._gate.wait(entry)
+            held_s = 0.0 if held is None else held.waited_s
+            queued_s = 0.0 if entry.lane is None else await self._gate.wait(entry, held_s)
         except Refusal as refusal:
             await _refuse(scope, send, refusal)
             return
         try:
             if queued_s and _hung_up(receive):
                 return
-            set_waited(scope, queued_s + (0.0 if held is None else held.waited_s))
+            set_waited(scope, queued_s + held_s)
             set_caller(scope, entry.caller)
             set_charge(scope, partial(self._gate.charge, entry))
             body = receive if held is None else again(held, receive)
@@ -106,7 +108,7 @@ def audit(scope: Scope, caller: Caller, status: int) -> None:
     _audit.warning(  # the level at which the service logs: what an operator does is always written down
         "%s %s ended with %d, key %s of tenant %s, request %s",
         scope["method"],
-        quote(scope["path"][:_SHOWN], safe="/:", errors="replace"),  # decoded, so it may hold a line break
+        quote(scope["path"][:_SHOWN], safe="/:%", errors="replace"),  # where it is decoded it may hold a line break
         status,
         caller.key_id or "none",
         caller.tenant,
@@ -130,7 +132,7 @@ async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
 
 
 @lru_cache(maxsize=64)
-def _around_the_id(status: HTTPStatus, code: str, detail: str) -> tuple[bytes, bytes]:
+def _around_the_id(status: HTTPStatus, code: ProblemCode, detail: str) -> tuple[bytes, bytes]:
     """Return the problem document of a refusal, cut where the id of the request stands: few differ in more."""
     problem = Problem(
         type=f"/problems/{code}", title=status.phrase, status=status, detail=detail, instance=_HOLE, code=code

@@ -1,10 +1,11 @@
 """What the routes have in common: the tenant, the request's name, the deadline header, the answer as JSON."""
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Request, Response
+from fastapi import Path, Request, Response
 from pydantic import BaseModel
 
 from retrank.contract.api import MAX_DEADLINE_MS, MAX_ID_LENGTH, FieldProblem
@@ -14,7 +15,15 @@ from retrank.serving.web.request_id import request_id_of, set_request_id
 
 DEADLINE_HEADER = "X-Deadline-Ms"
 NOT_STORED = {"Cache-Control": "private, no-store"}
+IdInPath = Annotated[
+    str,
+    Path(
+        description="Any text, percent-encoded as UTF-8: a slash in it is `%2F`.",
+        json_schema_extra={"minLength": 1, "maxLength": MAX_ID_LENGTH},  # `checked_id` says it in our words
+    ),
+]
 _Asked = TypeVar("_Asked", bound=BaseModel)
+_NOT_UTF_8 = re.compile(r"[\ud800-\udfff]")
 
 
 def answer(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Response:
@@ -81,8 +90,10 @@ def checked_id(raw_id: str) -> str:
     """Return an id that stood in a path.
 
     Raises:
-        ProblemError: 422 it is longer than ids are.
+        ProblemError: 422 it is longer than ids are, or no text.
     """
+    if _NOT_UTF_8.search(raw_id):
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "the id in the path is not percent-encoded UTF-8")
     if not 0 < len(raw_id) <= MAX_ID_LENGTH:
         detail = f"the id in the path has {len(raw_id)} characters, expected 1 to {MAX_ID_LENGTH}"
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail)

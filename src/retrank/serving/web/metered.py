@@ -4,13 +4,16 @@ import time
 from collections.abc import Callable
 
 from fastapi import FastAPI, Response
+from fastapi.responses import PlainTextResponse
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.serving.telemetry.exposition import CONTENT_TYPE, Exposition
 from retrank.serving.telemetry.facade import Telemetry, labels_of
+from retrank.serving.web import openapi
 
 _UNKNOWN = "other"
+_SERIES = "every series, in the text format of Prometheus"
 
 
 class Metered:
@@ -65,7 +68,7 @@ class Metered:
 def add_metrics(app: FastAPI, exposition: Exposition) -> None:
     """Add `GET /metrics`."""
 
-    @app.get("/metrics", include_in_schema=False)
+    @app.get("/metrics", response_class=PlainTextResponse, responses=openapi.text("text/plain", _SERIES))
     def metrics() -> Response:
         """Show the time series of every replica on this host."""
         return Response(exposition.text(), media_type=CONTENT_TYPE)

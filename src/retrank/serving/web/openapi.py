@@ -2,7 +2,8 @@
 
 Routes parse and write JSON themselves, so that a slate is validated once and not again on its way out; this is where
 the framework is told what they do. What the gate in front of the routes may answer is read off its own table, so that
-an operation says 401, 403, 429 and 503 exactly where they happen.
+an operation says 401, 403, 429 and 503 exactly where they happen. What HAProxy answers by itself, any of them may.
+A path that is not in the document is a 404, another method a 405: those belong to no operation.
 """
 
 from typing import Any, NamedTuple
@@ -20,10 +21,11 @@ _REF = "#/components/schemas/{model}"
 
 
 class Messages(NamedTuple):
-    """Models of an API: what bodies hold, and what answers do."""
+    """Models of an API: what bodies hold, and what answers do; and whether HAProxy stands in front of it."""
 
     asked: tuple[type[BaseModel], ...]
     answered: tuple[type[BaseModel], ...]
+    behind_front: bool = False
 
 
 PUBLIC = Messages(
@@ -54,11 +56,14 @@ PUBLIC = Messages(
         api.Problem,
         events.EventsRefused,
     ),
+    behind_front=True,
 )
 _MEANINGS = {
-    400: "the body is not JSON, or a header makes no sense",
+    400: "the body is not JSON or has a name twice in one object, or a header makes no sense",
     401: "an API key is asked for, and there is none, or one that is not valid",
     403: "the API key has not the scope that this takes, or belongs to another tenant",
+    404: "the id holds a bare slash, which makes it another path",
+    408: "the body did not come to its end in time",
     409: "the fleet or the shelf is not in a state that allows it; the detail says which would be",
     413: "the body is too large",
     415: "the body is not declared as JSON",
@@ -66,10 +71,17 @@ _MEANINGS = {
     429: "the quota is used up, or there are more requests than can be answered in time; nothing was read",
     500: "the service failed",
     501: "this process cannot do it; the detail says which can",
-    503: "a store or a log is away, or not offered here: nothing was promised; not ready, where readiness is asked for",
+    502: "the replica that had the request ended before it had answered; it may have done what was asked",
+    503: "no replica is there to answer; a store or a log is away, or not offered here: nothing was promised; "
+    "not ready, where readiness is asked for",
+    504: "no replica answered in the time that the front waits; the request may still be done",
     507: "more items changed than the state store keeps; seal a new bundle",
 }
 
+_ERRORS = (
+    "Every error is a problem document of RFC 9457. A path that is not here is a 404 (`not_found`), another method of "
+    "one that is a 405 (`method_not_allowed`, with `Allow`)."
+)
 _SECURITY = "apiKey"
 
 
@@ -89,6 +101,7 @@ _HEADERS: dict[int, dict[str, Any]] = {
     401: _CHALLENGE,
     403: _CHALLENGE,
     429: {"Retry-After": _number("seconds to wait", required=True), **_QUOTA},
+    502: {"Retry-After": _number("seconds to wait", required=True)},
     503: {"Retry-After": _number("seconds to wait, where waiting helps")},
 }
 
@@ -139,10 +152,18 @@ def lines(*problems: int) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "one JSON object per line", "content": content}, **_problems(*problems)}
 
 
+def text(media_type: str, meaning: str) -> dict[int | str, dict[str, Any]]:
+    """Describe the answer of a route that is no JSON."""
+    said = {"description": meaning, "content": {media_type: {"schema": {"type": "string"}}}}
+    return {200: said, **_problems()}
+
+
 def document(app: FastAPI, messages: Messages = PUBLIC) -> dict[str, Any]:
     """Return the document of an application and its messages, made once per application."""
     if app.openapi_schema is None:
-        made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        made = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, description=_ERRORS, routes=app.routes
+        )
         _, definitions = models_json_schema(
             [
                 *((model, "validation") for model in messages.asked),
@@ -155,6 +176,7 @@ def document(app: FastAPI, messages: Messages = PUBLIC) -> dict[str, Any]:
         for path, methods in made["paths"].items():
             for method, operation in methods.items():
                 _guard(operation, need_of(method.upper(), path), leaving=may_drain(path))
+                _answered(operation, *_elsewhere(operation, path, messages))
         app.openapi_schema = made
     return app.openapi_schema
 
@@ -168,12 +190,9 @@ _BEARER = {
 
 def _guard(operation: dict[str, Any], need: Need, *, leaving: bool) -> None:
     """Add what the gate may answer before the route is reached."""
-    answered = operation["responses"]
     lane = (400, 429) if need.lane else ()
     known = (401, 403) if need.permission else ()
-    for status, said in _problems(*known, *lane, *((503,) if leaving else ())).items():
-        answered.setdefault(str(status), said)
-    operation["responses"] = dict(sorted(answered.items()))
+    _answered(operation, *known, *lane, *((503,) if leaving else ()))
     if need.permission:
         operation["security"] = [{}, {_SECURITY: []}]
         operation["description"] += f"\n\nScope of the API key, where keys are asked for: `{need.permission}`."
@@ -181,6 +200,20 @@ def _guard(operation: dict[str, Any], need: Need, *, leaving: bool) -> None:
         for status in ("200", "202"):
             if status in operation["responses"]:
                 operation["responses"][status]["headers"] = _QUOTA
+
+
+def _elsewhere(operation: dict[str, Any], path: str, messages: Messages) -> tuple[int, ...]:
+    """Return the statuses that neither the route nor the gate decides: a body that stops, a path, a lost replica."""
+    body = (408,) if "requestBody" in operation else ()
+    split = (404,) if "{" in path else ()
+    return (*body, *split, *((502, 503, 504) if messages.behind_front else ()))
+
+
+def _answered(operation: dict[str, Any], *statuses: int) -> None:
+    responses = operation["responses"]
+    for status, said in _problems(*statuses).items():
+        responses.setdefault(str(status), said)
+    operation["responses"] = dict(sorted(responses.items()))
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -17,7 +17,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import FieldProblem, Problem
+from retrank.contract.errors import said_of
 from retrank.contract.events import EventsRefused
+from retrank.contract.problem_codes import ProblemCode
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.faults import MAX_FIELD_PROBLEMS, AllRejected, NotOffered, fields_of, outside, pointer, summary
 from retrank.serving.guard.gate import Refusal
@@ -25,17 +27,24 @@ from retrank.serving.stores.protocol import StoreFull, StoreUnavailable
 from retrank.serving.web.request_id import request_id_of
 
 MEDIA_TYPE = "application/problem+json"
-_CODES = {
+_CODES: dict[HTTPStatus, ProblemCode] = {
     HTTPStatus.BAD_REQUEST: "malformed_json",
+    HTTPStatus.FORBIDDEN: "forbidden",
     HTTPStatus.NOT_FOUND: "not_found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_TIMEOUT: "request_timeout",
+    HTTPStatus.CONFLICT: "conflict",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_media_type",
     HTTPStatus.UNPROCESSABLE_ENTITY: "invalid_field",
     HTTPStatus.INTERNAL_SERVER_ERROR: "internal",
+    HTTPStatus.NOT_IMPLEMENTED: "not_implemented",
+    HTTPStatus.SERVICE_UNAVAILABLE: "store_unavailable",
+    HTTPStatus.INSUFFICIENT_STORAGE: "store_full",
 }
+_WITH_IDS = ("/v1/items/", "/v1/users/")
 RETRY_AFTER_S = 1
-_STATES: dict[type[Exception], str] = {
+_STATES: dict[type[Exception], ProblemCode] = {
     StoreUnavailable: "store_unavailable",
     LogUnavailable: "log_unavailable",
     NotOffered: "not_offered",
@@ -116,9 +125,9 @@ def _response(
     detail: str,
     errors: Sequence[FieldProblem] = (),
     headers: dict[str, str] | None = None,
-    code: str | None = None,
+    code: ProblemCode | None = None,
 ) -> Response:
-    code = code or _CODES.get(HTTPStatus(status), HTTPStatus(status).phrase.lower().replace(" ", "_"))
+    code = code or _CODES[HTTPStatus(status)]
     problem = Problem(
         type=f"/problems/{code}",
         title=HTTPStatus(status).phrase,
@@ -175,6 +184,8 @@ def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = f"no route {request.url.path[:200]!r}; /openapi.json lists the routes"
+        if request.url.path.startswith(_WITH_IDS):
+            detail += "; a slash of an id is written %2F"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "another method")
         detail = f"{request.method} is not allowed here; use {allowed}"
@@ -186,7 +197,7 @@ def _on_http(request: Request, error: Exception) -> Response:
 def _on_query(request: Request, error: Exception) -> Response:
     """Refused query parameters; the pointer is into the object they form."""
     assert isinstance(error, RequestValidationError)
-    fields = [FieldProblem(pointer=pointer(one["loc"][1:]), detail=one["msg"]) for one in error.errors()]
+    fields = [FieldProblem(pointer=pointer(one["loc"][1:]), detail=said_of(one["msg"])) for one in error.errors()]
     detail = "; ".join(f"query parameter {field.pointer[1:]!r}: {field.detail}" for field in fields[:3])
     return _response(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, fields[:MAX_FIELD_PROBLEMS])
 

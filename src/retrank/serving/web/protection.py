@@ -93,7 +93,7 @@ def guard(app: FastAPI, protection: Protection) -> None:
 
 
 def meter(app: FastAPI, protection: Protection) -> None:
-    """Count everything that was added before, and show the counts; add no other middleware after this."""
+    """Count everything that was added before, and show the counts; only `RawPaths` may be added after this."""
     if protection.tracer is not None:
         app.add_middleware(Traced, tracer=protection.tracer)
     if protection.exposition is not None:

@@ -8,7 +8,6 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, JsonValue
 from starlette.concurrency import run_in_threadpool
-from starlette.convertors import StringConvertor, register_url_convertor
 
 from retrank.contract.catalogue_changes import (
     Availability,
@@ -25,19 +24,10 @@ from retrank.serving.service import Service
 from retrank.serving.telemetry.facade import Telemetry
 from retrank.serving.web import openapi
 from retrank.serving.web.bodies import read_model
-from retrank.serving.web.messages import NOT_STORED, answer, checked_id, tenant_of
+from retrank.serving.web.messages import NOT_STORED, IdInPath, answer, checked_id, tenant_of
 
 _EVENT = {"event_id": "e1", "type": "click", "item_id": "85123A", "user_id": "17850"}
 _WRITES = (400, 413, 415, 422, 503, 507)
-
-
-class _RawId(StringConvertor):
-    """An id in a path: any text, slashes and line breaks included (`path` stops at a line break)."""
-
-    regex = "(?s:.*)"
-
-
-register_url_convertor("raw_id", _RawId())
 
 
 def add_events(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
@@ -86,7 +76,7 @@ def add_items(app: FastAPI, service: Service) -> None:
         responses=openapi.answers(CatalogueReceipt, *_WRITES),
         openapi_extra=openapi.body_of(Availability, {"available": False}),
     )
-    async def availability(request: Request, item_id: str) -> Response:
+    async def availability(request: Request, item_id: IdInPath) -> Response:
         """Show an item, or stop showing it; it still counts as history."""
         asked = await read_model(request, Availability)
         return await change(request, _of(item_id, "patch", asked))
@@ -96,7 +86,7 @@ def add_items(app: FastAPI, service: Service) -> None:
         responses=openapi.answers(CatalogueReceipt, *_WRITES),
         openapi_extra=openapi.body_of(ItemUpsert, {"attributes": {"price": 2.5}, "available": True}),
     )
-    async def upsert(request: Request, item_id: str) -> Response:
+    async def upsert(request: Request, item_id: IdInPath) -> Response:
         """Say everything about an item that differs from the bundle."""
         return await change(request, _of(item_id, "upsert", await read_model(request, ItemUpsert)))
 
@@ -105,12 +95,12 @@ def add_items(app: FastAPI, service: Service) -> None:
         responses=openapi.answers(CatalogueReceipt, *_WRITES),
         openapi_extra=openapi.body_of(ItemPatch, {"attributes": {"price": 2.5}}),
     )
-    async def patch(request: Request, item_id: str) -> Response:
+    async def patch(request: Request, item_id: IdInPath) -> Response:
         """Change what is named about an item."""
         return await change(request, _of(item_id, "patch", await read_model(request, ItemPatch)))
 
     @app.delete("/v1/items/{item_id:raw_id}", responses=openapi.answers(CatalogueReceipt, 422, 503, 507))
-    async def delete(request: Request, item_id: str) -> Response:
+    async def delete(request: Request, item_id: IdInPath) -> Response:
         """Stop showing an item for good."""
         return await change(request, BulkItem(item_id=checked_id(item_id), action="delete"))
 
@@ -119,18 +109,18 @@ def add_users(app: FastAPI, service: Service) -> None:
     """Add the routes about what is kept of a user."""
 
     @app.delete("/v1/users/{user_id:raw_id}", responses=openapi.answers(Erased, 422, 503))
-    async def forget(request: Request, user_id: str) -> Response:
+    async def forget(request: Request, user_id: IdInPath) -> Response:
         """Forget the live profile of a user; the event log keeps the events."""
         who = checked_id(user_id)
         return answer(await run_in_threadpool(service.forget_user, who, tenant_of(request.scope)))
 
     @app.post("/v1/users/{user_id:raw_id}:erase", responses=openapi.answers(Erased, 422, 503))
-    async def erase(request: Request, user_id: str) -> Response:
+    async def erase(request: Request, user_id: IdInPath) -> Response:
         """Erase a user for good: profile now, event log with its next compaction, training after that."""
         return answer(await service.erase_user(checked_id(user_id), tenant_of(request.scope)))
 
     @app.post("/v1/users/{user_id:raw_id}:export", responses=openapi.lines(422, 503))
-    async def export(request: Request, user_id: str) -> Response:
+    async def export(request: Request, user_id: IdInPath) -> Response:
         """Return everything the state store keeps of a user, one JSON object per line."""
         who = checked_id(user_id)
         found = await run_in_threadpool(service.export_user, who, tenant_of(request.scope))

@@ -25,6 +25,7 @@ from swap_world import names_of
 
 from retrank.serving.admin import admin_port, open_desk
 from retrank.serving.backing import open_state
+from retrank.serving.bundles.desired import Author
 from retrank.serving.bundles.opening import begin, open_operator, open_service_replica, try_begin
 from retrank.serving.bundles.replica import Replica
 from retrank.serving.ctl import CtlError, main
@@ -230,6 +231,31 @@ def test_with_a_key_file_the_admin_port_asks_for_the_scope_admin(
     assert "rollback ended with 409, key" in caplog.text
 
 
+def test_an_order_is_noted_with_the_key_that_gave_it(
+    settings: Settings, replica: Replica, names: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    del replica
+    token = _tokens(tmp_path / "keys.json", "default")["admin"]
+    (tmp_path / "key").write_text(token)
+    guarded = settings.model_copy(update={"guard": GuardSettings(auth=AuthSettings(key_file=tmp_path / "keys.json"))})
+    key_id = token.split("_")[1]
+    with admin_port(guarded) as url:
+        own = ("--key-file", str(tmp_path / "key"))
+        for words in (["stage", names[1], "--wait", "20"], ["activate", names[1], "--wait", "20"], ["rollback"]):
+            _ctl(url, *words, *own)
+        shown = _ctl(url, "status", *own)
+        audit = json.loads(_ctl(url, "status", "--json", *own))["desired"]["audit"]
+    assert [(line["action"], line["key"]) for line in audit[1:]] == [
+        ("stage", key_id),
+        ("activate", key_id),
+        ("rollback", key_id),
+    ]
+    assert audit[0]["key"] is None  # by the settings
+    assert shown.count(f", key {key_id}") == 3
+    noted = [record.getMessage() for record in caplog.records if record.getMessage().startswith("done {")]
+    assert [f"'key': '{key_id}'" in line for line in noted] == [True] * 3
+
+
 def test_the_secrets_of_a_source_are_in_no_log_and_no_answer(
     settings: Settings, url: str, three_bundles: Path, names: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -307,9 +333,9 @@ def test_two_processes_converge_through_one_sqlite_file(settings: Settings, name
         assert [process.stdout.readline() for process in started if process.stdout] == ["ready\n"] * 2
         operator = open_operator(settings)
         assert set(operator.status().replicas) == {"first", "second"}
-        operator.stage(b, by="test")
+        operator.stage(b, by=Author("test"))
         _until(lambda: all(b in one.verified for one in operator.status().replicas.values()))
-        operator.activate(b, by="test")
+        operator.activate(b, by=Author("test"))
         assert [process.stdout.readline() for process in started if process.stdout] == ["b\n"] * 2
         _until(lambda: operator.status().converged)
     finally:

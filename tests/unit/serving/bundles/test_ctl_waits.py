@@ -12,7 +12,7 @@ from retrank.contract.bundle import ITEM_VECTORS
 from retrank.serving.admin import admin_port
 from retrank.serving.bundles.opening import begin, open_operator, open_service_replica
 from retrank.serving.ctl import CtlError, main
-from retrank.serving.ctl_wait import is_there, undone
+from retrank.serving.ctl_wait import is_there, refused, undone
 from retrank.serving.ingress import free_port
 from retrank.serving.settings import Settings, parse_settings
 
@@ -65,6 +65,16 @@ def test_an_order_whose_bundle_was_refused_fails_with_the_reason(
     assert (status.desired.active, status.desired.canary) == (old, None)
 
 
+def test_a_source_that_every_replica_refuses_is_waited_for_no_longer(url: str, library: Path, tmp_path: Path) -> None:
+    name = names_of(library)[2]
+    source = tmp_path / "elsewhere" / name
+    shutil.move(library / name, source)
+    (source / ITEM_VECTORS).write_bytes(b"spoiled on the way")
+    with pytest.raises(CtlError, match=rf"stage: no replica can hold it: .*{ITEM_VECTORS}") as failed:
+        _ctl(url, "stage", str(source), "--wait", "20")
+    assert failed.value.exit_code == 5
+
+
 def test_a_dry_run_waits_for_nothing(url: str, library: Path) -> None:
     other = names_of(library)[1]
     _ctl(url, "stage", other, "--wait", "20")
@@ -113,3 +123,33 @@ def test_an_order_stands_as_long_as_the_fleet_should_serve_what_it_says(
 ) -> None:
     status = {"desired": now, "converged": True, "replicas": {"one": {}}}
     assert (is_there("activate", ORDERED, status), undone("activate", ORDERED, status)) == (there, said)
+
+
+STAGED = {"desired": {"staged": [{"id": "b"}], "audit": [{"at": 100.0}]}}
+
+
+def _said(at: float | None, why: str = "bad") -> dict[str, Any]:
+    return {"verified": [], "resident": [], "errors": {"b": why} if at else {}, "errors_at": {"b": at} if at else {}}
+
+
+@pytest.mark.parametrize(
+    ("replicas", "why"),
+    [
+        ([_said(101.0)], "bad"),
+        ([_said(101.0), _said(102.0)], "bad"),
+        ([_said(101.0, "no room"), _said(102.0)], "bad; no room"),
+        ([_said(101.0), _said(None)], None),  # it has not tried yet, or holds the bundle
+        ([_said(99.0)], None),  # of an earlier try: somebody has repaired the source since
+        ([_said(99.0), _said(101.0)], None),
+        ([], None),
+    ],
+)
+def test_staging_is_refused_once_every_replica_has_tried_since(replicas: list[dict[str, Any]], why: str | None) -> None:
+    status = {"desired": None, "converged": True, "replicas": {str(place): one for place, one in enumerate(replicas)}}
+    assert refused("stage", STAGED, status) == why
+    assert refused("activate", STAGED, status) is None
+
+
+def test_a_replica_of_an_older_version_that_tells_no_times_is_waited_for() -> None:
+    status = {"replicas": {"old": {"verified": [], "resident": [], "errors": {"b": "bad"}}}}
+    assert refused("stage", STAGED, status) is None

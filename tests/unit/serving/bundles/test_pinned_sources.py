@@ -8,6 +8,7 @@ from swap_world import World
 
 from retrank.contract.errors import BundleError
 from retrank.contract.files import point_at
+from retrank.serving.bundles.desired import Author
 from retrank.serving.bundles.library import Library
 from retrank.serving.bundles.operator import Operator, Outcome
 from retrank.serving.bundles.sources import MAX_SOURCE_LENGTH
@@ -35,7 +36,7 @@ def _host(three_bundles: Path, root: Path, **shared: object) -> World:
 def _stage(world: World, source: str) -> Outcome:
     library = Library(world.root, max_bytes=1 << 30)
     operator = Operator(world.control, library, now=lambda: world.time, new_salt=lambda: "salt")
-    return operator.stage(source, "somebody")
+    return operator.stage(source, Author("somebody"))
 
 
 @pytest.mark.parametrize("scheme", ["folder", "file"])
@@ -51,7 +52,7 @@ def test_every_replica_gets_the_bundle_that_was_staged_though_the_root_moves_on(
     here.stager.step()
     point_at(shelf, later)
     there.stager.step()
-    assert (here.stager.errors, there.stager.errors) == ({}, {})
+    assert (here.stager.troubles, there.stager.troubles) == ({}, {})
     assert here.stager.verified == there.stager.verified == {wanted}
     _stage(world, str(shelf))
     for replica in (here, there):

@@ -199,7 +199,7 @@ def test_a_bundle_that_answers_with_nothing_is_rolled_back_with_the_reason(world
     replica.reconciler.step()
     replica.reconciler.step()
     assert _letters(replica) == {"a"}
-    assert world.desired().audit[-1].model_dump(exclude={"at"}) == {
+    assert world.desired().audit[-1].model_dump(exclude={"at", "key"}) == {
         "by": "one",
         "action": "refuse",
         "id": bad,
@@ -349,6 +349,36 @@ def test_a_replica_that_cannot_open_the_active_bundle_serves_its_predecessor_and
     assert world.desired().active == bad
     assert late.status().generation < world.desired().generation
     assert bad in late.status().errors
+
+
+def test_why_a_bundle_was_refused_is_told_with_its_time_until_the_fleet_has_gone_on_to_another(world: World) -> None:
+    replica = world.replica()
+    bad = world.activate(1)
+    (world.root / bad / ITEM_VECTORS).write_bytes(b"spoiled")
+    replica.reconciler.step()
+    world.time += 60.0
+    replica.reconciler.step()  # back to the bundle before: what was refused is news as yet
+    assert _letters(replica) == {"a"}
+    status = replica.status()
+    assert ITEM_VECTORS in status.errors[bad]
+    assert status.errors_at == {bad: world.time - 60.0}
+    world.activate(2)
+    replica.reconciler.step()
+    assert _letters(replica) == {"c"}
+    assert (replica.status().errors, replica.status().errors_at) == ({}, {})
+
+
+def test_a_source_that_was_bad_is_trouble_of_the_past_once_it_was_fetched(world: World, tmp_path: Path) -> None:
+    name, replica = world.names[2], world.replica()
+    elsewhere = Path(shutil.move(world.root / name, tmp_path / "elsewhere" / name))
+    elsewhere.rename(tmp_path / "late")
+    state.edit(world.control, state.stage(Staged(id=name, source=str(elsewhere)), world.line(name)))
+    replica.stager.step()
+    assert replica.status().errors_at == {name: world.time}
+    (tmp_path / "late").rename(elsewhere)
+    world.time += 60.0
+    replica.stager.step()
+    assert (replica.status().verified, replica.status().errors, replica.status().errors_at) == ((name,), {}, {})
 
 
 def test_a_replica_without_any_bundle_to_open_does_not_start(world: World) -> None:

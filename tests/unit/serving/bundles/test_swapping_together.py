@@ -47,6 +47,20 @@ def test_a_replica_that_is_ready_first_answers_from_the_old_bundle_until_the_oth
     assert _serves(first) == _serves(second) == new
 
 
+def test_what_waits_for_others_is_made_ready_for_its_first_request_meanwhile_and_once_more_at_the_end(
+    world: World, pair: tuple[Replica, Replica]
+) -> None:
+    first, second = pair
+    prepared = list[tuple[str, str]]()
+    first.reconciler.prepare = lambda ready, _: prepared.append((ready.bundle.id, _serves(first)))
+    old, new = world.names[0], world.activate(1)
+    first.follow()
+    assert (_serves(first), prepared) == (old, [(new, old)])
+    second.follow()
+    first.follow()
+    assert (_serves(first), prepared) == (new, [(new, old), (new, old)])
+
+
 def test_nobody_waits_for_a_replica_that_died(world: World, pair: tuple[Replica, Replica]) -> None:
     first, _ = pair
     new = world.activate(1)
