@@ -1,6 +1,7 @@
 """Fixtures and settings that more than one folder of tests needs."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file in one process, for its fixtures, and all that start Ray in one, for the machine."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group("ray" if item.get_closest_marker("ray") else item.path.name))
+
+
+@pytest.fixture(autouse=True)
+def threads_as_allowed() -> Iterator[None]:
+    """Give torch back the threads that `make test` allows: a training run sets its own number, for the whole process.
+
+    Where several test processes share the cores, threads that wait for one another turn a second into minutes.
+    """
+    yield
+    torch, allowed = sys.modules.get("torch"), os.environ.get("OMP_NUM_THREADS")  # torch: only where a test needs it
+    if torch is not None and allowed is not None:
+        torch.set_num_threads(int(allowed))
 
 
 @pytest.fixture(scope="session")
