@@ -175,6 +175,24 @@ def test_it_opens_when_the_95th_percentile_is_over_budget(clock: Clock, slow: in
     assert breaker.state == state
 
 
+@given(calls=st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.001, 0.04, 0.2])), max_size=60))
+def test_it_opens_with_the_call_after_which_the_window_is_bad_and_no_other(calls: list[tuple[bool, float]]) -> None:
+    """Judged here after every call, with all that the window holds."""
+    settings = BreakerSettings(window=10)
+    breaker, held = Breaker(settings, Clock()), list[tuple[bool, float]]()
+    for failed, seconds in calls:
+        breaker.ended(failed=failed, seconds=seconds)
+        held = [*held, (failed, seconds)][-settings.window :]
+        failures, slowest = sum(one for one, _ in held), sorted(one for _, one in held)[-1]
+        wasted = sum(one for broken, one in held if broken)
+        full = len(held) == settings.window
+        bad = full and (failures >= settings.max_error_share * len(held) or slowest > settings.max_p95_s)
+        bad |= failed and wasted > settings.max_wasted_s
+        assert breaker.state == ("open" if bad else "closed")
+        if bad:
+            return
+
+
 def test_after_a_second_one_call_tries_and_success_closes_it(clock: Clock) -> None:
     seen: list[CircuitState] = []
     breaker = _opened(clock, seen)
