@@ -98,6 +98,8 @@ _RAY = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # Seconds; a proxy that takes longer to start is killed after three checks, and a cold disk takes longer than 5.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    # Seconds; the actor that runs HAProxy is started anew after three checks in vain, and nobody answers meanwhile.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     # One machine: there is no load balancer elsewhere that needs half a minute to notice that a replica leaves.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # Ray gives its workers a niceness of 15, right for batch jobs: a replica then starves beside anything busy.
