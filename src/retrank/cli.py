@@ -150,8 +150,9 @@ def _sweep(name: str, overrides: list[str]) -> int:
     from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
     from omegaconf import DictConfig  # noqa: PLC0415
 
-    from retrank.config import check_known, configs_dir, resolve  # noqa: PLC0415
+    from retrank.config import check_known, compose, configs_dir, resolve  # noqa: PLC0415
 
+    check_known(name, compose(name))  # keeps the names that are known: within a job Hydra composes nothing else
     ended: list[tuple[Sequence[str], object]] = []
 
     def job(config: DictConfig) -> None:
