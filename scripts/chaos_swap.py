@@ -8,9 +8,9 @@
 Starts `retrank serve` with two replicas on the loopback interface, finds its peak with a closed loop, then sends an
 open loop of Poisson arrivals at 70 % of it: first without swaps, then while bundles are activated in turn. With three
 of them the next one is never in memory, so every swap loads. Their catalogues have no item in common, so an answer
-that names one bundle and holds an item of another is seen. Requests say a deadline, as clients of retrank do. Latency
-counts from the moment a request was due, so a stall is not hidden. The service is watched (status, memory) at the same
-pace in both phases. Bounded: about three minutes.
+that names one bundle and holds an item of another is seen. Latency counts from the moment a request was due, so a
+stall is not hidden. The service is watched (status, memory) at the same pace in both phases. Bounded: about three
+minutes.
 """
 
 import argparse

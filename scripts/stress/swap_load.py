@@ -20,8 +20,6 @@ _NAMES = re.compile(rb'"bundle":\{"id":"([0-9a-f]{16})"')
 _ITEM = re.compile(rb'"item_id":"(.)')
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _RETRY_AFTER = re.compile(rb"(?i)\r\nretry-after: *(\d+)")
-DEADLINE_MS = 1_000
-"""What each request says, as a client of retrank does where nothing else is set (docs/client.md)."""
 _REASON = re.compile(r"\((queue_\w+|displaced)\)")
 
 
@@ -183,8 +181,7 @@ class _Connection:
             self._streams = await asyncio.open_connection("127.0.0.1", self._users.port)
         reader, writer = self._streams
         head = (
-            "POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            f"X-Deadline-Ms: {DEADLINE_MS}\r\nContent-Length: {len(body)}"
+            f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         )
         writer.write(head.encode() + b"\r\n\r\n" + body)
         said = await reader.readuntil(b"\r\n\r\n")

@@ -30,6 +30,7 @@ from retrank.export.left_out import left_out
 from retrank.export.model_card import model_card
 from retrank.export.parity import Parity, compare, onnx_queries, torch_queries
 from retrank.export.ranker import TrainedRanker, write_ranker
+from retrank.export.ranker_card import doubts
 from retrank.export.recall import Measured, build_and_measure
 from retrank.export.rivals import leads_over
 from retrank.export.run_folder import Popular, count_fallbacks, read_catalogue, read_ranker, read_run, with_baselines
@@ -86,7 +87,9 @@ def run(cfg: Mapping[str, Any]) -> VerifiedBundle:
         circumstances=Circumstances(seed=settings.seed, git_commit=git_commit(), say=say),
         ranker=ranker,
     )
-    if not cfg["ranker"] and (forgotten := left_out(Path(cfg["run"]), _roots(cfg))):
+    if ranker is not None:
+        warnings = [*warnings, *doubts(ranker.run_id, ranker.report)]
+    elif forgotten := left_out(Path(cfg["run"]), _roots(cfg)):
         warnings = [*warnings, forgotten]
     for line in warnings:  # last, where it is seen
         say(f"export: {line}")

@@ -9,6 +9,7 @@ from retrank.export.markdown import bullets, table
 from retrank.export.ranker import TrainedRanker
 
 _JUDGED = ("task", "rate", "calibration error (before the curve)", "AUC", "AUC in a request")
+_RIVALS = ("retriever", "blend")
 _ABOUT = (
     "The sections above are about the retriever alone; with this stage the bundle answers in the order of the ranker."
 )
@@ -24,13 +25,28 @@ def ranker_section(ranker: TrainedRanker) -> str:
             f"{name.upper()} {ranker.values[name]:.4f}" for name in METRICS if name in ranker.values
         )
         or "not recorded",
-        **{f"against the {rival}": _gap(report.get(f"against_{rival}")) for rival in ("retriever", "blend")},
+        **{f"against the {rival}": _gap(report.get(f"against_{rival}")) for rival in _RIVALS},
         "moments of requests": _gap((report.get("context") or {}).get("lift")),
     }
     tasks = [_task(head, ranker) for head in spec.heads]
     told = table(["task", "kind", "given", "weight", "what counts"], tasks)
     parts = [_ABOUT, bullets(facts), told, _trust(report)]
     return "\n\n".join(part for part in parts if part)
+
+
+def doubts(run_id: str, report: Mapping[str, Any]) -> list[str]:
+    """Say of whom a ranker is clearly behind: a bundle then answers better without it.
+
+    Args:
+        run_id: of the ranker.
+        report: `ranking.json` of its run.
+    """
+    found = [(rival, report.get(f"against_{rival}")) for rival in _RIVALS]
+    return [
+        f"WARNING: ranker {run_id} is behind its {rival}: {_gap(gap)}; export without ranker=, or train it longer"
+        for rival, gap in found
+        if gap and gap["high"] < 0
+    ]
 
 
 def _task(head: HeadSpec, ranker: TrainedRanker) -> list[str]:

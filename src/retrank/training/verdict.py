@@ -12,14 +12,15 @@ _PLACES = {"history length": "cases with {} events of history", "target populari
 
 _DECIMALS = 4
 _LATER = "++batches.targets._target_=retrank.data.targets.LaterBaskets"
+_POOLED, _HSTU = "PooledHistory", "HSTU"
 _TRY = {
-    "ease": f"no order; try what reads none either: model=pooled {_LATER}",
-    "item_knn": f"no order; try what reads none either: model=pooled {_LATER}",
-    "markov": "what came last alone; try model=hstu, or more of it: model.num_blocks, trainer.max_epochs",
-    "popularity": "nobody's history; the model learns too little from these: try experiment=auto",
-    "decayed_popularity": f"nobody's history, only what is met now; try {_LATER}, whose half_life_days forgets as fast",
+    "ease": ("no order", f"what reads none either: model=pooled {_LATER}", _POOLED),
+    "item_knn": ("no order", f"what reads none either: model=pooled {_LATER}", _POOLED),
+    "markov": ("what came last alone", "what reads order and times: model=hstu", _HSTU),
+    "popularity": ("nobody's history", "experiment=auto, which chooses settings from the data", ""),
+    "decayed_popularity": ("nobody's history, only what is met now", f"targets that date as fast: {_LATER}", ""),
 }
-"""What a baseline reads, and what to try against it."""
+"""What a baseline reads, what to try against it, and the class of the model that this names."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,14 @@ def _reasons(model: str, evaluation: Evaluation, validation: Mapping[str, float]
         ),
     ]
     windows = [_windows(model, validation[SELECTION_METRIC], evaluation, rival)] if validation else []
-    tried = [f"{rival.name} reads {_TRY[rival.name]}."] if rival.name in _TRY else []
-    return windows + [_weakest(own, others, rival.name) for own, others in pairs] + tried
+    return windows + [_weakest(own, others, rival.name) for own, others in pairs] + _to_try(model, rival.name)
+
+
+def _to_try(model: str, rival: str) -> list[str]:
+    if rival not in _TRY:
+        return []
+    reads, other, named = _TRY[rival]
+    return [f"{rival} reads {reads}; try {f'`retrank sweep`: {model} can read that too' if model == named else other}."]
 
 
 def _windows(model: str, before: float, evaluation: Evaluation, rival: BaselineRow) -> str:

@@ -42,7 +42,14 @@ def test_a_model_behind_everywhere_is_told_that_it_is_the_model(
     assert f"{poor.metrics['ndcg@10'] - markov.metrics['ndcg@10']:+.4f} against markov" in found["text"]
     assert found["reasons"][0].startswith("It is behind on validation too")
     assert [reason.split()[1] for reason in found["reasons"][1:-1]] == ["history", "target"]
-    assert found["reasons"][-1].startswith("markov reads what came last alone; try model=hstu")
+    assert found["reasons"][-1].endswith("; try what reads order and times: model=hstu.")
+
+
+def test_a_model_is_not_told_to_be_itself(poor: Evaluation, table: BaselineTable) -> None:
+    row = next(row for row in table.rows if row.name == "markov")
+    against = PairedDifference(0.4, 0.5, -0.1, -0.2, -0.05, 0.0)
+    hint = verdict("HSTU", poor, {}, [row], {"markov": against}).reasons[-1]
+    assert hint == "markov reads what came last alone; try `retrank sweep`: HSTU can read that too."
 
 
 def test_every_baseline_has_something_to_try_against_it(poor: Evaluation, table: BaselineTable) -> None:

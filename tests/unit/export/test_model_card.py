@@ -15,6 +15,7 @@ from retrank.data.licences import UNKNOWN, licence_of
 from retrank.export.evidence import Evidence, Interval, weakest
 from retrank.export.model_card import model_card
 from retrank.export.parity import Parity
+from retrank.export.ranker_card import doubts
 from retrank.export.recall import Latency, Measured
 
 SECTIONS = [
@@ -119,6 +120,18 @@ def test_known_data_has_a_licence(name: str) -> None:
 
 def test_other_data_has_none() -> None:
     assert licence_of("my_shop") == UNKNOWN
+
+
+def test_a_ranker_that_is_behind_whom_it_should_lead_is_warned_of() -> None:
+    ahead, level = {"difference": 0.02, "low": 0.01, "high": 0.03}, LEAD
+    behind = {"difference": -0.0665, "low": -0.112, "high": -0.0202}
+    assert doubts("shop/ranker", {"against_retriever": ahead, "against_blend": level}) == []
+    assert doubts("shop/ranker", {}) == []
+    (said,) = doubts("shop/ranker", {"against_retriever": behind, "against_blend": None})
+    assert said == (
+        "WARNING: ranker shop/ranker is behind its retriever: NDCG@10 -0.0665 (-0.1120 to -0.0202, 95 % interval); "
+        "export without ranker=, or train it longer"
+    )
 
 
 def test_a_bundle_with_a_ranker_says_what_it_predicts(ranked_bundle: Path) -> None:
