@@ -6,17 +6,15 @@
     python scripts/chaos_swap.py --bundles bundles/chaos --out docs/benchmarks/swap.md
 
 Starts `retrank serve` with two replicas on the loopback interface, finds its peak with a closed loop, then sends an
-open loop of Poisson arrivals at 70 % of it: first without swaps, then while bundles are activated in turn. With three
-of them the next one is never in memory, so every swap loads. Their catalogues have no item in common, so an answer
-that names one bundle and holds an item of another is seen. Latency counts from the moment a request was due, so a
-stall is not hidden. The service is watched (status, memory) at the same pace in both phases. Bounded: about three
+open loop of Poisson arrivals at 70 % of it, while bundles are activated in turn, with a pause after each to compare
+with. With three of them the next one is never in memory, so every swap loads. Their catalogues have no item in common,
+so an answer that names one bundle and holds an item of another is seen. Latency counts from the moment a request was
+due, so a stall is not hidden. The service is watched (status, memory) at the same pace throughout. Bounded: about ten
 minutes.
 """
 
 import argparse
 import asyncio
-import os
-import platform
 import signal
 import subprocess
 import sys
@@ -25,24 +23,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-import numpy as np
 from process_memory import descendants, proportional_bytes
-from stress import drawing, page, pictures
-from stress.swap_load import CONNECTIONS, Tally, Users, closed_loop, open_loop
+from stress import swap_page
+from stress.swap_load import Tally, Users, closed_loop, open_loop
+from stress.swap_page import Findings, Order
 
 from retrank.contract.bundle import ITEM_VOCAB, describe
 from retrank.contract.vocab import Vocab
 from retrank.serving.ingress import free_port
 
 READY_S = 300.0
-MOST_S = 600.0
-SAMPLE_S = 0.5
-POLL_S = 0.1
+MOST_S = 1_200.0
+SAMPLE_S = 1.0
+POLL_S = 0.25
 
 
 class Service(NamedTuple):
@@ -57,7 +54,7 @@ class Service(NamedTuple):
 
 
 class MemorySampler(threading.Thread):
-    """Adds up the proportional memory of the replicas twice a second; the highest sum is kept."""
+    """Adds up the proportional memory of the replicas every second; the highest sum is kept."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(daemon=True)
@@ -128,150 +125,53 @@ def order(service: Service, action: str, **body: Any) -> float:
     raise SystemExit(f"{action} {body}: not on every replica after {READY_S:g} s")
 
 
-class Findings(NamedTuple):
-    """Everything the report says."""
-
-    peak_rps: float
-    before: Tally
-    during: Tally
-    swap_s: list[float]
-    rollback_s: list[float]
-    memory_before: int
-    memory_peak: int
-    swapped_at: list[float]
-    rolled_back_at: list[float]
-
-
 def send(users: Users, rate: float, seconds: float, tally: Tally, stop: threading.Event) -> None:
     asyncio.run(open_loop(users, rate, seconds, tally, stop))
 
 
 def measure(service: Service, names: list[str], asked: argparse.Namespace) -> Findings:
-    """Run all phases."""
+    """Find the peak, then give every order under one open loop, with pauses between them."""
     for name in names:
         order(service, "stage", source=name)
     asyncio.run(closed_loop(service.users, 5.0))  # warm
     peak = asyncio.run(closed_loop(service.users, asked.peak_s))
     rate = asked.load * peak
     print(f"peak {peak:.0f} requests/s; open loop at {rate:.0f}", flush=True)
-    before, during, stop = Tally(), Tally(), threading.Event()
-    memory_before = proportional_bytes(service.replicas())
+    tally, stop, memory_before = Tally(), threading.Event(), proportional_bytes(service.replicas())
     sampler = MemorySampler(service)
     sampler.start()
-    load = threading.Thread(target=send, args=(service.users, rate, asked.base_s, before, stop))
+    load = threading.Thread(target=send, args=(service.users, rate, MOST_S, tally, stop))
     load.start()
-    while load.is_alive():  # looked at as often as while bundles are swapped
-        service.admin.get("/admin/v1/status").json()
-        time.sleep(POLL_S)
-    print(f"before: p50 {before.quantile_ms(0.5):.1f} ms, p99 {before.quantile_ms(0.99):.1f} ms", flush=True)
-    load = threading.Thread(target=send, args=(service.users, rate, MOST_S, during, stop))
-    load.start()
-    swap_s, rollback_s, swapped_at, rolled_back_at = [], [], [], []
+    orders: list[Order] = []
     try:
-        for turn in range(1, asked.swaps + 1):
-            swapped_at.append(time.perf_counter())
-            swap_s.append(order(service, "activate", id=names[turn % len(names)]))
-            print(f"swap {turn}: {swap_s[-1]:.2f} s, failed {len(during.failed)}, mixed {during.mixed}", flush=True)
-            time.sleep(asked.pause_s)
-        for _ in range(asked.rollbacks):  # back to the same bundle every time
-            order(service, "activate", id=names[(asked.swaps + 1) % len(names)])
-            rolled_back_at.append(time.perf_counter())
-            rollback_s.append(order(service, "rollback", reason="chaos"))
-            print(f"rollback: {rollback_s[-1]:.2f} s, failed {len(during.failed)}, mixed {during.mixed}", flush=True)
-            time.sleep(asked.pause_s)
+        watch(service, asked.base_s)
+        for what, body in plan(names, asked):
+            at = time.perf_counter()
+            took_s = order(service, what, **body)
+            orders.append(Order(what, at, took_s))
+            print(f"{what}: {took_s:.2f} s, failed {len(tally.failed)}, mixed {tally.mixed}", flush=True)
+            watch(service, asked.pause_s)
     finally:
         stop.set()
         load.join()
-    moments = swapped_at, rolled_back_at
-    return Findings(peak, before, during, swap_s, rollback_s, memory_before, sampler.stop(), *moments)
+    return Findings(peak, tally, orders, memory_before, sampler.stop())
 
 
-def conditions(found: Findings, names: list[str], asked: argparse.Namespace) -> list[str]:
-    """Say how it was measured."""
-    _, manifest = describe(asked.bundles / names[0])
-    data, encoder = manifest.data, manifest.encoder
-    size = sum(sealed.size for sealed in manifest.files.values())
-    machine = (
-        f"`python scripts/chaos_swap.py --bundles ROOT --swaps {asked.swaps}`, {datetime.now(UTC):%Y-%m-%d}, "
-        f"{os.cpu_count()} cores ({platform.machine()}) for load generator, HAProxy, Ray, {asked.replicas} replicas; "
-        f"load average {os.getloadavg()[0]:.1f} at the end, and whatever else ran shows in every latency."
-    )
-    bundles = (
-        f"{len(names)} bundles with disjoint catalogues of {data.num_items:,} items, width {encoder.width}, "
-        f"{data.num_users:,} users, {encoder.max_length} events each, {size / 1e6:,.0f} MB on disk, index "
-        f"{manifest.index.factory}. Peak {found.peak_rps:.0f} requests/s in a closed loop, {CONNECTIONS} connections; "
-        f"then Poisson arrivals at {asked.load:.0%} of that for {found.during.seconds:.0f} s. {asked.swaps} swaps, "
-        f"{len(found.rollback_s)} rollbacks."
-    )
-    return [machine, "", bundles, ""]
+def plan(names: list[str], asked: argparse.Namespace) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the orders: swaps through all bundles in turn, then rollbacks, each from the same bundle."""
+    for turn in range(1, asked.swaps + 1):
+        yield "activate", {"id": names[turn % len(names)]}
+    for _ in range(asked.rollbacks):
+        yield "activate", {"id": names[(asked.swaps + 1) % len(names)]}
+        yield "rollback", {"reason": "chaos"}
 
 
-def picture(found: Findings) -> str:
-    """Show every request while bundles were swapped, as SVG."""
-    during = found.during
-    return pictures.timeline(
-        [due - during.started for due in during.due_s],
-        [second * 1e3 for second in during.latencies_s],
-        marks_s={
-            "swap ordered": [moment - during.started for moment in found.swapped_at],
-            "rollback ordered": [moment - during.started for moment in found.rolled_back_at],
-        },
-        failed_s=[due - during.started for due in during.failed_due_s],
-    )
-
-
-def orders_with_failures(found: Findings) -> int:
-    """Return upon how many orders a request failed, until the next one was given."""
-    orders = np.sort([*found.swapped_at, *found.rolled_back_at])
-    return len(set(np.searchsorted(orders, found.during.failed_due_s).tolist()))
-
-
-def goals(found: Findings) -> list[tuple[str, str, str, str]]:
-    """Return the rows of the table."""
-    during, before = found.during, found.before
-    ratio, memory = during.quantile_ms(0.99) / before.quantile_ms(0.99), found.memory_peak / found.memory_before
-    rollback_s = max(found.rollback_s, default=0.0)
-    rows = [
-        ("failed requests", f"{len(during.failed)} of {during.asked:,}", "0", not during.failed),
-        ("of these, after one wait as told by `Retry-After`", f"{during.remaining}", "", None),
-        ("answers with items of another bundle than they name", f"{during.mixed}", "0", during.mixed == 0),
-        (
-            "p99 during swaps / before",
-            f"{during.quantile_ms(0.99):.1f} / {before.quantile_ms(0.99):.1f} ms = {ratio:.2f}x",
-            "<= 1.5x",
-            ratio <= 1.5,
-        ),
-        (
-            "peak / steady memory of the replicas (PSS)",
-            f"{found.memory_peak / 1e6:,.0f} / {found.memory_before / 1e6:,.0f} MB = {memory:.2f}x",
-            "<= 2.1x",
-            memory <= 2.1,
-        ),
-        ("slowest swap, order to every replica", f"{max(found.swap_s):.2f} s", "<= 30 s", max(found.swap_s) <= 30),
-        ("slowest rollback", f"{rollback_s:.2f} s", "<= 5 s", rollback_s <= 5),
-    ]
-    return [(*row[:3], "" if row[3] is None else page.verdict(row[3])) for row in rows]
-
-
-def report(found: Findings, names: list[str], asked: argparse.Namespace) -> list[str]:
-    """Return the page."""
-    during, before = found.during, found.before
-    return [
-        "# Swapping bundles under load",
-        "",
-        *conditions(found, names, asked),
-        *page.table(("what", "measured", "goal", "reached"), goals(found)),
-        "",
-        *drawing.beside(asked.out, picture(found), "Every request over time, with the swaps"),
-        f"Swaps took {np.median(found.swap_s):.2f} s (median), rollbacks "
-        f"{np.median(found.rollback_s or [float('nan')]):.2f} s. p50 was "
-        f"{before.quantile_ms(0.5):.1f} ms before and {during.quantile_ms(0.5):.1f} ms during.",
-        "",
-        f"Failed before any swap: {len(before.failed)} of {before.asked:,}. While bundles were swapped they fell upon "
-        f"{orders_with_failures(found)} of {len(found.swapped_at) + len(found.rolled_back_at)} orders.",
-        "",
-        *(f"- failed: {count} x {said}" for said, count in during.reasons()[:10]),
-    ]
+def watch(service: Service, seconds: float) -> None:
+    """Look at the service as often as while an order is carried out, and give none."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        service.admin.get("/admin/v1/status").json()
+        time.sleep(POLL_S)
 
 
 def main() -> None:
@@ -283,14 +183,14 @@ def main() -> None:
     parser.add_argument("--load", type=float, default=0.7, help="share of the peak")
     parser.add_argument("--peak-s", type=float, default=8.0)
     parser.add_argument("--base-s", type=float, default=20.0)
-    parser.add_argument("--pause-s", type=float, default=1.5, help="between swaps")
+    parser.add_argument("--pause-s", type=float, default=10.0, help="after every order")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     asked = parser.parse_args()
     asked.bundles = asked.bundles.resolve()
     names = sorted(one.name for one in asked.bundles.iterdir() if (one / "manifest.json").is_file())
     with running(asked.bundles, names, asked.replicas) as service:
         found = measure(service, names, asked)
-    page.publish(report(found, names, asked), asked.out)
+    swap_page.publish(found, names, asked, asked.out)
 
 
 if __name__ == "__main__":

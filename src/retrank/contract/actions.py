@@ -137,4 +137,7 @@ def told(actions: Actions) -> Iterable[str]:
             yield f"a live {kind} is read as {chosen.name}, of {', '.join(several)}"
     lacking = [kind for kind in TYPES if kind not in ("impression", UNNAMED) and actions.read_as(kind) is None]
     if actions.facts and lacking:
-        yield f"live events of type {', '.join(lacking)} are unknown acts to the model: no action is of that type"
+        yield (
+            f"no action of this data is of type {', '.join(lacking)}: a live event of such a type tells the model that "
+            "something was done with the item, not what"
+        )

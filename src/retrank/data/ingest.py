@@ -160,7 +160,7 @@ class _Vocabs:
 def _read(reader: Reader, spool: Spool, max_bad_share: float, *, progress: bool) -> tuple[_Vocabs, RowReport]:
     """Spool every accepted event as numbers; return ids and attributes."""
     report, vocabs = RowReport(), _Vocabs()
-    with tqdm(total=reader.expected_rows(), unit=" rows", unit_scale=True, desc="ingest", disable=not progress) as bar:
+    with tqdm(total=reader.expected_rows(), unit=" rows", unit_scale=True, desc="ingest", disable=not progress or None) as bar:
         for batch in reader.batches(report):
             if batch.num_rows:
                 spool.append(_encode(batch, vocabs))

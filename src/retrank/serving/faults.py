@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from retrank.contract.api import FieldProblem
-from retrank.contract.errors import RetrankError, said_of
+from retrank.contract.errors import RetrankError
 from retrank.contract.events import EventReceipt
+from retrank.contract.field_faults import fault_of
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.stores.protocol import StoreUnavailable
 
@@ -58,8 +59,8 @@ def outside(error: Exception) -> str:
 
 def fields_of(error: ValidationError) -> list[FieldProblem]:
     """Name each offending field of a refused document by a JSON pointer (RFC 6901), the first twenty."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return [FieldProblem(pointer=pointer(one["loc"]), detail=said_of(one["msg"])) for one in found[:MAX_FIELD_PROBLEMS]]
+    found = error.errors(include_url=False, include_context=False)[:MAX_FIELD_PROBLEMS]
+    return [FieldProblem(pointer=pointer(one["loc"]), detail=fault_of(one)) for one in found]
 
 
 def summary(fields: Sequence[FieldProblem], total: int) -> str:

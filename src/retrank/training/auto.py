@@ -36,17 +36,21 @@ class Choice(NamedTuple):
 
 def split(sequences: Sequences) -> Choice:
     """Choose the protocol; nothing is read of events in or after the test window but their number."""
-    leave_last_out = {"_target_": "retrank.data.splits.LeaveLastOut"}
     if sequences.times is None:
-        return Choice(leave_last_out, "without times only the order of events is known")
+        return _last_out("without times only the order of events is known")
     try:
         share, why = _validation_share(sequences)
         num_cases = len(GlobalTemporal(validation_share=share)(sequences).validation)
     except DataError as error:
-        return Choice(leave_last_out, str(error).partition(";")[0])
+        return _last_out(str(error).partition(";")[0])
     if num_cases < VALIDATION_CASES:
-        return Choice(leave_last_out, f"a common validation window has {num_cases} users, too few to choose by")
+        return _last_out(f"a common validation window has {num_cases} users, too few to choose by")
     return Choice({"_target_": "retrank.data.splits.GlobalTemporal", "validation_share": share}, why)
+
+
+def _last_out(why: str) -> Choice:
+    rule = {"_target_": "retrank.data.splits.LeaveLastOut"}
+    return Choice(rule, f"{why}; no ranker can follow, it learns from what happened after a moment (global_temporal)")
 
 
 def _validation_share(sequences: Sequences) -> tuple[float, str]:

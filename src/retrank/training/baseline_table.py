@@ -136,7 +136,7 @@ def baseline_table(
         return kept
     final = split.train if fit_on == "train" else events_before_test(split)
     rows, skipped = [], {}
-    with tqdm(total=sum(len(r.combinations()) for r in recipes), desc="baselines", disable=not progress) as bar:
+    with tqdm(total=sum(len(r.combinations()) for r in recipes), desc="baselines", disable=not progress or None) as bar:
         for recipe in recipes:
             try:
                 rows.append(_row(recipe, split, final, num_items, bar))

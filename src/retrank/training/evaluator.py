@@ -93,7 +93,7 @@ def evaluate(
     scorer = scorer.prepared() if isinstance(scorer, Preparable) else scorer
     with (
         _single_threaded_workers() as executor,
-        tqdm(total=len(cases), desc="evaluate", unit="case", leave=False, disable=not progress) as bar,
+        tqdm(total=len(cases), desc="evaluate", unit="case", leave=False, disable=not progress or None) as bar,
     ):
         ranking = _Ranking(executor, fill)
         done = 0

@@ -8,7 +8,7 @@ from typing import Any, cast
 from retrank.contract.encode import CONTEXT_ROWS
 from retrank.contract.errors import DataError
 from retrank.models.protocols import QueryEncoder
-from retrank.training import checkpoint
+from retrank.training import checkpoint, run_card
 from retrank.training.checkpoint import BEST, CHECKPOINTS, IDENTITY_KEY, load_model
 
 _QUESTION = ("data_hash", "num_items", "split")
@@ -48,9 +48,10 @@ def open_peer(run_dir: Path, question: Mapping[str, Any], *, role: str) -> Peer:
         role: what the run is to be, for messages: "teacher", "member".
 
     Raises:
-        TrainingError: not a run folder, or no best checkpoint.
+        TrainingError: not a run folder, or not a finished run.
         DataError: data, catalogue, split or context differ; each is named.
     """
+    run_card.of_finished(run_dir)
     model, config = load_model(run_dir)
     saved = checkpoint.read(run_dir / CHECKPOINTS / BEST)[IDENTITY_KEY]
     names = (*_QUESTION, "context") if CONTEXT_ROWS in cast(QueryEncoder, model).inputs else _QUESTION

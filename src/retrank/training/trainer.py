@@ -1,6 +1,7 @@
 """Settings of the training loop and the Lightning trainer they stand for."""
 
 import logging
+import sys
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -87,9 +88,8 @@ class TrainerSettings:
         _silence_by_design()
         if self.threads:
             torch.set_num_threads(self.threads)
-        told: pl.Callback = (
-            TQDMProgressBar(refresh_rate=10) if self.progress else EpochLines(partial(print, flush=True))
-        )
+        bar = self.progress and sys.stdout.isatty()  # in a file, a bar is a line for every time it moves
+        told: pl.Callback = TQDMProgressBar(refresh_rate=10) if bar else EpochLines(partial(print, flush=True))
         return pl.Trainer(
             default_root_dir=run_dir,
             max_epochs=self.max_epochs,
@@ -102,7 +102,7 @@ class TrainerSettings:
             logger=loggers,
             reload_dataloaders_every_n_epochs=1,
             enable_checkpointing=False,
-            enable_progress_bar=self.progress,
+            enable_progress_bar=bar,
             enable_model_summary=False,
             log_every_n_steps=1,
             plugins=[_StreamedCheckpoints()],

@@ -71,7 +71,8 @@ def test_people_are_told_what_becomes_of_each_action() -> None:
         "WARNING: action share (7 events) has no event type; a live event is read as it only if it is custom and named "
         "'share', or with 'sealing.action_types={share: TYPE}'",
         "a live click is read as open, of view, open",
-        "live events of type cart, purchase, rating are unknown acts to the model: no action is of that type",
+        "no action of this data is of type cart, purchase, rating: a live event of such a type tells the model that "
+        "something was done with the item, not what",
     ]
     assert list(told(_actions())) == []
 

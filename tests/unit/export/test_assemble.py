@@ -99,7 +99,7 @@ def test_every_action_is_sealed_with_its_event_type_and_told(tmp_path: Path) -> 
     told = "\n".join(world.lines)
     assert f"action gift -> purchase, {manifest.actions[0].num_events} events" in told
     assert "WARNING: action share" in told
-    assert "live events of type click, cart, rating are unknown acts" in told
+    assert "no action of this data is of type click, cart, rating: a live event of such a type tells" in told
 
 
 def test_an_action_without_a_name_is_refused(tmp_path: Path) -> None:

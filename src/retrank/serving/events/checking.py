@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, get_args
 from pydantic import ValidationError
 
 from retrank.contract.api import MAX_ID_LENGTH
-from retrank.contract.errors import said_of
 from retrank.contract.events import MAX_VALUE, Event, EventType, RejectedEvent
+from retrank.contract.field_faults import fault_of
 from retrank.contract.moments import HOUR_US
 from retrank.serving.events.records import (
     MAX_EVENT_BYTES,
@@ -91,16 +91,16 @@ def _doubt(event: Event, arrived_us: int, max_age_s: float) -> str | None:
     if time_us < arrived_us - max_age_s * 1e6:
         return f"at: more than {max_age_s / 86_400:,.0f} days ago; check the date and its unit"
     if event.value is not None and abs(event.value) > MAX_VALUE:
-        return f"value: expected {-MAX_VALUE:g} to {MAX_VALUE:g}; check the unit"
+        return f"value: expected {-MAX_VALUE:g} to {MAX_VALUE:g}, got {event.value:g}; check the unit"
     if event.type == "custom" and event.name in _TYPES:
         return f"name: {event.name} is a type, and a custom event of that name would count as one; choose another"
     return None
 
 
 def _detail(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
+    first = error.errors(include_url=False)[0]
     where = _clean(".".join(str(part) for part in first["loc"])[:128])
-    message = said_of(first["msg"])
+    message = fault_of(first)
     return f"{where}: {message}" if where else message
 
 

@@ -1,7 +1,9 @@
 """ASGI middleware that counts and times every request, refused ones too, and the route that shows the counts."""
 
+import re
 import time
 from collections.abc import Callable
+from functools import cache
 
 from fastapi import FastAPI, Response
 from fastapi.responses import PlainTextResponse
@@ -13,6 +15,7 @@ from retrank.serving.telemetry.facade import Telemetry, labels_of
 from retrank.serving.web import openapi
 
 _UNKNOWN = "other"
+_READING = re.compile(r":\w+}")
 _SERIES = "every series, in the text format of Prometheus"
 
 
@@ -50,7 +53,7 @@ class Metered:
     def _route(self, scope: Scope) -> str:
         """Return the template of the route; one that was refused before routing is looked up."""
         template = getattr(scope.get("route"), "path", None)
-        return self._refused_route(scope) if template is None else str(template)
+        return self._refused_route(scope) if template is None else _plain(str(template))
 
     def _refused_route(self, scope: Scope) -> str:
         path = str(scope["path"])
@@ -61,8 +64,14 @@ class Metered:
             return path
         for route in scope["app"].routes:
             if route.matches(scope)[0] is not Match.NONE:
-                return str(getattr(route, "path", _UNKNOWN))
+                return _plain(str(getattr(route, "path", _UNKNOWN)))
         return _UNKNOWN
+
+
+@cache
+def _plain(template: str) -> str:
+    """Return a template as the OpenAPI document writes it: without how its parameters are read."""
+    return _READING.sub("}", template)
 
 
 def add_metrics(app: FastAPI, exposition: Exposition) -> None:

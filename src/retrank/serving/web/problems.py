@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import FieldProblem, Problem
-from retrank.contract.errors import said_of
+from retrank.contract.field_faults import fault_of
 from retrank.contract.events import EventsRefused
 from retrank.contract.problem_codes import ProblemCode
 from retrank.serving.events.protocol import LogUnavailable
@@ -197,7 +197,7 @@ def _on_http(request: Request, error: Exception) -> Response:
 def _on_query(request: Request, error: Exception) -> Response:
     """Refused query parameters; the pointer is into the object they form."""
     assert isinstance(error, RequestValidationError)
-    fields = [FieldProblem(pointer=pointer(one["loc"][1:]), detail=said_of(one["msg"])) for one in error.errors()]
+    fields = [FieldProblem(pointer=pointer(one["loc"][1:]), detail=fault_of(one)) for one in error.errors()]
     detail = "; ".join(f"query parameter {field.pointer[1:]!r}: {field.detail}" for field in fields[:3])
     return _response(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, fields[:MAX_FIELD_PROBLEMS])
 

@@ -1,0 +1,47 @@
+"""What a refused field of a document is told: what is expected, and what was seen where that gives nobody away.
+
+Ids, queries and tokens are text, and a refusal travels further than the request: to dead letters, to the log of the
+caller. So of text only the length is said, unless it was to be one of few words.
+"""
+
+from pydantic_core import ErrorDetails
+
+from retrank.contract.errors import said_of
+
+_SAID_ALREADY = frozenset({"missing", "extra_forbidden", "value_error", "json_invalid"})
+_FEW_WORDS = frozenset({"literal_error", "enum"})
+_MOST_SHOWN = 40
+
+
+def fault_of(error: ErrorDetails) -> str:
+    """Return the message of one refused field, with the value seen.
+
+    Args:
+        error: of a `pydantic.ValidationError`, with its input. What our own validators say is left as it is: they know
+            best what to show.
+    """
+    said = said_of(error["msg"])
+    return said if error["type"] in _SAID_ALREADY else f"{said}, got {_shown(error['input'], error['type'])}"
+
+
+def _shown(value: object, kind: str) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case int():
+            return str(value) if abs(value) < 10**_MOST_SHOWN else "a number of many digits"
+        case str():
+            return _cut(repr(value[: _MOST_SHOWN + 1])) if kind in _FEW_WORDS else f"text of {len(value):,} characters"
+        case list() | tuple():
+            return f"a list of {len(value):,}"
+        case dict():
+            return "an object"
+    return f"a {type(value).__name__}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
