@@ -4,8 +4,8 @@
     python scripts/bench_serving.py --bundle bundles/big --out docs/benchmarks/serving.md
 
 Every service runs as a process of its own, as does this generator. Contestants take turns, so that all see the same
-machine minute by minute, and goals compare medians. Everything stays on the loopback interface, bounded in count and
-time.
+machine minute by minute, and each has it to itself meanwhile: the processes of the others are stopped. Goals compare
+medians. Everything stays on the loopback interface, bounded in count and time.
 """
 
 import argparse
@@ -14,8 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from serve_bench import cases, requests
+from serve_bench.here import in_process
 from serve_bench.report import DEFAULTS, FLAGS, ONE, TWO, Figures, write
-from serve_bench.services import retrank, three_deployments
+from serve_bench.services import retrank, three_deployments, to_itself
 from stress import page
 
 MOST_SECONDS = 60.0
@@ -31,7 +32,7 @@ def main() -> None:
 def _measure(arguments: argparse.Namespace, folder: Path) -> Figures:
     bundle, rounds, seconds = arguments.bundle, arguments.rounds, arguments.seconds
     plain, full = requests.plain(bundle), requests.full(bundle)
-    figures = Figures(*cases.in_process_cpu_ms(bundle, folder / "here", full, count=arguments.in_process))
+    figures = Figures()
     with ExitStack() as stack:
         ours = [
             stack.enter_context(retrank(bundle, folder / f"ours-{count}", replicas=count, name=name))
@@ -42,13 +43,17 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> Figures:
             for throughput in (False, True)
         ]
         bodies = {each.name: full for each in ours} | {peer.name: plain for peer in peers}
-        figures.peak = cases.peak([*ours, *peers], bodies, rounds=rounds, seconds=seconds)
+        standing = [*ours, *peers]
+        figures.peak = cases.peak(standing, bodies, rounds=rounds, seconds=seconds, standing=standing)
         defaults = next(peer for peer in peers if peer.name == DEFAULTS)
-        figures.best_of_defaults = cases.best(defaults, plain, rounds=rounds, seconds=seconds)
-        same = [each for each in (*ours, *peers) if each.name in (TWO, FLAGS)]
-        figures.same_question = cases.peak(same, {each.name: plain for each in same}, rounds=rounds, seconds=seconds)
+        with to_itself(defaults, standing):
+            figures.best_of_defaults = cases.best(defaults, plain, rounds=rounds, seconds=seconds)
+        same, question = [each for each in standing if each.name in (TWO, FLAGS)], {TWO: plain, FLAGS: plain}
+        figures.same_question = cases.peak(same, question, rounds=rounds, seconds=seconds, standing=standing)
     with retrank(bundle, folder / "alone", name=ONE) as one:
         alone = cases.peak([one], {one.name: full}, rounds=1, seconds=seconds)[one.name]
+        with in_process(bundle, folder / "here") as here:
+            figures.busy = cases.beside(one, full, here, rounds=arguments.busy_rounds, seconds=seconds)
         figures.latency_rate = 0.6 * alone.rate
         figures.latency = cases.latency(one, full, rate=figures.latency_rate, rounds=rounds, seconds=2 * seconds)
         figures.overload_peak = alone.rate
@@ -66,7 +71,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="per contestant, in turns")
     parser.add_argument("--seconds", type=float, default=10.0, help="per round, at most 60")
     parser.add_argument("--overload-seconds", type=float, default=60.0, help="at twice the peak, at most 60")
-    parser.add_argument("--in-process", type=int, default=2_000, help="requests of the in-process measurement")
+    parser.add_argument("--busy-rounds", type=int, default=5, help="in turns with the same requests in process")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()
     arguments.seconds = min(arguments.seconds, MOST_SECONDS)

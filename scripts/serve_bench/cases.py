@@ -4,22 +4,19 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import NamedTuple
 
-from retrank.contract.api import RecommendRequest, SlateResponse
-from retrank.serving.backing import open_backing
-from retrank.serving.picking import Picked
-from retrank.serving.recommender import Recommender
-from retrank.serving.service import Service as Handler
-from retrank.serving.settings import Settings
 from serve_bench import family
+from serve_bench.here import Here
 from serve_bench.load import Seen, Target, burst, closed_loop, open_loop
-from serve_bench.services import Service
+from serve_bench.services import Service, to_itself
 
 PATH = "/v1/recommend"
 CONNECTIONS = 32
 FEW = (1, 2, 4, 8, 16)
 """Numbers of connections among which a peer finds its own best one."""
+BUSY = 4
+"""Connections that keep one replica busy, and let it refuse nobody."""
 BURST = 300
 _WARM_S = 5.0
 
@@ -61,21 +58,35 @@ class Measured:
         return 1e3 * self.generator_cpu_s / max(1, self.seen.statuses[200])
 
 
+class Share(NamedTuple):
+    """Processor milliseconds an answer in one round: of a busy replica, of its handler and its pipeline in process."""
+
+    replica_ms: float
+    handler_ms: float
+    pipeline_ms: float
+
+
 def peak(
-    services: Sequence[Service], bodies: Mapping[str, Sequence[bytes]], *, rounds: int, seconds: float
+    services: Sequence[Service],
+    bodies: Mapping[str, Sequence[bytes]],
+    *,
+    rounds: int,
+    seconds: float,
+    standing: Sequence[Service] = (),
 ) -> dict[str, Measured]:
-    """Closed loop, `CONNECTIONS` in flight; `bodies` by the name of the service."""
+    """Closed loop, `CONNECTIONS` in flight; `bodies` by the name of the service, `standing` is stopped meanwhile."""
     found = {service.name: Measured() for service in services}
     for service in services:
         closed_loop(Target.posting(service.port, PATH, bodies[service.name]), connections=8, seconds=_WARM_S)
     for number in range(rounds):
         for service in services:
             target = Target.posting(service.port, PATH, bodies[service.name])
-            _measure(
-                service,
-                found[service.name],
-                lambda target=target: closed_loop(target, connections=CONNECTIONS, seconds=seconds),  # type: ignore[misc]  # mypy loses the default
-            )
+            with to_itself(service, standing):
+                _measure(
+                    service,
+                    found[service.name],
+                    lambda target=target: closed_loop(target, connections=CONNECTIONS, seconds=seconds),  # type: ignore[misc]  # mypy loses the default
+                )
             print(f"round {number + 1}: {service.name}: {found[service.name].rates[-1]:.0f} requests/s", flush=True)
     return found
 
@@ -114,30 +125,16 @@ def latency(service: Service, bodies: Sequence[bytes], *, rate: float, rounds: i
     return found
 
 
-def in_process_cpu_ms(bundle: Path, folder: Path, bodies: Sequence[bytes], *, count: int) -> tuple[float, float]:
-    """Return processor milliseconds per request without HTTP, JSON read and written included.
-
-    The first figure is of the whole handler (live profile, token, decision log), the second of the pipeline alone.
-    """
-    settings = Settings.model_validate(
-        {"bundle": str(bundle), "service": {"folder": str(folder), "deadline_ms": 60_000}}
-    )
-    recommender = Recommender.open(bundle, settings.pipeline)
-    handler = Handler(lambda _: Picked(recommender), open_backing(settings), settings.service)
-    try:
-        return _cpu_ms(handler.recommend, bodies, count), _cpu_ms(recommender.recommend, bodies, count)
-    finally:
-        handler.close()
-
-
-def _cpu_ms(answer: Callable[[RecommendRequest], SlateResponse], bodies: Sequence[bytes], count: int) -> float:
-    requests = [bodies[turn % len(bodies)] for turn in range(count)]
-    for body in requests[: count // 10]:
-        answer(RecommendRequest.model_validate_json(body)).model_dump_json()
-    started = time.process_time()
-    for body in requests:
-        answer(RecommendRequest.model_validate_json(body)).model_dump_json()
-    return 1e3 * (time.process_time() - started) / count
+def beside(service: Service, bodies: Sequence[bytes], here: Here, *, rounds: int, seconds: float) -> list[Share]:
+    """Take turns: some seconds of requests in process, some of a closed loop that keeps the service busy as well."""
+    target = Target.posting(service.port, PATH, bodies)
+    found = []
+    for number in range(rounds):
+        in_process, there = here(bodies, seconds), Measured()
+        _measure(service, there, lambda: closed_loop(target, connections=BUSY, seconds=seconds))
+        found.append(Share(there.cpu_ms, *in_process))
+        print(f"round {number + 1}: {there.cpu_ms:.2f} ms of processor time, in process {in_process}", flush=True)
+    return found
 
 
 @dataclass

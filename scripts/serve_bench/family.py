@@ -27,6 +27,13 @@ def descendants(root: int) -> dict[int, str]:
     return names
 
 
+def signal_all(root: int, number: int) -> None:
+    """Send a signal to a process and to everything it started."""
+    for pid in descendants(root):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def replicas(root: int) -> list[int]:
     """Return the Serve replicas among the descendants."""
     return [pid for pid, name in descendants(root).items() if name.startswith("ray::ServeReplica")]

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from stress import drawing, page, pictures
 
 from retrank.contract.files import current
-from serve_bench.cases import BURST, CONNECTIONS, Best, Measured, Overload
+from serve_bench.cases import BURST, BUSY, CONNECTIONS, Best, Measured, Overload, Share
 from serve_bench.load import BACK_OFF_S, Seen
 from serve_bench.requests import K
 
@@ -26,8 +27,7 @@ _MIB = 1 << 20
 class Figures:
     """Everything that was measured."""
 
-    in_process_ms: float
-    pipeline_ms: float
+    busy: list[Share] = field(default_factory=list)
     peak: dict[str, Measured] = field(default_factory=dict)
     best_of_defaults: Best = field(default_factory=lambda: Best(CONNECTIONS, Measured(), {}))
     same_question: dict[str, Measured] = field(default_factory=dict)
@@ -61,8 +61,8 @@ def write(arguments: argparse.Namespace, figures: Figures) -> str:
             f"Closed loop, {CONNECTIONS} connections, each resting {BACK_OFF_S * 1e3:g} ms when it was refused. "
             "retrank is asked for everything (session, placement, context, reasons, diversity, exploration; live "
             "profile, event and decision log on); the peers for a plain slate. All stand on the machine at the same "
-            "time; those that are not asked are idle. A peer spreads each request over three processes and may use "
-            "both cores, as may two replicas; one replica uses one.",
+            "time; the processes of those that are not asked are stopped. A peer spreads each request over three "
+            "processes and may use both cores, as may two replicas; one replica uses one.",
             "",
             *_table(figures.peak),
             "",
@@ -93,7 +93,9 @@ def _goals(figures: Figures) -> list[str]:
     one, two = figures.peak[ONE], figures.peak[TWO]
     defaults, flags = figures.peak[DEFAULTS], figures.peak[FLAGS]
     during, after, at_once = figures.overload.during, figures.overload.after, figures.overload.at_once
-    calm_ms, best = figures.latency.cpu_ms, figures.best_of_defaults
+    best = figures.best_of_defaults
+    of_handler = statistics.median(one.replica_ms / one.handler_ms for one in figures.busy)
+    of_pipeline = statistics.median(one.replica_ms / one.pipeline_ms for one in figures.busy)
     best_rate = max(defaults.rate, best.measured.rate)
     calm_p99_ms, after_p99_ms = figures.latency.seen.quantile_ms(0.99), after.quantile_ms(0.99)
     overload = figures.overload
@@ -106,8 +108,8 @@ def _goals(figures: Figures) -> list[str]:
     ]
     lines = [_row(name, goal, f"{value:.2f}{unit}", value >= floor) for name, goal, value, floor, unit in rows]
     most = [
-        ("CPU per request against an in-process call", "<= 1.35x", calm_ms / figures.in_process_ms, 1.35, "x"),
-        ("the same against the pipeline alone", "<= 1.35x", calm_ms / figures.pipeline_ms, 1.35, "x"),
+        ("CPU per request against an in-process call, both busy", "<= 1.35x", of_handler, 1.35, "x"),
+        ("the same against the pipeline alone", "<= 1.35x", of_pipeline, 1.35, "x"),
         *_latencies("one replica", figures.latency.seen),
         *_latencies("two replicas", figures.latency_of_two.seen),
         ("p99 of a rejection", "<= 5 ms", during.seen.refused_p99_ms, 5.0, " ms"),
@@ -202,9 +204,15 @@ def _under_load(figures: Figures) -> list[str]:
         f"one answered after {at_once.seconds:.2f} s.",
         f"- Memory of the replica after it all: {overload.growth_bytes / _MIB:+.1f} MiB of "
         f"{overload.before_bytes / _MIB:.0f}.",
-        f"- In process, on one thread, JSON in and out: {figures.in_process_ms:.2f} ms of processor time per request, "
-        f"{figures.pipeline_ms:.2f} ms without live profile, token and decision log.",
+        f"- Busy, in turns, medians of {len(figures.busy)} rounds: {_median_ms(figures, 0)} ms of processor time per "
+        f"answer of a replica with {BUSY} connections, {_median_ms(figures, 1)} in process on one thread, JSON in and "
+        f"out, {_median_ms(figures, 2)} without live profile, token and decision log. One that waits for requests in "
+        "between, as at 60 %, finds its caches cold and is woken up for each.",
     ]
+
+
+def _median_ms(figures: Figures, column: int) -> str:
+    return f"{statistics.median(one[column] for one in figures.busy):.2f}"
 
 
 def _machine(bundle: Path) -> list[str]:

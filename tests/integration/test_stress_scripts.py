@@ -83,7 +83,8 @@ def test_dependencies_can_be_taken_away(ranked: str) -> None:
 @pytest.mark.ray
 def test_bundles_are_swapped_under_load(ranked: str, tmp_path: Path) -> None:
     page = tmp_path / "swap.md"
-    options = ("--replicas", "1", "--swaps", "2", "--rollbacks", "1", "--peak-s", "2", "--base-s", "2", "--load", "0.2")
+    few = ("--replicas", "1", "--swaps", "2", "--rollbacks", "1", "--load", "0.2")
+    options = (*few, "--peak-s", "2", "--base-s", "2", "--pause-s", "2")
     _run("chaos_swap.py", "--bundles", ranked, *options, "--out", str(page), within_s=500)
     assert "| answers with items of another bundle than they name | 0 | 0 | yes |" in page.read_text()
 

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from serve_bench.cases import Best, Measured, Overload
+from serve_bench.cases import Best, Measured, Overload, Share
 from serve_bench.load import Seen
 from serve_bench.report import DEFAULTS, FLAGS, ONE, TWO, Figures, write
 
@@ -25,7 +25,7 @@ def page(tmp_path: Path) -> str:
     bundle.mkdir()
     said = {"data": {"num_items": 9, "num_users": 3}, "encoder": {"width": 4, "max_length": 5}}
     (bundle / "manifest.json").write_text(json.dumps(said | {"index": {"factory": "Flat"}}))
-    figures = Figures(2.0, 2.0)
+    figures = Figures([Share(3.0, 2.0, 1.0), Share(2.8, 2.0, 1.0), Share(9.0, 2.0, 1.0)])
     figures.peak = {ONE: measured(200), TWO: measured(400), DEFAULTS: measured(10), FLAGS: measured(100)}
     figures.best_of_defaults = Best(4, measured(100), {1: 50.0, 4: 99.0})
     figures.latency, figures.latency_of_two, figures.latency_rate = measured(120), measured(240), 120.0
@@ -39,6 +39,8 @@ def page(tmp_path: Path) -> str:
     "row",
     [
         "| two replicas against three deployments on defaults, at their best | >= 5x | 4.00x | **no** |",
+        "| CPU per request against an in-process call, both busy | <= 1.35x | 1.50x | **no** |",
+        "| the same against the pipeline alone | <= 1.35x | 3.00x | **no** |",
         "| p99 five seconds after the overload | <= 15 ms | 6.00 ms | yes |",
         "| the same against the calm before, same rate | <= 1.2x | 2.00x | **no** |",
         "| growth of memory over the overload | <= 1 % | 2.00 % | **no** |",

@@ -11,6 +11,7 @@ from retrank.contract.errors import said_of
 _SAID_ALREADY = frozenset({"missing", "extra_forbidden", "value_error", "json_invalid"})
 _FEW_WORDS = frozenset({"literal_error", "enum"})
 _MOST_SHOWN = 40
+_MOST_DIGITS = 15
 
 
 def fault_of(error: ErrorDetails) -> str:
@@ -25,22 +26,21 @@ def fault_of(error: ErrorDetails) -> str:
 
 
 def _shown(value: object, kind: str) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case float():
-            return f"{value:g}"
-        case int():
-            return str(value) if abs(value) < 10**_MOST_SHOWN else "a number of many digits"
-        case str():
-            return _cut(repr(value[: _MOST_SHOWN + 1])) if kind in _FEW_WORDS else f"text of {len(value):,} characters"
-        case list() | tuple():
-            return f"a list of {len(value):,}"
-        case dict():
-            return "an object"
-    return f"a {type(value).__name__}"
+    if isinstance(value, str):
+        return _cut(repr(value[: _MOST_SHOWN + 1])) if kind in _FEW_WORDS else f"text of {len(value):,} characters"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value):,}"
+    if value is None or isinstance(value, bool):
+        return str(value).lower() if value is not None else "null"
+    if isinstance(value, int | float):
+        return _digits(value)
+    return "an object" if isinstance(value, dict) else f"a {type(value).__name__}"
+
+
+def _digits(value: float) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if abs(value) < 10**_MOST_DIGITS else "a number of many digits"
 
 
 def _cut(text: str) -> str:

@@ -7,6 +7,7 @@
   come back, where Ray would say 404 or 500. A replica that broke off is a 502, one that took too long a 504.
 - When a replica refuses to connect, another one is asked after a tenth of a second.
 - Statistics and metrics pages stay on this machine.
+- The log gets a line for a request that failed on the way, and none for the others, unless an operator named a target.
 """
 
 from http import HTTPStatus
@@ -20,6 +21,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RETRY_AFTER_S = 1
 _REQUEST_S = 10
 _CONNECT_MS = 100
+_LOG_FAILURES = "option dontlog-normal\\n    "
 _SOUND_IDS = (
     f"http-request del-header x-request-id unless {{ req.hdr(x-request-id) -m reg ^[!-~]{{1,{MAX_ID_LENGTH}}}$ }}"
 )
@@ -50,7 +52,7 @@ _FAILURES = (  # for which Ray writes a file of its own
 )
 
 
-def edits(folder: Path, *, loopback: str, front: str, alone: bool) -> list[str]:
+def edits(folder: Path, *, loopback: str, front: str, alone: bool, logged: bool) -> list[str]:
     """Return expressions for sed, and write what they refer to.
 
     Args:
@@ -58,11 +60,12 @@ def edits(folder: Path, *, loopback: str, front: str, alone: bool) -> list[str]:
         loopback: where the front listens when Ray starts it.
         front: where it shall listen.
         alone: keep pages for operators on this machine.
+        logged: write a line for every request, and not only for those that failed on the way.
     """
     patience = f"timeout http-request {_REQUEST_S}s\\n    errorfile {_SLOW.status} {_written(folder, _SLOW)}"
     found = [
         f"s/^\\( *bind \\){loopback}:/\\1{front}:/",
-        f"s|^defaults *$|&\\n    option http-buffer-request\\n    {patience}|",
+        f"s|^defaults *$|&\\n    {'' if logged else _LOG_FAILURES}option http-buffer-request\\n    {patience}|",
         f"s|^frontend http_frontend *$|&\\n    {_SOUND_IDS}\\n    {_method_answer()}|",
         # HAProxy waits as long as this, and at most a second, before it asks another replica when one refused.
         f"s/^\\( *timeout connect \\)[0-9]*s *$/\\1{_CONNECT_MS}ms/",

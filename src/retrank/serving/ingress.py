@@ -32,6 +32,8 @@ from retrank.serving.port_holders import FOLDER_PREFIX
 LOOPBACK = "127.0.0.1"
 _SHORT_FOLDER = "/tmp"  # HAProxy refuses socket paths beyond 97 characters and Ray adds 57 of its own
 _BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+_COUNTED = "RAY_SERVE_HAPROXY_METRICS_ENABLED"
+_LOG_TARGET = "RAY_SERVE_HAPROXY_LOG_TARGET"
 _PIDS = "pids"
 _POLL_S = 0.05
 _PORTS = range(20_000, 30_000)
@@ -87,7 +89,8 @@ def prepare(environment: MutableMapping[str, str], *, alone: bool = True, front:
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=_SHORT_FOLDER))
     for name, value in _haproxy(folder).items():
         environment.setdefault(name, value)
-    environment[_BINARY] = str(_script(folder, found, alone=alone, front=front))
+    logged = environment[_COUNTED] != "0" or _LOG_TARGET in environment
+    environment[_BINARY] = str(_script(folder, found, alone=alone, front=front, logged=logged))
     return folder
 
 
@@ -134,6 +137,9 @@ def _haproxy(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        # Else HAProxy writes a line for every request that an actor of Ray reads and counts, a tenth of a millisecond
+        # of processor time each. Replicas count every request themselves, see `telemetry`.
+        _COUNTED: "0",
         # uvloop takes one new connection per turn of the loop, and a turn may make a slate: of 300 that came at once,
         # the last one waited for seconds before anybody knew of it. Python's own loop takes all that have come.
         "RAY_USE_UVLOOP": "0",
@@ -172,9 +178,9 @@ def _haproxy_binary(environment: MutableMapping[str, str]) -> str | None:
     return shutil.which("haproxy")
 
 
-def _script(folder: Path, binary: str, *, alone: bool, front: str) -> Path:
+def _script(folder: Path, binary: str, *, alone: bool, front: str, logged: bool) -> Path:
     script = folder / "haproxy"
-    edits = front_door.edits(folder, loopback=LOOPBACK, front=front, alone=alone)
+    edits = front_door.edits(folder, loopback=LOOPBACK, front=front, alone=alone, logged=logged)
     shown = " ".join(f"-e {shlex.quote(edit)}" for edit in edits)
     script.write_text(_SCRIPT.format(edits=shown, pids=shlex.quote(str(folder / _PIDS)), binary=shlex.quote(binary)))
     script.chmod(0o700)

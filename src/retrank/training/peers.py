@@ -1,4 +1,4 @@
-"""Finished runs that answer the same question: same data, same split. Members of an ensemble and teachers are such."""
+"""Trained runs that answer the same question: same data, same split. Members of an ensemble and teachers are such."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _QUESTION = ("data_hash", "num_items", "split")
 
 @dataclass(frozen=True)
 class Peer:
-    """The best weights of a finished run.
+    """The best weights of a run that was trained to its end.
 
     Attributes:
         run_dir: folder of the run.
@@ -48,11 +48,11 @@ def open_peer(run_dir: Path, question: Mapping[str, Any], *, role: str) -> Peer:
         role: what the run is to be, for messages: "teacher", "member".
 
     Raises:
-        TrainingError: not a run folder, or not a finished run.
+        TrainingError: not a run folder, or training has not come to its end there.
         DataError: data, catalogue, split or context differ; each is named.
     """
-    run_card.of_finished(run_dir)
     model, config = load_model(run_dir)
+    run_card.of_trained(run_dir)
     saved = checkpoint.read(run_dir / CHECKPOINTS / BEST)[IDENTITY_KEY]
     names = (*_QUESTION, "context") if CONTEXT_ROWS in cast(QueryEncoder, model).inputs else _QUESTION
     theirs, ours = ({name: source.get(name) for name in names} for source in (saved, question))

@@ -68,8 +68,8 @@ def read(run_dir: Path) -> dict[str, Any]:
     return card
 
 
-def of_finished(run_dir: Path) -> dict[str, Any]:
-    """Return the card of a run that has trained to its end and was evaluated.
+def of_trained(run_dir: Path) -> dict[str, Any]:
+    """Return the card of a run that has trained to its end.
 
     Raises:
         TrainingError: it has not; the message says how to go on with it.
@@ -81,6 +81,17 @@ def of_finished(run_dir: Path) -> dict[str, Any]:
             f"{run_dir / RUN_CARD}: missing; is the run finished? `retrank train` writes it at the end, and goes on "
             f"with an interrupted run by the same settings and ckpt={run_dir}"
         )
+    return card
+
+
+def of_finished(run_dir: Path) -> dict[str, Any]:
+    """Return the card of a run that has trained to its end and was evaluated.
+
+    Raises:
+        TrainingError: it has not; the message says how to go on with it.
+        SourceError: the card is not JSON.
+    """
+    card = of_trained(run_dir)
     if not (run_dir / FINISHED).is_file():
         raise TrainingError(
             f"{run_dir}: no {FINISHED}, the run ended before its evaluation; `retrank evaluate run={run_dir}` does it"

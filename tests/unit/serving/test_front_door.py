@@ -26,8 +26,11 @@ RAY_WRITES = (
 )
 CONFIG = """global
     maxconn 50
+    log 127.0.0.1:{logs} local0 info
 defaults
     mode http
+    log global
+    option httplog
     timeout connect 1s
     timeout client 5s
     timeout server 500ms
@@ -99,7 +102,15 @@ def _echo() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def logs() -> Iterator[socket.socket]:
+    """Take what HAProxy logs; a datagram is a line."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        yield listener
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory, logs: socket.socket) -> Iterator[int]:
     environment = {"PATH": os.environ["PATH"]}
     folder, config = prepare(environment), tmp_path_factory.mktemp("front") / "haproxy.cfg"
     assert folder is not None, "the package of HAProxy is one of those that serving needs"
@@ -109,6 +120,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with ExitStack() as stack:
         breaks, hangs = (stack.enter_context(_replica(breaks=one)) for one in (True, False))
         ports = {"port": listens, "nobody": free_port(), "breaks": breaks, "hangs": hangs}
+        ports["logs"] = logs.getsockname()[1]
         ports["echoes"] = stack.enter_context(_echo())
         config.write_text(CONFIG.format(folder=config.parent, not_routed=NOT_ROUTED, **ports))
         process = stack.enter_context(subprocess.Popen(command, env=environment))
@@ -194,6 +206,29 @@ def test_the_front_names_the_request_in_its_problems(port: int, request_id: str)
 def test_ray_still_writes_the_lines_that_are_changed() -> None:
     assert [line for line in RAY_WRITES if line not in HAPROXY_TEMPLATE] == []
     assert json.dumps(HAPROXY_TEMPLATE).count("return status 404") == 1
+
+
+def _logged(logs: socket.socket) -> list[str]:
+    """Return the lines that came, and wait a moment for the first."""
+    lines, patience_s = [], 2.0
+    with suppress(TimeoutError):
+        while True:
+            logs.settimeout(patience_s)
+            lines.append(logs.recv(65_536).decode())
+            patience_s = 0.1
+    return lines
+
+
+def test_the_log_has_what_failed_on_the_way_and_no_line_for_the_rest(port: int, logs: socket.socket) -> None:
+    _logged(logs)  # of other tests
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30.0)) as connection:
+        for number in range(5):
+            connection.request("PUT", f"/v1/items/good{number}", body=b"{}")
+            connection.getresponse().read()
+    _asked(port, "GET", "/breaks")
+    lines = _logged(logs)
+    assert [line for line in lines if "/v1/items/good" in line] == []
+    assert len([line for line in lines if "/breaks" in line and " 502 " in line]) == 1
 
 
 @pytest.mark.parametrize("part", ["a%2Favailability", "%2e%2E", "..", "%ff", "%252F", "a//b", "%0A%00", "a;b:c@d"])

@@ -43,6 +43,24 @@ def test_haproxy_and_throughput_flags_are_on_when_the_binary_is_there(binary: Pa
     assert environment["RAY_worker_niceness"] == "0"
 
 
+@pytest.mark.parametrize(
+    ("wished", "counted", "quiet"),
+    [
+        ({}, "0", True),
+        ({"RAY_SERVE_HAPROXY_METRICS_ENABLED": "1"}, "1", False),
+        ({"RAY_SERVE_HAPROXY_LOG_TARGET": "10.0.0.1:514"}, "0", False),
+    ],
+)
+def test_haproxy_says_nothing_of_good_requests_unless_an_operator_asks(
+    binary: Path, tmp_path: Path, wished: dict[str, str], counted: str, quiet: bool
+) -> None:
+    (config := tmp_path / "haproxy.cfg").write_text("defaults\n    mode http\n")
+    environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary), **wished}
+    prepare(environment)
+    assert environment["RAY_SERVE_HAPROXY_METRICS_ENABLED"] == counted
+    assert ("option dontlog-normal" in _started(environment, config)) is quiet
+
+
 def test_the_loop_that_hears_all_connections_comes_with_haproxy_alone(binary: Path) -> None:
     """Without HAProxy Ray's own server answers, which on that loop would send every body 40 ms late."""
     environment = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(binary)}
@@ -99,7 +117,8 @@ def test_the_front_holds_a_request_back_until_it_is_there(binary: Path, tmp_path
     prepare(environment)
     shown = _started(environment, config)
     *lines, slow, mode = shown.splitlines()[2:]
-    assert lines == ["defaults", "    option http-buffer-request", "    timeout http-request 10s"]
+    options = ["    option dontlog-normal", "    option http-buffer-request"]
+    assert lines == ["defaults", *options, "    timeout http-request 10s"]
     assert slow.startswith("    errorfile 408 ")
     assert mode == "    mode http"
 

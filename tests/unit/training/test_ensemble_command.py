@@ -1,6 +1,7 @@
 """`retrank ensemble` on the ring: files, figures, weights, and members that do not belong together."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from ring_world import configuration
 
 from retrank.cli import main
 from retrank.training import fit
+from retrank.training.run_card import RUN_CARD
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,18 @@ def test_what_cannot_be_an_ensemble_is_refused_in_words(
     filled = [override.format(run=finished_run) for override in [f"run_dir={tmp_path / 'out'}", *overrides]]
     assert _ensemble(*filled) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_member_that_was_interrupted_is_refused(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted = tmp_path / "interrupted"
+    shutil.copytree(finished_run, interrupted)
+    (interrupted / RUN_CARD).unlink()
+    assert _ensemble(f"runs=[{finished_run},{interrupted}]", f"run_dir={tmp_path / 'out'}") == 2
+    said = capsys.readouterr().err
+    assert "is the run finished?" in said
+    assert f"ckpt={interrupted}" in said
 
 
 def test_a_member_trained_on_other_data_is_refused(

@@ -17,8 +17,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import FieldProblem, Problem
-from retrank.contract.field_faults import fault_of
 from retrank.contract.events import EventsRefused
+from retrank.contract.field_faults import fault_of
 from retrank.contract.problem_codes import ProblemCode
 from retrank.serving.events.protocol import LogUnavailable
 from retrank.serving.faults import MAX_FIELD_PROBLEMS, AllRejected, NotOffered, fields_of, outside, pointer, summary

@@ -165,7 +165,12 @@ def ranking_table(
     rows, proposed, features, labels, places, found = [], [], [], [], [], 0
     limits = np.array([sources.settings.limits[name] for name in names])
     asked = tqdm(
-        sources.requests(cases.inputs), "candidates", len(cases), unit="request", leave=False, disable=not progress or None
+        sources.requests(cases.inputs),
+        "candidates",
+        len(cases),
+        unit="request",
+        leave=False,
+        disable=not progress or None,
     )
     queries = []
     for position, (asker, merged, facts) in enumerate(asked):
