@@ -9,6 +9,8 @@ medians. Everything stays on the loopback interface, bounded in count and time.
 """
 
 import argparse
+import signal
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 from serve_bench import cases, requests
 from serve_bench.here import in_process
 from serve_bench.report import DEFAULTS, FLAGS, ONE, TWO, Figures, write
-from serve_bench.services import retrank, three_deployments, to_itself
+from serve_bench.services import Turns, retrank, three_deployments
 from stress import page
 
 MOST_SECONDS = 60.0
@@ -24,6 +26,7 @@ MOST_SECONDS = 60.0
 
 def main() -> None:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # nobody stays stopped
     with tempfile.TemporaryDirectory(prefix="bench-serving-") as folder:
         figures = _measure(arguments, Path(folder))
     page.publish([write(arguments, figures)], arguments.out)
@@ -44,20 +47,22 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> Figures:
         ]
         bodies = {each.name: full for each in ours} | {peer.name: plain for peer in peers}
         standing = [*ours, *peers]
-        figures.peak = cases.peak(standing, bodies, rounds=rounds, seconds=seconds, standing=standing)
-        defaults = next(peer for peer in peers if peer.name == DEFAULTS)
-        with to_itself(defaults, standing):
-            figures.best_of_defaults = cases.best(defaults, plain, rounds=rounds, seconds=seconds)
         same, question = [each for each in standing if each.name in (TWO, FLAGS)], {TWO: plain, FLAGS: plain}
-        figures.same_question = cases.peak(same, question, rounds=rounds, seconds=seconds, standing=standing)
+        with Turns(standing) as turns:
+            figures.peak = cases.peak(standing, bodies, rounds=rounds, seconds=seconds, turns=turns)
+            defaults = next(peer for peer in peers if peer.name == DEFAULTS)
+            with turns.of(defaults):
+                figures.best_of_defaults = cases.best(defaults, plain, rounds=rounds, seconds=seconds)
+            figures.same_question = cases.peak(same, question, rounds=rounds, seconds=seconds, turns=turns)
     with retrank(bundle, folder / "alone", name=ONE) as one:
         alone = cases.peak([one], {one.name: full}, rounds=1, seconds=seconds)[one.name]
         with in_process(bundle, folder / "here") as here:
             figures.busy = cases.beside(one, full, here, rounds=arguments.busy_rounds, seconds=seconds)
         figures.latency_rate = 0.6 * alone.rate
         figures.latency = cases.latency(one, full, rate=figures.latency_rate, rounds=rounds, seconds=2 * seconds)
-        figures.overload_peak = alone.rate
         figures.overload = cases.overload(one, full, peak_rate=alone.rate, seconds=arguments.overload_seconds)
+        again = cases.peak([one], {one.name: full}, rounds=1, seconds=seconds)[one.name]
+        figures.overload_peak = (alone.rate + again.rate) / 2  # before and after
     with retrank(bundle, folder / "two", replicas=2, name=TWO) as two:
         cases.peak([two], {two.name: full}, rounds=1, seconds=seconds)
         calm_rate = 0.6 * figures.peak[TWO].rate

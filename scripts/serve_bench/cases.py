@@ -3,13 +3,14 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from serve_bench import family
 from serve_bench.here import Here
 from serve_bench.load import Seen, Target, burst, closed_loop, open_loop
-from serve_bench.services import Service, to_itself
+from serve_bench.services import Service, Turns
 
 PATH = "/v1/recommend"
 CONNECTIONS = 32
@@ -42,6 +43,10 @@ class Measured:
         """Median of the rounds."""
         return statistics.median(self.rates)
 
+    def times(self, other: "Measured") -> float:
+        """Median over the rounds of this rate over the other's in the same round: the machine changes its speed."""
+        return statistics.median(ours / theirs for ours, theirs in zip(self.rates, other.rates, strict=True))
+
     @property
     def cpu_ms(self) -> float:
         """Processor milliseconds of the replicas per good answer."""
@@ -72,16 +77,18 @@ def peak(
     *,
     rounds: int,
     seconds: float,
-    standing: Sequence[Service] = (),
+    turns: Turns | None = None,
 ) -> dict[str, Measured]:
-    """Closed loop, `CONNECTIONS` in flight; `bodies` by the name of the service, `standing` is stopped meanwhile."""
+    """Closed loop, `CONNECTIONS` in flight; `bodies` by the name of the service. Each has a turn, where there are."""
     found = {service.name: Measured() for service in services}
-    for service in services:
+    for service in services if turns is None else ():
         closed_loop(Target.posting(service.port, PATH, bodies[service.name]), connections=8, seconds=_WARM_S)
     for number in range(rounds):
         for service in services:
             target = Target.posting(service.port, PATH, bodies[service.name])
-            with to_itself(service, standing):
+            with nullcontext() if turns is None else turns.of(service):
+                if turns is not None and number == 0:
+                    closed_loop(target, connections=8, seconds=_WARM_S)
                 _measure(
                     service,
                     found[service.name],
@@ -130,8 +137,16 @@ def beside(service: Service, bodies: Sequence[bytes], here: Here, *, rounds: int
     target = Target.posting(service.port, PATH, bodies)
     found = []
     for number in range(rounds):
-        in_process, there = here(bodies, seconds), Measured()
+        stopped = family.stop(service.root_pid)
+        try:
+            in_process = here(bodies, seconds)
+        finally:
+            family.go_on(stopped)
+        there = Measured()
+        closed_loop(target, connections=BUSY, seconds=1.0)
         _measure(service, there, lambda: closed_loop(target, connections=BUSY, seconds=seconds))
+        if set(there.seen.statuses) != {200}:
+            raise SystemExit(f"{service.name}: {dict(there.seen.statuses)} with {BUSY} connections; expected 200 alone")
         found.append(Share(there.cpu_ms, *in_process))
         print(f"round {number + 1}: {there.cpu_ms:.2f} ms of processor time, in process {in_process}", flush=True)
     return found
@@ -168,8 +183,10 @@ def overload(service: Service, bodies: Sequence[bytes], *, peak_rate: float, sec
 
 
 def _measure(service: Service, into: Measured, run: Callable[[], Seen]) -> None:
-    before, asked_before = service.cpu_s(), time.process_time()
+    pids, before, asked_before = family.replicas(service.root_pid), service.cpu_s(), time.process_time()
     seen = run()
+    if family.replicas(service.root_pid) != pids:
+        raise SystemExit(f"{service.name}: a replica was lost while it was measured; nothing said of it would be true")
     after, asked_after = service.cpu_s(), time.process_time()
     into.replica_cpu_s += after[0] - before[0]
     into.proxy_cpu_s += after[1] - before[1]

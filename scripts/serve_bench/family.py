@@ -1,6 +1,7 @@
 """What a family of processes costs, read from /proc: processor time and memory, by role."""
 
 import os
+import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -27,9 +28,22 @@ def descendants(root: int) -> dict[int, str]:
     return names
 
 
-def signal_all(root: int, number: int) -> None:
-    """Send a signal to a process and to everything it started."""
-    for pid in descendants(root):
+def stop(root: int) -> set[int]:
+    """Stop a process and everything it started, parents first; return who was stopped, to be continued again."""
+    stopped: set[int] = set()
+    while found := [pid for pid in descendants(root) if pid not in stopped]:
+        _signal(found, signal.SIGSTOP)
+        stopped.update(found)  # whatever one of them started meanwhile is found the next time
+    return stopped
+
+
+def go_on(pids: Iterable[int]) -> None:
+    """Continue processes that were stopped."""
+    _signal(pids, signal.SIGCONT)
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
 

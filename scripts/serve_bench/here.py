@@ -3,6 +3,7 @@
 They are made in a process of their own, which does nothing in between, so that the generator stays as small as it is.
 """
 
+import atexit
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 Here = Callable[[Sequence[bytes], float], tuple[float, float]]
 """From request bodies and seconds to processor milliseconds per request, JSON read and written included: of the whole
 handler (live profile, token, decision log), and of the pipeline alone."""
+_WARM_S = 0.5
 _THREADS = "OMP_NUM_THREADS"
 _opened: list[tuple[Callable[..., object], Callable[..., object]]] = []  # of the process that answers
 
@@ -22,13 +24,14 @@ _opened: list[tuple[Callable[..., object], Callable[..., object]]] = []  # of th
 @contextmanager
 def in_process(bundle: Path, folder: Path) -> Iterator[Here]:
     """Open a bundle in another process, and yield what asks it, on one thread."""
-    before = os.environ.get(_THREADS)
+    before = dict(os.environ)
     os.environ[_THREADS] = "1"
     with ProcessPoolExecutor(1, get_context("spawn"), _open, (bundle, folder)) as pool:
-        pool.submit(len, _opened).result()  # started now, with that environment
-        os.environ.pop(_THREADS)
-        if before is not None:
-            os.environ[_THREADS] = before
+        try:
+            pool.submit(len, _opened).result()  # started now, with that environment
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
         yield lambda bodies, seconds: pool.submit(_both, list(bodies), seconds).result()
 
 
@@ -44,11 +47,13 @@ def _open(bundle: Path, folder: Path) -> None:
     )
     recommender = Recommender.open(bundle, settings.pipeline)
     handler = Service(lambda _: Picked(recommender), open_backing(settings), settings.service)
+    atexit.register(handler.close)
     _opened.append((handler.recommend, recommender.recommend))
 
 
 def _both(bodies: Sequence[bytes], seconds: float) -> tuple[float, float]:
     handler, pipeline = _opened[0]
+    _cpu_ms(handler, bodies, _WARM_S)
     return _cpu_ms(handler, bodies, seconds / 2), _cpu_ms(pipeline, bodies, seconds / 2)
 
 

@@ -36,18 +36,33 @@ class Service:
         return family.cpu_s(family.replicas(self.root_pid)), family.cpu_s(family.proxies(self.root_pid))
 
 
-@contextmanager
-def to_itself(asked: Service, standing: Sequence[Service]) -> Iterator[None]:
-    """Stop every process of the other services meanwhile: idle, each of them takes a tenth of a core or more."""
-    others = [one.root_pid for one in standing if one is not asked]
-    try:
-        for root in others:
-            family.signal_all(root, signal.SIGSTOP)
-        time.sleep(_SETTLE_S if others else 0.0)
-        yield
-    finally:
-        for root in others:
-            family.signal_all(root, signal.SIGCONT)
+class Turns:
+    """One service at a time has the machine, the processes of all others are stopped.
+
+    Idle, each of them takes a tenth of a core or more. Nobody is continued for a moment between two turns of others: it
+    would find its own checks overdue and be stopped again before it has looked whether anything is wrong.
+    """
+
+    def __init__(self, standing: Sequence[Service]) -> None:
+        """Stop them all; use it as a context, which continues them."""
+        self._stopped = {one.name: family.stop(one.root_pid) for one in standing}
+
+    def __enter__(self) -> "Turns":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pids in self._stopped.values():
+            family.go_on(pids)
+
+    @contextmanager
+    def of(self, service: Service) -> Iterator[None]:
+        """Let one go on meanwhile."""
+        family.go_on(self._stopped.pop(service.name))
+        time.sleep(_SETTLE_S)
+        try:
+            yield
+        finally:
+            self._stopped[service.name] = family.stop(service.root_pid)
 
 
 @contextmanager

@@ -1,17 +1,22 @@
 """What a refused field of a document is told: what is expected, and what was seen where that gives nobody away.
 
-Ids, queries and tokens are text, and a refusal travels further than the request: to dead letters, to the log of the
-caller. So of text only the length is said, unless it was to be one of few words.
+Ids, queries and tokens are text, or a number by mistake, and a refusal travels further than the request: to dead
+letters, to the log of the caller. So numbers are shown where a number was expected, words where one of a few was, and
+of everything else only what it is.
 """
+
+import re
 
 from pydantic_core import ErrorDetails
 
 from retrank.contract.errors import said_of
 
-_SAID_ALREADY = frozenset({"missing", "extra_forbidden", "value_error", "json_invalid"})
+_SAID_ALREADY = frozenset({"missing", "extra_forbidden", "value_error", "json_invalid", "too_long", "too_short"})
 _FEW_WORDS = frozenset({"literal_error", "enum"})
-_MOST_SHOWN = 40
-_MOST_DIGITS = 15
+_NUMBERS = ("int_", "float_", "bool_", "greater_than", "less_than", "multiple_of", "finite_number")
+_WORD = re.compile(r"(?=.*[a-z])[a-z0-9_-]{1,20}")
+_NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d{1,6})?")
+_MOST = 10**15
 
 
 def fault_of(error: ErrorDetails) -> str:
@@ -26,22 +31,21 @@ def fault_of(error: ErrorDetails) -> str:
 
 
 def _shown(value: object, kind: str) -> str:
-    if isinstance(value, str):
-        return _cut(repr(value[: _MOST_SHOWN + 1])) if kind in _FEW_WORDS else f"text of {len(value):,} characters"
-    if isinstance(value, list | tuple):
-        return f"a list of {len(value):,}"
-    if value is None or isinstance(value, bool):
-        return str(value).lower() if value is not None else "null"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, int | float):
-        return _digits(value)
-    return "an object" if isinstance(value, dict) else f"a {type(value).__name__}"
+        huge = isinstance(value, int) and abs(value) >= _MOST
+        return repr(value) if kind.startswith(_NUMBERS) and not huge else "a number"
+    if isinstance(value, str):
+        return _text(value, kind)
+    return f"a list of {len(value):,}" if isinstance(value, list | tuple) else "an object"
 
 
-def _digits(value: float) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value) if abs(value) < 10**_MOST_DIGITS else "a number of many digits"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+def _text(value: str, kind: str) -> str:
+    if kind in _FEW_WORDS and _WORD.fullmatch(value):
+        return repr(value)
+    if kind.startswith(_NUMBERS) and _NUMBER.fullmatch(value):  # a parameter of a query is always text
+        return value
+    return f"text of length {len(value):,}"

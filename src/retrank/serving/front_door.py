@@ -7,7 +7,8 @@
   come back, where Ray would say 404 or 500. A replica that broke off is a 502, one that took too long a 504.
 - When a replica refuses to connect, another one is asked after a tenth of a second.
 - Statistics and metrics pages stay on this machine.
-- The log gets a line for a request that failed on the way, and none for the others, unless an operator named a target.
+- The log gets a line for a request that failed, there or on the way, and none for the others, unless an operator named
+  a target.
 """
 
 from http import HTTPStatus

@@ -33,6 +33,7 @@ LOOPBACK = "127.0.0.1"
 _SHORT_FOLDER = "/tmp"  # HAProxy refuses socket paths beyond 97 characters and Ray adds 57 of its own
 _BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 _COUNTED = "RAY_SERVE_HAPROXY_METRICS_ENABLED"
+_ROUTED = "RAY_SERVE_INGRESS_REQUEST_ROUTER_METRICS_ENABLED"  # switches the other on, inside Ray
 _LOG_TARGET = "RAY_SERVE_HAPROXY_LOG_TARGET"
 _PIDS = "pids"
 _POLL_S = 0.05
@@ -89,7 +90,7 @@ def prepare(environment: MutableMapping[str, str], *, alone: bool = True, front:
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=_SHORT_FOLDER))
     for name, value in _haproxy(folder).items():
         environment.setdefault(name, value)
-    logged = environment[_COUNTED] != "0" or _LOG_TARGET in environment
+    logged = _LOG_TARGET in environment or "1" in (environment[_COUNTED], environment.get(_ROUTED))
     environment[_BINARY] = str(_script(folder, found, alone=alone, front=front, logged=logged))
     return folder
 

@@ -19,6 +19,7 @@ from retrank import __version__
 from retrank.contract.errors import ConfigError, RetrankError, SourceError
 from retrank.contract.files import staging
 from retrank.contract.sequences import Sequences
+from retrank.data.progress import hidden
 from retrank.data.splits import Split
 from retrank.metrics.case_ranks import CaseRanks, SavedRanks
 from retrank.models.baselines.ease import EASE
@@ -136,7 +137,7 @@ def baseline_table(
         return kept
     final = split.train if fit_on == "train" else events_before_test(split)
     rows, skipped = [], {}
-    with tqdm(total=sum(len(r.combinations()) for r in recipes), desc="baselines", disable=not progress or None) as bar:
+    with tqdm(total=sum(len(r.combinations()) for r in recipes), desc="baselines", disable=hidden(progress)) as bar:
         for recipe in recipes:
             try:
                 rows.append(_row(recipe, split, final, num_items, bar))

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from retrank.contract.cases import Cases
 from retrank.contract.errors import DataError, TrainingError
 from retrank.contract.sequences import Sequences
+from retrank.data.progress import hidden
 from retrank.metrics import catalogue
 from retrank.metrics.block_ranking import rank_block
 from retrank.metrics.case_ranks import KS, CaseRanks
@@ -93,7 +94,7 @@ def evaluate(
     scorer = scorer.prepared() if isinstance(scorer, Preparable) else scorer
     with (
         _single_threaded_workers() as executor,
-        tqdm(total=len(cases), desc="evaluate", unit="case", leave=False, disable=not progress or None) as bar,
+        tqdm(total=len(cases), desc="evaluate", unit="case", leave=False, disable=hidden(progress)) as bar,
     ):
         ranking = _Ranking(executor, fill)
         done = 0

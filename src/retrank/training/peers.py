@@ -49,6 +49,7 @@ def open_peer(run_dir: Path, question: Mapping[str, Any], *, role: str) -> Peer:
 
     Raises:
         TrainingError: not a run folder, or training has not come to its end there.
+        SourceError: its run card is not JSON.
         DataError: data, catalogue, split or context differ; each is named.
     """
     model, config = load_model(run_dir)

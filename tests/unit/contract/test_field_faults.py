@@ -17,6 +17,7 @@ class _Document(BaseModel):
     user_id: str = Field(default="u", max_length=8)
     mode: Literal["fast", "exact"] = "fast"
     items: list[str] = Field(default=[], max_length=2)
+    share: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
     even: int = 0
 
     @field_validator("even")
@@ -41,11 +42,19 @@ def _told(**document: Any) -> str:
         ({"k": True}, "valid integer, got true"),
         ({"k": None}, "valid integer, got null"),
         ({"k": 1.5}, "valid integer, got 1.5"),
-        ({"k": "3"}, "valid integer, got text of 1 characters"),
+        ({"k": "3"}, "valid integer, got 3"),
+        ({"k": "alice"}, "valid integer, got text of length 5"),
+        ({"share": 1.0000001}, "less than or equal to 1, got 1.0000001"),
+        ({"share": float("nan")}, "finite number, got nan"),
         ({"k": {"at": 3}}, "valid integer, got an object"),
-        ({"items": ["a", "b", "c"]}, "after validation, not 3, got a list of 3"),
+        ({"items": ["a", "b", "c"]}, "after validation, not 3"),
         ({"mode": "slow"}, "'fast' or 'exact', got 'slow'"),
-        ({"user_id": "u" * 2_000}, "at most 8 characters, got text of 2,000 characters"),
+        ({"mode": "alice@example.com"}, "'fast' or 'exact', got text of length 17"),
+        ({"mode": "4711234567"}, "'fast' or 'exact', got text of length 10"),
+        ({"mode": 4711234567}, "'fast' or 'exact', got a number"),
+        ({"user_id": "u" * 2_000}, "at most 8 characters, got text of length 2,000"),
+        ({"user_id": 4711234567}, "valid string, got a number"),
+        ({"items": [4711234567]}, "valid string, got a number"),
     ],
 )
 def test_a_refusal_shows_what_was_seen(document: dict[str, Any], told: str) -> None:
@@ -59,7 +68,12 @@ def test_what_says_it_already_is_left_as_it_is() -> None:
 
 @given(st.text(min_size=9))
 def test_an_id_is_never_repeated(user_id: str) -> None:
-    assert _told(user_id=user_id) == f"String should have at most 8 characters, got text of {len(user_id):,} characters"
+    assert _told(user_id=user_id) == f"String should have at most 8 characters, got text of length {len(user_id):,}"
+
+
+@given(st.integers() | st.floats())
+def test_an_id_that_is_a_number_is_not_repeated_either(user_id: float) -> None:
+    assert _told(user_id=user_id) == "Input should be a valid string, got a number"
 
 
 @given(st.integers(min_value=501) | st.floats(min_value=501) | st.text(min_size=9).map(lambda word: word * 50))

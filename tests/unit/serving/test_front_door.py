@@ -88,7 +88,7 @@ def _echo() -> Iterator[int]:
     class Echo(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
             body = self.path.encode("latin-1")
-            self.send_response(200)
+            self.send_response(503 if self.path.endswith("/away") else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -219,14 +219,17 @@ def _logged(logs: socket.socket) -> list[str]:
     return lines
 
 
-def test_the_log_has_what_failed_on_the_way_and_no_line_for_the_rest(port: int, logs: socket.socket) -> None:
+def test_the_log_has_what_failed_and_no_line_for_the_rest(port: int, logs: socket.socket) -> None:
     _logged(logs)  # of other tests
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30.0)) as connection:
         for number in range(5):
             connection.request("PUT", f"/v1/items/good{number}", body=b"{}")
             connection.getresponse().read()
+        connection.request("PUT", "/v1/items/away", body=b"{}")
+        connection.getresponse().read()
     _asked(port, "GET", "/breaks")
     lines = _logged(logs)
+    assert len([line for line in lines if "/v1/items/away" in line and " 503 " in line]) == 1
     assert [line for line in lines if "/v1/items/good" in line] == []
     assert len([line for line in lines if "/breaks" in line and " 502 " in line]) == 1
 

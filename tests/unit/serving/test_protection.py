@@ -57,18 +57,20 @@ def test_an_answer_shows_up_in_the_metrics_of_the_real_routes(tiny_bundle: Path)
             assert (await client.get("/v1/popular")).status_code == 200
             assert (await client.post("/v1/similar", json={"item_id": "i3"})).status_code == 200
             assert (await client.post("/v1/recommend", json={"k": 0})).status_code == 422
+            await client.delete("/v1/items/i%2F3")
             return (await client.get("/metrics")).text
 
     shown = asyncio.run(scene())
     for expected in (
         'recsys_requests_total{placement="none",route="/v1/recommend",status="200",variant="none"} 1.0',
         'recsys_requests_total{placement="none",route="/v1/recommend",status="422",variant="none"} 1.0',
+        'recsys_requests_total{placement="none",route="/v1/items/{item_id}",',
         'recsys_degraded_total{reason="unknown_user",variant="none"} 1.0',
         'recsys_stage_seconds_count{stage="retrieve"} 3.0',
         'recsys_candidates_total{source="popular"}',
         f'recsys_bundle_info{{id="{recommender.bundle.id}"}} 1.0',
         "recsys_inflight 0.0",
-        "recsys_queue_age_seconds_count 4.0",
+        "recsys_queue_age_seconds_count 5.0",
     ):
         assert expected in shown
 

@@ -89,7 +89,9 @@ def test_data_without_times_is_split_by_order_and_read_without_times() -> None:
 
 
 def test_a_validation_window_with_few_users_gives_way_to_one_event_of_each_user() -> None:
-    assert settle(auto(), shop(num_users=50))["split"]["_target_"].endswith("LeaveLastOut")
+    settled = settle(auto(), shop(num_users=50))
+    assert settled["split"]["_target_"].endswith("LeaveLastOut")
+    assert "no ranker can follow" in settled["auto"]["reasons"]["split"]
 
 
 @pytest.mark.parametrize(

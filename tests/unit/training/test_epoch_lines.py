@@ -1,6 +1,7 @@
 """A run without a progress bar says after every epoch how far it is."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,15 @@ def test_without_a_progress_bar_every_epoch_says_a_line(
     )
 
 
-def test_with_one_the_bar_is_all(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_shows_the_bar_and_a_file_gets_the_line(
+    configure: Configure, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
     fit.learn(configure("barred", "trainer.max_epochs=1", "trainer.progress=true"), say=lambda _: None)
-    assert "epoch 1/1" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert ("epoch 1/1" in out) is not terminal
+    assert ("Epoch 0" in out) is terminal
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ class Express:
         ask_for_echo(scope)
         self._count(1)
         try:
-            await self._application(scope, receive, in_one_piece(send))
+            await self._application(scope, receive, in_one_piece(receive, send))
         finally:
             self._count(-1)
 

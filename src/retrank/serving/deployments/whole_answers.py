@@ -5,21 +5,21 @@ two calls of the kernel here, and twice waking up HAProxy and whoever waits behi
 packet. A corked socket keeps what is written until it is uncorked. Source: tcp(7), TCP_CORK, which goes before
 TCP_NODELAY.
 
-ASGI has no way to ask for the socket. Uvicorn keeps its transport in the object whose method `send` is; with any other
-server, or on another system, answers leave as before.
+ASGI has no way to ask for the socket. Uvicorn keeps its transport in the object whose method `receive` is (as `send`,
+which middleware likes to wrap); with any other server, or on another system, answers leave as before.
 """
 
 import socket
 from typing import Any
 
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Send
 
 _CORK: int | None = getattr(socket, "TCP_CORK", None)
 
 
-def in_one_piece(send: Send) -> Send:
+def in_one_piece(receive: Receive, send: Send) -> Send:
     """Return what sends an answer whose head goes out with the first piece of its body."""
-    found = _socket(send)
+    found = _socket(receive)
     if found is None:
         return send
 
@@ -36,9 +36,9 @@ def in_one_piece(send: Send) -> Send:
     return joined
 
 
-def _socket(send: Send) -> Any:
+def _socket(receive: Receive) -> Any:
     """Return the TCP socket that answers are written to, None when it is not known."""
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    transport = getattr(getattr(receive, "__self__", None), "transport", None)
     if _CORK is None or transport is None:
         return None
     found = transport.get_extra_info("socket")

@@ -91,7 +91,7 @@ def _doubt(event: Event, arrived_us: int, max_age_s: float) -> str | None:
     if time_us < arrived_us - max_age_s * 1e6:
         return f"at: more than {max_age_s / 86_400:,.0f} days ago; check the date and its unit"
     if event.value is not None and abs(event.value) > MAX_VALUE:
-        return f"value: expected {-MAX_VALUE:g} to {MAX_VALUE:g}, got {event.value:g}; check the unit"
+        return f"value: expected {-MAX_VALUE:g} to {MAX_VALUE:g}, got {event.value!r}; check the unit"
     if event.type == "custom" and event.name in _TYPES:
         return f"name: {event.name} is a type, and a custom event of that name would count as one; choose another"
     return None

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from retrank.contract.candidate_features import candidate_features
 from retrank.contract.sequences import Sequences
+from retrank.data.progress import hidden
 from retrank.data.visits import Visits
 from retrank.training.ranking.shown import NOT_SHOWN
 from retrank.training.ranking.sources import Sources
@@ -170,7 +171,7 @@ def ranking_table(
         len(cases),
         unit="request",
         leave=False,
-        disable=not progress or None,
+        disable=hidden(progress),
     )
     queries = []
     for position, (asker, merged, facts) in enumerate(asked):
