@@ -64,9 +64,8 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> Figures:
         again = cases.peak([one], {one.name: full}, rounds=1, seconds=seconds)[one.name]
         figures.overload_peak = (alone.rate + again.rate) / 2  # before and after
     with retrank(bundle, folder / "two", replicas=2, name=TWO) as two:
-        cases.peak([two], {two.name: full}, rounds=1, seconds=seconds)
-        calm_rate = 0.6 * figures.peak[TWO].rate
-        figures.latency_of_two = cases.latency(two, full, rate=calm_rate, rounds=rounds, seconds=2 * seconds)
+        figures.rate_of_two = 0.6 * cases.peak([two], {two.name: full}, rounds=1, seconds=seconds)[two.name].rate
+        figures.latency_of_two = cases.latency(two, full, rate=figures.rate_of_two, rounds=rounds, seconds=2 * seconds)
     return figures
 
 

@@ -33,6 +33,7 @@ class Figures:
     same_question: dict[str, Measured] = field(default_factory=dict)
     latency: Measured = field(default_factory=Measured)
     latency_rate: float = 0.0
+    rate_of_two: float = 0.0
     latency_of_two: Measured = field(default_factory=Measured)
     overload: Overload = field(default_factory=lambda: Overload(Measured(), Seen(), Seen(), 0, 0))
     overload_peak: float = 0.0
@@ -192,7 +193,7 @@ def _under_load(figures: Figures) -> list[str]:
         f"p99 {latency.quantile_ms(0.99):.1f} ms from the moment a request was due; {latency.degraded:,} of "
         f"{latency.statuses[200]:,} answers degraded. Processor time of the replica per answer, nothing refused: "
         f"{figures.latency.cpu_ms:.2f} ms.",
-        f"- Two replicas at 60 % of their peak, {0.6 * figures.peak[TWO].rate:.0f} requests/s: p50 "
+        f"- Two replicas at 60 % of their peak, {figures.rate_of_two:.0f} requests/s: p50 "
         f"{of_two.quantile_ms(0.5):.1f} ms, p95 {of_two.quantile_ms(0.95):.1f} ms, "
         f"p99 {of_two.quantile_ms(0.99):.1f} ms.",
         f"- Twice the peak for {during.seconds:.0f} s: {statuses}; {during.rate:.0f} good answers/s, "

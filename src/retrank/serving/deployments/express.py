@@ -20,7 +20,6 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from retrank.serving.deployments.starting import Starting
-from retrank.serving.deployments.whole_answers import in_one_piece
 from retrank.serving.web.arrivals import WHOLE_BYTES
 from retrank.serving.web.request_id import ask_for_echo
 
@@ -56,7 +55,7 @@ class Express:
         ask_for_echo(scope)
         self._count(1)
         try:
-            await self._application(scope, receive, in_one_piece(receive, send))
+            await self._application(scope, receive, send)
         finally:
             self._count(-1)
 
