@@ -37,7 +37,7 @@ def _shown(value: object, kind: str) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         huge = isinstance(value, int) and abs(value) >= _MOST
-        return repr(value) if kind.startswith(_NUMBERS) and not huge else "a number"
+        return (repr(value) if not huge else "a larger one") if kind.startswith(_NUMBERS) else "a number"
     if isinstance(value, str):
         return _text(value, kind)
     return f"a list of {len(value):,}" if isinstance(value, list | tuple) else "an object"
@@ -47,5 +47,5 @@ def _text(value: str, kind: str) -> str:
     if kind in _FEW_WORDS and _WORD.fullmatch(value):
         return repr(value)
     if kind.startswith(_NUMBERS) and _NUMBER.fullmatch(value):  # a parameter of a query is always text
-        return value
+        return f"the text {value!r}"
     return f"text of length {len(value):,}"

@@ -14,10 +14,10 @@ from retrank import __version__
 from retrank.config import instantiate
 from retrank.contract import bundle
 from retrank.contract.actions import Actions, action_facts, told
-from retrank.contract.bundle import VerifiedBundle, seal, seal_files
-from retrank.contract.errors import BundleError, GateError
+from retrank.contract.bundle import MANIFEST, VerifiedBundle, seal, seal_files
+from retrank.contract.errors import BundleError, ConfigError, GateError
 from retrank.contract.features import FeatureSpec
-from retrank.contract.files import staging
+from retrank.contract.files import POINTER, staging
 from retrank.contract.golden import check_golden, read_golden, write_golden
 from retrank.contract.manifest import FORMAT_VERSION, EncoderFacts, IndexFacts, Manifest
 from retrank.contract.vocab import Vocab
@@ -58,6 +58,7 @@ def run(cfg: Mapping[str, Any]) -> VerifiedBundle:
     """Seal the run `cfg["run"]` as configured; the bundle becomes the current one below `cfg["out"]`.
 
     Raises:
+        ConfigError: `out` is the folder of something else.
         RetrankError: the run or the store cannot be read, or whatever `assemble` raises.
     """
     started = perf_counter()
@@ -65,6 +66,8 @@ def run(cfg: Mapping[str, Any]) -> VerifiedBundle:
     def say(line: str) -> None:
         print(f"[{perf_counter() - started:6.1f} s] {line}", flush=True)
 
+    if cfg["out"]:
+        check_root(Path(cfg["out"]))
     settings: BundleSettings = instantiate(cfg["sealing"])
     plan: IndexPlan = instantiate(cfg["index"])
     store_path = Path(cfg["store"]) if cfg["store"] else None
@@ -94,6 +97,21 @@ def run(cfg: Mapping[str, Any]) -> VerifiedBundle:
     for line in warnings:  # last, where it is seen
         say(f"export: {line}")
     return sealed
+
+
+def check_root(root: Path) -> None:
+    """Refuse a folder whose pointer names something else than a bundle: sealing would turn it away from that.
+
+    Raises:
+        ConfigError: it does, as that of a store.
+    """
+    pointer = root / POINTER
+    named = root / pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else root
+    if named != root and named.is_dir() and not (named / MANIFEST).is_file():
+        raise ConfigError(
+            f"out is {root}, where {POINTER!r} names {named.name}, which is no bundle (no {MANIFEST}); "
+            "choose a folder of its own, as bundles/NAME"
+        )
 
 
 def _roots(cfg: Mapping[str, Any]) -> list[Path]:

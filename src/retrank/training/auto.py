@@ -23,6 +23,7 @@ BASKETS = 0.5
 REPEATS = 0.2
 ORDER = 1.1
 _SMALLEST_WIDTH = 16
+_MOST_VALIDATION = 0.1
 Known = Mapping[str, Any]
 """The settings of `retrank train`, nested as in the configuration, with what was given or chosen so far."""
 
@@ -61,7 +62,9 @@ def _validation_share(sequences: Sequences) -> tuple[float, str]:
     test_at = times[int(len(times) * (1 - usual.test_share))]
     within = np.searchsorted(times, [test_at - round(half_life * DAY_US), test_at])
     enough, fresh = VALIDATION_EVENTS / len(times), float(within[1] - within[0]) / len(times)
-    share = round(min(0.1, max(0.02, min(enough, fresh))), 3)
+    share = round(min(_MOST_VALIDATION, max(0.02, min(enough, fresh))), 3)
+    if min(enough, fresh) > _MOST_VALIDATION:
+        return share, f"the data is small: at most {_MOST_VALIDATION:.0%} of its events are set aside to choose by"
     why = (
         f"{VALIDATION_EVENTS:,} events are enough to choose by; popularity dates with a half-life of {half_life:g} days"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrank.contract.errors import ConfigError, DataError
+from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.metrics.bootstrap import PairedDifference, paired_bootstrap
 from retrank.metrics.case_ranks import SavedRanks
 from retrank.training import figures
@@ -23,13 +23,16 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: not exactly two different runs are named.
         DataError: the runs were not evaluated on the same cases.
-        SourceError: a run has no readable ranks.
+        SourceError: a run is not there, or has no readable ranks.
     """
     if len(arguments) != 2 or Path(arguments[0]).resolve() == Path(arguments[1]).resolve():
         raise ConfigError(
             f"usage: retrank compare RUN RUN, two different run folders; got {' '.join(arguments) or 'none'}"
         )
     first, second = (Path(argument) for argument in arguments)
+    for run in (first, second):
+        if not run.is_dir():
+            raise SourceError(f"{run}: no such folder; expected one that `retrank train` or `retrank evaluate` wrote")
     before, after = SavedRanks.load(first / RANKS), SavedRanks.load(second / RANKS)
     check_comparable(before, after, names=(str(first), str(second)))
     differences = compare(before, after)

@@ -102,6 +102,7 @@ def _learn_in(
     say(_announcement(card, run_dir))
     card |= _train_somewhere(config, store, split, run_dir, resume)
     run_card.write(card, run_dir)
+    say(f"kept: the weights of epoch {card['training']['best_epoch']}, best on validation")
     return run_dir
 
 

@@ -69,7 +69,12 @@ def verdict(
         f"{difference:+.{_DECIMALS}f} against {rival.name} on {len(evaluation.ranks):,} cases "
         f"({interval}{'' if clear else ', which includes zero'})."
     )
-    reasons = [] if leads or not difference else _reasons(model, evaluation, validation, rival)
+    if leads or not difference:
+        reasons = []
+    elif clear:
+        reasons = _reasons(model, evaluation, validation, rival) + _to_try(model, rival.name)
+    else:  # a cause would be read into noise
+        reasons = ["On these cases the two cannot be told apart.", *_to_try(model, rival.name)]
     return Verdict(leads, clear, rival.name, text, reasons)
 
 
@@ -83,7 +88,7 @@ def _reasons(model: str, evaluation: Evaluation, validation: Mapping[str, float]
         ),
     ]
     windows = [_windows(model, validation[SELECTION_METRIC], evaluation, rival)] if validation else []
-    return windows + [_weakest(own, others, rival.name) for own, others in pairs] + _to_try(model, rival.name)
+    return windows + [_weakest(own, others, rival.name) for own, others in pairs]
 
 
 def _to_try(model: str, rival: str) -> list[str]:

@@ -42,7 +42,7 @@ def _told(**document: Any) -> str:
         ({"k": True}, "valid integer, got true"),
         ({"k": None}, "valid integer, got null"),
         ({"k": 1.5}, "valid integer, got 1.5"),
-        ({"k": "3"}, "valid integer, got 3"),
+        ({"k": "3"}, "valid integer, got the text '3'"),
         ({"k": "alice"}, "valid integer, got text of length 5"),
         ({"share": 1.0000001}, "less than or equal to 1, got 1.0000001"),
         ({"share": float("nan")}, "finite number, got nan"),

@@ -109,5 +109,12 @@ def test_anything_but_two_runs_is_refused(arguments: list[str]) -> None:
 
 
 def test_a_folder_without_ranks_is_refused_by_name(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
     with pytest.raises(SourceError, match=r"ranks\.npz: no such file"):
         main([str(tmp_path / "one"), str(tmp_path / "two")])
+
+
+def test_a_folder_that_is_not_there_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"thrid: no such folder; expected one that"):
+        main([str(tmp_path), str(tmp_path / "thrid")])

@@ -18,11 +18,12 @@ from worlds import CREATED_AT, TinyEncoder, TinyWorld, tiny_model
 
 from retrank.contract import bundle
 from retrank.contract.bundle import verify
-from retrank.contract.errors import BundleError, GateError
+from retrank.contract.errors import BundleError, ConfigError, GateError
 from retrank.contract.features import read_features
 from retrank.contract.files import POINTER, current
 from retrank.contract.golden import check_golden, read_golden
 from retrank.contract.vocab import Vocab
+from retrank.export.assemble import check_root
 from retrank.export.gates import Gates
 from retrank.export.to_onnx import open_encoder, run_encoder
 
@@ -132,6 +133,16 @@ def test_reference_histograms_count_every_user_and_every_score(tiny_bundle: Path
         assert histograms["length_counts"].sum() == 20
         assert histograms["score_counts"].sum() == 200 * 10
         assert len(histograms["score_edges"]) == len(histograms["score_counts"]) + 1
+
+
+def test_the_folder_of_a_store_is_no_place_for_bundles(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Its pointer would be turned away from the store."""
+    (tmp_path / "version").mkdir()
+    (tmp_path / POINTER).write_text("version\n")
+    with pytest.raises(ConfigError, match=r"names version, which is no bundle .*choose a folder of its own"):
+        check_root(tmp_path)
+    for root in (tiny_bundle, tiny_bundle.parent, tmp_path / "new"):
+        check_root(root)
 
 
 def test_equal_inputs_give_the_same_bundle(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -145,6 +145,17 @@ def test_unknown_routes_and_wrong_methods_are_problems_too(client: Client) -> No
     assert refused.headers["allow"] == "POST"
 
 
+def test_a_wrong_method_is_told_all_that_the_path_takes(client: Client) -> None:
+    refused = client.get("/v1/items/i1")
+    assert refused.headers["allow"] == "DELETE, PATCH, PUT"
+    assert _problem(refused).detail == "GET is not allowed here; use DELETE, PATCH, PUT"
+
+
+def test_an_empty_body_is_called_so(client: Client) -> None:
+    answer = client.post("/v1/recommend", content=b"", headers={"content-type": "application/json"})
+    assert (answer.status_code, _problem(answer).detail) == (400, "the body is empty; expected a JSON object")
+
+
 @pytest.mark.parametrize("path", ["/", "/page/index.html"])
 @pytest.mark.parametrize("wanted", ["bytes=5-1", "bytes=999999-", "bytes=0-3", "pages=1"])
 def test_files_of_the_page_come_whole_whatever_range_is_asked_for(client: Client, path: str, wanted: str) -> None:

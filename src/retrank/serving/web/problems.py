@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrank.contract.api import FieldProblem, Problem
@@ -27,6 +28,7 @@ from retrank.serving.stores.protocol import StoreFull, StoreUnavailable
 from retrank.serving.web.request_id import request_id_of
 
 MEDIA_TYPE = "application/problem+json"
+_EMPTY = "EOF while parsing a value at line 1 column 0"
 _CODES: dict[HTTPStatus, ProblemCode] = {
     HTTPStatus.BAD_REQUEST: "malformed_json",
     HTTPStatus.FORBIDDEN: "forbidden",
@@ -114,7 +116,8 @@ def from_validation(error: ValidationError) -> ProblemError:
     """Translate a refused body: 400 when it is not JSON, 422 with a pointer per field when it does not fit."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "json_invalid":
-        return ProblemError(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {first['msg']}")
+        said = "is empty" if first["msg"].endswith(_EMPTY) else f"is not JSON: {first['msg']}"
+        return ProblemError(HTTPStatus.BAD_REQUEST, f"the body {said}; expected a JSON object")
     fields = fields_of(error)
     return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, summary(fields, error.error_count()), fields)
 
@@ -187,11 +190,18 @@ def _on_http(request: Request, error: Exception) -> Response:
         if request.url.path.startswith(_WITH_IDS):
             detail += "; a slash of an id is written %2F"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "another method")
+        allowed = ", ".join(_methods(request)) or "another method"
         detail = f"{request.method} is not allowed here; use {allowed}"
+        return _response(request, error.status_code, detail, headers={"Allow": allowed})
     else:
         detail = str(error.detail)
     return _response(request, error.status_code, detail, headers=_plain(error.headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods of every route of a path; the framework names those of the first one alone."""
+    routes = [one for one in request.app.routes if one.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for one in routes for method in getattr(one, "methods", None) or ()})
 
 
 def _on_query(request: Request, error: Exception) -> Response:
