@@ -53,7 +53,8 @@ class ContextSettings:
         wrong = [name for name in self.fields if not 1 <= len(name) <= MAX_NAME]
         if isinstance(self.fields, str) or wrong:
             raise ConfigError(
-                f"context.fields is {self.fields!r}; expected a list of names of 1 to {MAX_NAME} letters, such as [channel]"
+                f"context.fields is {self.fields!r}; expected a list of names of 1 to {MAX_NAME} letters, "
+                "such as [channel]"
             )
         if len(set(self.fields)) < len(self.fields) or len(self.fields) > MAX_CONTEXT_FIELDS:
             raise ConfigError(
@@ -92,8 +93,8 @@ class ContextSettings:
         if not common:
             raise ConfigError(
                 f"context.fields names {name!r}, which {sum(counts):,} of {len(codes):,} events tell, and none of its "
-                f"{len(texts):,} values has {self.min_events} of them; leave it out, check the column it was read from, or "
-                "lower context.min_events"
+                f"{len(texts):,} values has {self.min_events} of them; leave it out, check the column it was read "
+                "from, or lower context.min_events"
             )
         return tuple(text for _, text in common[: self.max_values])
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.contract.moments import DAY_US
 from retrank.contract.errors import DataError
+from retrank.contract.moments import DAY_US
 from retrank.contract.sequences import Sequences
 
 _LONG = 80

@@ -16,13 +16,13 @@ import pyarrow.types as pat
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from retrank.data.progress import hidden
 from retrank.config import instantiate
-from retrank.contract.api import MAX_ID_LENGTH
 from retrank.contract.actions import Actions, action_facts, told, type_by_name
+from retrank.contract.api import MAX_ID_LENGTH
 from retrank.contract.errors import ConfigError, DataError, SourceError
 from retrank.contract.files import publish, sha256_of, staging
 from retrank.data.item_attributes import AttributeCollector, count_met, item_table, user_table
+from retrank.data.progress import hidden
 from retrank.data.readers.items_file import UsersFile
 from retrank.data.readers.protocol import ACTION, ATTRIBUTE, CONTEXT_PREFIX, ITEM, TIME, USER, VALUE, VISITOR, Reader
 from retrank.data.report import RowReport
@@ -161,7 +161,9 @@ class _Vocabs:
 def _read(reader: Reader, spool: Spool, max_bad_share: float, *, progress: bool) -> tuple[_Vocabs, RowReport]:
     """Spool every accepted event as numbers; return ids and attributes."""
     report, vocabs = RowReport(), _Vocabs()
-    with tqdm(total=reader.expected_rows(), unit=" rows", unit_scale=True, desc="ingest", disable=hidden(progress)) as bar:
+    with tqdm(
+        total=reader.expected_rows(), unit=" rows", unit_scale=True, desc="ingest", disable=hidden(progress)
+    ) as bar:
         for batch in reader.batches(report):
             if batch.num_rows:
                 spool.append(_encode(batch, vocabs))

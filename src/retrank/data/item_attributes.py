@@ -70,8 +70,8 @@ def count_met(ids: Sequence[str], separate: pa.Table, id_name: str, source: str)
     if met := len(told.intersection(ids)):
         return met
     raise SourceError(
-        f"{source}: none of its {len(told):,} different {id_name}s, such as {sorted(told)[:2]}, is one of the {len(ids):,} of "
-        f"the events, such as {list(ids[:2])}; are they the same ids, in the same spelling?"
+        f"{source}: none of its {len(told):,} different {id_name}s, such as {sorted(told)[:2]}, is one of the "
+        f"{len(ids):,} of the events, such as {list(ids[:2])}; are they the same ids, in the same spelling?"
     )
 
 

@@ -1,7 +1,8 @@
 """Under which terms known datasets may be used; for everything else the person who brought the data has to know."""
 
 _MOVIELENS = (
-    "GroupLens terms of use: research; no redistribution, and no commercial use, without permission; cite Harper, Konstan 2015"
+    "GroupLens terms of use: research; no redistribution, and no commercial use, without permission; "
+    "cite Harper, Konstan 2015"
 )
 _KNOWN = {
     "online_retail": "CC BY 4.0 (Chen 2015, UCI Machine Learning Repository, dataset 352)",

@@ -255,8 +255,8 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     lines = [f"rows read {report['rows']:,}, accepted {report['accepted']:,}", *_counts(report)]
     if repeats := report.get("repeats"):
         lines.append(
-            f"  repeats: {repeats:,} events equal another of the same user and moment in every column that is read; they "
-            "stay, each counts: if the source says them twice by mistake, remove them there"
+            f"  repeats: {repeats:,} events equal another of the same user and moment in every column that is read; "
+            "they stay, each counts: if the source says them twice by mistake, remove them there"
         )
     for kind in ("item", "user"):
         if apart := report.get(f"{kind}s"):

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.contract.moments import DAY_US
 from retrank.contract.errors import ConfigError, DataError
+from retrank.contract.moments import DAY_US
 from retrank.contract.sequences import Sequences
 
 Positions = NDArray[np.int64]

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrank.contract.moments import HOUR_US
 from retrank.contract.cases import Cases
+from retrank.contract.moments import HOUR_US
 from retrank.contract.sequences import Sequences
-
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,6 @@ class VocabBuilder:
         if longest > self._max_length:
             (first, *_) = added.filter(pc.greater(pc.utf8_length(added), self._max_length)).to_pylist()
             raise SourceError(
-                f"{self._kind} id {first[:80]!r}... has {len(first):,} characters; expected at most {self._max_length}, "
-                "no request could name it: give it a shorter id in the source"
+                f"{self._kind} id {first[:80]!r}... has {len(first):,} characters; expected at most "
+                f"{self._max_length}, no request could name it: give it a shorter id in the source"
             )

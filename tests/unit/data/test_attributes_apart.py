@@ -33,7 +33,9 @@ def test_the_report_says_of_how_many_something_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["user", "item"])
 def test_a_file_about_none_of_those_with_events_is_refused(tmp_path: Path, kind: str) -> None:
     strangers = {"users": "id,tier\nu:ann,gold\nu:bob,tin\n"} if kind == "user" else {"items": "id,title\n001,Tea\n"}
-    with pytest.raises(SourceError, match=rf"none of its \d different {kind}_ids, such as .* of the events, such as") as said:
+    with pytest.raises(
+        SourceError, match=rf"none of its \d different {kind}_ids, such as .* of the events, such as"
+    ) as said:
         _ingest(tmp_path, **strangers)
     assert ("'u:ann'" in str(said.value)) == (kind == "user")
     assert not (tmp_path / "store" / "current").exists()

@@ -174,7 +174,18 @@ def test_a_damaged_store_is_written_anew(tmp_path: Path) -> None:
 
 
 def test_ids_of_any_utf8_survive(tmp_path: Path) -> None:
-    ids = ["żółw", "龍 dragon", "a\u0301", "👩‍👩‍👧", "NULL", "nan", "007", " 7", "-9223372036854775808", "x" * MAX_ID_LENGTH]
+    ids = [
+        "żółw",
+        "龍 dragon",
+        "a\u0301",
+        "👩‍👩‍👧",
+        "NULL",
+        "nan",
+        "007",
+        " 7",
+        "-9223372036854775808",
+        "x" * MAX_ID_LENGTH,
+    ]
     text = "user_id,item_id\n" + "".join(f"{raw},{raw}\n" for raw in ids)
     store = ingest(Delimited(str(write(tmp_path / "ids.csv", text)), Columns("user_id", "item_id")), tmp_path / "store")
     assert store.users.ids == store.items.ids == ids
@@ -394,7 +405,10 @@ LONG = "x" * (MAX_ID_LENGTH + 1)
 @pytest.mark.parametrize("role", ["user_id", "item_id"])
 def test_an_id_that_no_request_could_name_is_a_bad_row_of_file_line_and_limit(tmp_path: Path, role: str) -> None:
     text = SALES + (f"{LONG},tea,5,buy,1,north,\n" if role == "user_id" else f"ann,{LONG},5,buy,1,north,\n")
-    with pytest.raises(BadRowsError, match=rf"{role} \(column 'wh..?.?'\) is longer than 256 characters.*sales\.csv:7: 'x+'\.\.\. \(257 char"):
+    with pytest.raises(
+        BadRowsError,
+        match=rf"{role} \(column 'wh..?.?'\) is longer than 256 characters.*sales\.csv:7: 'x+'\.\.\. \(257 char",
+    ):
         ingest(sales(tmp_path, text), tmp_path / "store")
     store = ingest(sales(tmp_path, text.replace(LONG, LONG[1:])), tmp_path / "store")
     RecommendRequest.model_validate({"user_id": store.users.ids[-1], "seed_items": [store.items.ids[-1]]})

@@ -125,4 +125,6 @@ def test_attributes_of_a_request_are_described_as_those_of_a_table() -> None:
 @pytest.mark.parametrize("price", [None, True, [], "dear", float("nan"), "1e999", {}, 10**400])
 def test_a_price_that_is_no_number_counts_as_unknown(price: JsonValue) -> None:
     encoding = ItemContent(numbers=["price"]).fit(pa.table({"price": [1.0, 2.0, 3.0]}))
-    assert encoding.encode_attributes([{"price": price}]).codes.tolist() == encoding.encode_attributes([{}]).codes.tolist()
+    assert (
+        encoding.encode_attributes([{"price": price}]).codes.tolist() == encoding.encode_attributes([{}]).codes.tolist()
+    )

@@ -129,7 +129,9 @@ def test_a_file_damaged_inside_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
     path = write(tmp_path / "events.parquet", {"user": [1], "i": [1], "t": [1]})
-    with pytest.raises(SourceError, match=r"no column 'u', which data\.columns\.user names, found \['user', 'i', 't'\]"):
+    with pytest.raises(
+        SourceError, match=r"no column 'u', which data\.columns\.user names, found \['user', 'i', 't'\]"
+    ):
         list(ParquetFiles(path, COLUMNS).batches(RowReport()))
 
 

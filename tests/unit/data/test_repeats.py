@@ -63,7 +63,9 @@ def test_the_command_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(1, 3), st.sampled_from([0.0, 1.0])), max_size=60),
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(1, 3), st.sampled_from([0.0, 1.0])), max_size=60
+    ),
     st.integers(1, 8),
 )
 def test_the_count_is_that_of_a_plain_set(events: list[tuple[int, int, int, float]], block: int) -> None:

@@ -42,11 +42,16 @@ def test_an_empty_window_has_no_visits() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 60)), min_size=1, max_size=12), min_size=2, max_size=8))
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 8), st.integers(0, 60)), min_size=1, max_size=12), min_size=2, max_size=8
+    )
+)
 def test_one_long_visit_is_a_case_of_the_temporal_split(users: list[list[tuple[int, int]]]) -> None:
     ordered = [sorted(events, key=lambda event: event[1]) for events in users]
     histories = Sequences.from_lists(
-        [[item for item, _ in events] for events in ordered], [[hour * HOUR for _, hour in events] for events in ordered]
+        [[item for item, _ in events] for events in ordered],
+        [[hour * HOUR for _, hour in events] for events in ordered],
     )
     rule = GlobalTemporal(0.2, 0.2)
     assert histories.times is not None

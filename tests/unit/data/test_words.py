@@ -57,7 +57,10 @@ def _read(path: str, folder: Path, **columns: Any) -> EventStore:
 
 
 def test_an_empty_text_is_no_value_in_csv_and_in_parquet(tmp_path: Path) -> None:
-    table, apart = pa.table(EVENTS), pa.table({"id": ["i", "j", ""], "kind": ["", "big", "big"], "cost": ["", "2", "3"]})
+    table, apart = (
+        pa.table(EVENTS),
+        pa.table({"id": ["i", "j", ""], "kind": ["", "big", "big"], "cost": ["", "2", "3"]}),
+    )
     people = pa.table({"id": ["u", "v", ""], "tier": ["", "gold", "gold"]})
     hashes, bad = [], []
     for kind, write in (("csv", pacsv.write_csv), ("parquet", pq.write_table)):
@@ -82,7 +85,9 @@ def test_an_empty_text_is_no_value_in_csv_and_in_parquet(tmp_path: Path) -> None
 
 def test_an_empty_text_of_a_request_and_of_json_is_unknown(tmp_path: Path) -> None:
     path = _events(tmp_path, pa.array(['{"channel": ""}', '{"channel": "app"}'] * 3))
-    told = in_context(_read(path, tmp_path, context={"channel": "context.channel"}), ContextSettings(["channel"], "UTC", 1))
+    told = in_context(
+        _read(path, tmp_path, context={"channel": "context.channel"}), ContextSettings(["channel"], "UTC", 1)
+    )
     assert told.context_spec is not None
     assert told.context_spec.fields[0].values == ("app",)
     rows = ContextRows(told.context_spec)
@@ -122,7 +127,10 @@ def test_numbers_of_a_struct_are_numbers(tmp_path: Path) -> None:
     [
         (pa.array([{"chanel": "app"}]), r"structs with the fields \['chanel'\] have no 'channel'"),
         (pa.array([{"channel": ["app"]}]), r"a column of words holds list<.*>, which has no text"),
-        (pa.array([[("channel", "app")]], pa.map_(pa.string(), pa.string())), r"'channel' is looked for in cells of map<"),
+        (
+            pa.array([[("channel", "app")]], pa.map_(pa.string(), pa.string())),
+            r"'channel' is looked for in cells of map<",
+        ),
         (pa.array([7]), "'channel' is looked for in cells of int64; expected JSON texts or structs"),
     ],
 )

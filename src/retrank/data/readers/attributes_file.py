@@ -72,7 +72,7 @@ class AttributesFile:
             raise SourceError(f"{self.path}: no row below the header; expected one per {self.id_name}")
 
     def with_ids(self, table: pa.Table, report: RowReport) -> pa.Table:
-        """Return the rows that have an id; those without one and those with one seen before are reported as left out."""
+        """Return the rows that have an id; those without one, or one seen before, are reported as left out."""
         known = table.filter(table[self.id_name].is_valid())
         if without := table.num_rows - known.num_rows:
             report.leave_out(f"missing {self.id_name}", without)

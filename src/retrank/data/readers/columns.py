@@ -5,7 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from retrank.contract.errors import ConfigError
-from retrank.data.readers.protocol import ACTION, ACTION_NAME, ATTRIBUTE, CONTEXT_PREFIX, ITEM, TIME, USER, VALUE, VISITOR
+from retrank.data.readers.protocol import (
+    ACTION,
+    ACTION_NAME,
+    ATTRIBUTE,
+    CONTEXT_PREFIX,
+    ITEM,
+    TIME,
+    USER,
+    VALUE,
+    VISITOR,
+)
 from retrank.data.readers.times import check_time_unit
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -39,7 +49,7 @@ class Columns:
         numbers: names of context and attribute columns to be read as numbers.
         visitor: who did it where `user` is empty: a cookie, a session. Such histories are learned from like any other,
             but no request can name them: a visitor is another person than the user with the same id, and not sealed.
-        action_name: what was done by its own name, where `action` is `custom` and there is one, as in events of a service.
+        action_name: what was done by its own name, where `action` is `custom` and there is one, as in our events.
         leave_out_actions: actions whose rows are left out and counted, such as impressions: nobody did anything there.
     """
 
@@ -73,12 +83,14 @@ class Columns:
             raise ConfigError(f"data.columns.numbers: {sorted(unknown)} are neither in context nor in attributes")
         if self.leave_out_actions and self.action is None:
             raise ConfigError(
-                f"data.columns.leave_out_actions is {list(self.leave_out_actions)} and data.columns.action is null; name "
-                "the column that says what was done"
+                f"data.columns.leave_out_actions is {list(self.leave_out_actions)} and data.columns.action is null; "
+                "name the column that says what was done"
             )
 
         if self.action_name is not None and self.action is None:
-            raise ConfigError("data.columns.action_name names custom actions and data.columns.action is null; name both")
+            raise ConfigError(
+                "data.columns.action_name names custom actions and data.columns.action is null; name both"
+            )
 
     def roles(self) -> dict[str, Column]:
         """Return the mapped columns as role -> source column; roles are the batch column names of `protocol`."""

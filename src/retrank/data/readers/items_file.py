@@ -113,7 +113,9 @@ class UsersFile:
         """
         self._file()
         if long := [name for name in self.attributes if not 1 <= len(name) <= MAX_NAME]:
-            raise ConfigError(f"users.attributes: {long[0]!r} names no field of a context; expected 1 to {MAX_NAME} letters")
+            raise ConfigError(
+                f"users.attributes: {long[0]!r} names no field of a context; expected 1 to {MAX_NAME} letters"
+            )
 
     def sources(self) -> list[Path]:
         """Return the files.

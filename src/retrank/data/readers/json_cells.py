@@ -22,8 +22,8 @@ def parts(column: str, names: Sequence[str]) -> tuple[str, str | None]:
 def values_of(column: pa.Array, key: str) -> pa.Array:
     """Return what each cell has under a key; null where there is none, or what is there in JSON is no single value.
 
-    JSON gives text, and each distinct cell is parsed once; a number is written as a request's would be compared: `3` for
-    3.0. A struct gives its field as it is.
+    JSON gives text, and each distinct cell is parsed once; a number is written as a request's would be compared: `3`
+    for 3.0. A struct gives its field as it is.
 
     Raises:
         SourceError: the column is neither JSON nor a struct, or the struct has no such field.

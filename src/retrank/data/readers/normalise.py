@@ -54,7 +54,9 @@ def normalise(
         elif columns.is_number(role):
             with located(where):
                 ready[role] = as_numbers(plain, role)
-            refused.add(f"{columns.named(role)} is not a number", pc.and_(pc.is_valid(plain), pc.is_null(ready[role])), plain)
+            refused.add(
+                f"{columns.named(role)} is not a number", pc.and_(pc.is_valid(plain), pc.is_null(ready[role])), plain
+            )
             if role == VALUE:
                 ready[role] = ready[role].fill_null(np.nan).cast(pa.float32())
         else:

@@ -67,7 +67,8 @@ class ParquetFiles:
         for role, (column, _) in places.items():
             if column not in names:
                 raise SourceError(
-                    f"{path}: no column {column!r}, which {setting_of(role)} names, found {names}; set {setting_of(role)}"
+                    f"{path}: no column {column!r}, which {setting_of(role)} names, found {names}; "
+                    f"set {setting_of(role)}"
                 )
         first = 1
         for batch in _read(source, path, sorted({column for column, _ in places.values()})):

@@ -119,7 +119,8 @@ def _place(path: Path, form: TextFormat, names: list[str], column: Column, setti
         if 1 <= column <= len(names):
             return column - 1
         raise SourceError(
-            f"{path}:1: {setting} is column {column} but the line has {len(names)}{_guess(names, form.delimiter, setting)}"
+            f"{path}:1: {setting} is column {column} but the line has {len(names)}"
+            f"{_guess(names, form.delimiter, setting)}"
         )
     if not form.header:
         raise ConfigError(f"{setting} is {column!r} but data.header is false; use column numbers from 1")
